@@ -1,0 +1,199 @@
+"""Images to learn from: the cache, the simulated sets, the split, and the way into the network's units. Files are read in `files`.
+
+Every reader returns an `ImageSet` whose pixels, float32 in [0, 1], lie memory-mapped in a cache, under a fingerprint of all that made them.
+A cache is written under a temporary name and renamed when it is whole, so that a killed run leaves nothing that looks complete.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from . import simulate as sim
+from .survey import Survey, diverse
+
+TRAIN_SEED, TEST_SEED, TRAIN_IMAGES, TEST_IMAGES = 1, 2, 10_000, 5_000
+
+
+class DataError(ValueError):
+    """Something is wrong with the data; the message names the file and the cure."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images (n, channels, H, W), float32 in [0, 1], and what is known of them."""
+
+    name: str
+    pixels: np.ndarray
+    fingerprint: str
+    classes: tuple[str, ...] = ()
+    labels: np.ndarray | None = None  # (n,), index into classes
+    truth: np.ndarray | None = None  # (n,), dtype simulate.PARAMS, for simulated lenses
+    symmetries: int = 1  # 1: none, 2: mirror, 8: the flips and quarter turns; these leave the population unchanged
+    folder: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Sorted indices (train, held-out), the same on every call; saved beside the cached pixels as `split.npz`.
+
+        Raises ValueError where one side would be empty.
+        """
+        n_held = round(len(self) * held_out)
+        if not 0 < n_held < len(self):
+            raise ValueError(f"{self.name}: {len(self)} images can't be split with held_out={held_out}; use more images.")
+        path = self.folder / f"split-{held_out:g}-{seed}.npz" if self.folder else None
+        if path is not None and path.exists():
+            with np.load(path, allow_pickle=False) as saved:
+                return saved["train"], saved["held_out"]
+        order = np.random.default_rng(seed).permutation(len(self))
+        train, held = np.sort(order[n_held:]), np.sort(order[:n_held])
+        if path is not None:
+            part = path.with_name(f"{path.stem}.{os.getpid()}.npz")
+            np.savez(part, train=train, held_out=held)
+            part.replace(path)
+        return train, held
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Affine map between pixel values and the network's units, (pixel - mean) / std * 0.5."""
+
+    mean: float
+    std: float
+
+    @classmethod
+    def of(cls, pixels: np.ndarray, most: int = 2_000) -> Stretch:
+        """Mean and std of up to `most` evenly spaced images of `pixels` (n, ...). Raises DataError for constant images."""
+        some = np.asarray(pixels[:: max(1, len(pixels) // most)], np.float64)
+        if some.std() == 0:
+            raise DataError("All pixels have the same value: there is nothing to learn. Check the files.")
+        return cls(float(some.mean()), float(some.std()))
+
+    def __call__(self, pixels):
+        return (pixels - self.mean) * (0.5 / self.std)
+
+    def inverse(self, x):
+        """Network units to pixel values."""
+        return x * (self.std / 0.5) + self.mean
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Pixel values 0 and 1 in network units."""
+        return self(0.0), self(1.0)
+
+
+def min_max(images: np.ndarray) -> np.ndarray:
+    """Each image of (n, ...) scaled to span [0, 1], as DeepLense's files are. A constant image raises DataError."""
+    axes = tuple(range(1, images.ndim))
+    low, high = images.min(axes, keepdims=True), images.max(axes, keepdims=True)
+    if (high == low).any():
+        raise DataError(f"Image {int(np.flatnonzero(high == low)[0])} is constant and can't be scaled to [0, 1].")
+    return ((images - low) / (high - low)).astype(np.float32)
+
+
+# ---- the cache --------------------------------------------------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """`LENSDIFF_CACHE`, else data/cache of the working copy, else ~/.cache/lensdiff."""
+    if os.environ.get("LENSDIFF_CACHE"):
+        return Path(os.environ["LENSDIFF_CACHE"])
+    home = Path(__file__).resolve().parents[1]
+    return home / "data" / "cache" if (home / "pyproject.toml").exists() else Path.home() / ".cache" / "lensdiff"
+
+
+def progress(items: Iterable, total: int | None = None, what: str = "") -> Iterable:
+    """A progress bar; silent where LENSDIFF_QUIET is set, as the headless runs do."""
+    return tqdm(items, total=total, desc=what, disable=bool(os.environ.get("LENSDIFF_QUIET")), leave=False)
+
+
+def fingerprint_of(description: object) -> str:
+    """SHA-256 of a JSON-able description."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+
+
+def cached(
+    name: str, description: dict, shape: tuple[int, ...], batches: Callable[[], Iterator[np.ndarray]], cache: Path | None, **arrays
+) -> tuple[Path, str, np.ndarray]:
+    """Open the cache of `description`, or fill it from `batches()`; returns its folder, fingerprint and pixels."""
+    fingerprint = fingerprint_of(description)
+    folder = Path(cache or cache_folder()) / f"{name}-{fingerprint[:12]}"
+    if not folder.exists():
+        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        try:
+            part.mkdir(parents=True)
+            _fill(part, shape, batches(), what=f"{name}: {shape[0]:,} images", **arrays)
+            spec = {"fingerprint": fingerprint, "description": description, "shape": shape}
+            (part / "spec.json").write_text(json.dumps(spec, indent=1))
+            if not folder.exists():
+                part.rename(folder)
+        except OSError as error:
+            raise DataError(
+                f"Can't write the cache {folder} ({error}). Give it room and write permission, or set LENSDIFF_CACHE to another folder."
+            ) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return folder, fingerprint, _open_cache(folder, fingerprint)
+
+
+def _fill(folder: Path, shape: tuple[int, ...], batches: Iterator[np.ndarray], what: str, **arrays) -> None:
+    pixels = np.lib.format.open_memmap(folder / "images.npy", "w+", np.float32, shape)
+    start = 0
+    with progress(None, total=shape[0], what=what) as bar:
+        for batch in batches:
+            pixels[start : start + len(batch)] = batch
+            start += len(batch)
+            bar.update(len(batch))
+    if start != shape[0]:
+        raise DataError(f"Expected {shape[0]} images for {folder.name}, got {start}.")
+    pixels.flush()
+    for name, values in arrays.items():
+        np.save(folder / f"{name}.npy", values, allow_pickle=False)
+
+
+def _open_cache(folder: Path, fingerprint: str) -> np.ndarray:
+    cure = f"Delete the folder {folder}; it is made again on the next run."
+    try:
+        spec = json.loads((folder / "spec.json").read_text())
+        pixels = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"The cache {folder} can't be read ({error}). {cure}") from error
+    if spec.get("fingerprint") != fingerprint or list(pixels.shape) != spec.get("shape"):
+        raise DataError(f"The cache {folder} was made from something else (its fingerprint or shape differs). {cure}")
+    return pixels
+
+
+# ---- simulated lenses -------------------------------------------------------------------------------------------------------
+
+
+def simulated(survey: Survey, n: int, seed: int, kind: str = "mixed", cache: Path | str | None = None) -> ImageSet:
+    """`n` observed lenses, each scaled to span [0, 1], with their truth; simulated once, then read from the cache."""
+    description = {"simulator": sim.VERSION, "survey": asdict(survey), "n": n, "seed": seed, "kind": kind, "scale": "min_max"}
+    params = sim.sample_params(n, kind, seed, survey)
+    shape = (n, 1, survey.pixels, survey.pixels)
+
+    def batches() -> Iterator[np.ndarray]:
+        return (min_max(batch)[:, None] for batch in sim.simulate(params, survey, seed))
+
+    name = f"{survey.name}-{survey.pixels}"
+    folder, fingerprint, pixels = cached(name, description, shape, batches, cache, truth=params)
+    return ImageSet(
+        name, pixels, fingerprint, sim.KINDS, params["label"], params, 8 if survey.isotropic else 1, folder
+    )
+
+
+def lenses(split: str = "train", pixels: int = 64, n: int | None = None, cache: Path | str | None = None) -> ImageSet:
+    """The default set: `diverse` lenses, three classes in equal parts; 10,000 to train on, 5,000 with another seed to test on."""
+    if split not in ("train", "test"):
+        raise ValueError(f"split must be 'train' or 'test', not {split!r}.")
+    count, seed = (TRAIN_IMAGES, TRAIN_SEED) if split == "train" else (TEST_IMAGES, TEST_SEED)
+    return simulated(diverse(pixels), n or count, seed, cache=cache)

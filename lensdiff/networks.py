@@ -1,0 +1,184 @@
+"""The U-Net: a stem that folds pixels into channels, residual blocks that know the noise level, attention, and skips from down to up."""
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class NoiseEmbedding(nn.Module):
+    """ln(sigma) / 4 through 32 sinusoids with frequencies from 1 to 1000, then two linear layers: (n,) to (n, width)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.register_buffer("frequencies", torch.logspace(0, 3, 32), persistent=False)
+        self.layers = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
+
+    def sinusoids(self, noise: Tensor) -> Tensor:
+        """(n,) to (n, 64), float32 (Vaswani et al. 2017, section 3.5)."""
+        phase = noise.float()[:, None] * self.frequencies
+        return torch.cat([phase.sin(), phase.cos()], 1)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        return self.layers(self.sinusoids(noise))
+
+
+def norm(channels: int, groups: int = 16) -> nn.GroupNorm:
+    """GroupNorm with `groups` groups, or the largest number below that divides the channels."""
+    return nn.GroupNorm(math.gcd(channels, groups), channels)
+
+
+def zero(layer: nn.Module) -> nn.Module:
+    """The layer with all weights at zero, so that a residual branch starts as nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+class ResidualBlock(nn.Module):
+    """norm, SiLU, 3x3, noise, norm, SiLU, 3x3, and the input added (Ho et al. 2020, appendix B).
+
+    The noise embedding is added to the features ("add"), or scales and shifts the second norm's output ("scale_shift",
+    Dhariwal & Nichol 2021).
+    """
+
+    def __init__(self, channels_in: int, channels: int, width: int, embedding: str = "scale_shift", dropout: float = 0.0):
+        super().__init__()
+        self.scale_shift = embedding == "scale_shift"
+        self.norm1, self.conv1 = norm(channels_in), nn.Conv2d(channels_in, channels, 3, padding=1)
+        self.noise = nn.Linear(width, channels * (2 if self.scale_shift else 1))
+        self.norm2, self.conv2 = norm(channels), zero(nn.Conv2d(channels, channels, 3, padding=1))
+        self.dropout = nn.Dropout(dropout)
+        self.shortcut = nn.Conv2d(channels_in, channels, 1) if channels_in != channels else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        noise = self.noise(F.silu(embedding))[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = noise.chunk(2, 1)
+            h = self.norm2(h) * (1 + scale) + shift
+        else:
+            h = self.norm2(h + noise)
+        return self.shortcut(x) + self.conv2(self.dropout(F.silu(h)))
+
+
+class Attention(nn.Module):
+    """Self-attention over the pixels of a feature map (n, C, H, W), with a residual connection (Vaswani et al. 2017, eq. 1)."""
+
+    def __init__(self, channels: int, head_width: int = 48):
+        super().__init__()
+        if channels % head_width:
+            head_width = math.gcd(channels, 64)
+        self.heads = channels // head_width
+        self.norm, self.qkv, self.out = norm(channels), nn.Conv2d(channels, 3 * channels, 1), zero(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, height, width = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(n, 3, self.heads, c // self.heads, height * width)
+        q, k, v = qkv.transpose(-1, -2).unbind(1)
+        h = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(n, c, height, width)
+        return x + self.out(h)
+
+
+class Upsample(nn.Module):
+    """Nearest neighbour to twice the side, then 3x3."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class UNet(nn.Module):
+    """U-Net (Ronneberger et al. 2015): noisy images (n, C, H, W), ln(sigma) / 4 (n,) and labels (n,) to images of the same shape.
+
+    Any H and W: edges are repeated up to a multiple of `unshuffle` * 2 ** (levels - 1), and cropped at the exit.
+
+    - `channels`: one number a level; level i works at 1 / (unshuffle * 2 ** i) of the image's side
+    - `blocks`: residual blocks a level on the way down (one more on the way up)
+    - `attention_levels`: levels with attention after each block; `middle_attention`: attention at the bottom
+    - `embedding`: "scale_shift" or "add", see `ResidualBlock`
+    - `classes`: 0 for an unconditional network; else labels are 0 .. classes - 1, and `classes` is the null class, used where label is None
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, ...] = (48, 96, 144),
+        blocks: int = 2,
+        attention_levels: tuple[int, ...] = (2,),
+        middle_attention: bool = True,
+        unshuffle: int = 2,
+        embedding: str = "scale_shift",
+        classes: int = 0,
+        image_channels: int = 1,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        if embedding not in ("scale_shift", "add"):
+            raise ValueError(f"embedding must be 'scale_shift' or 'add', not {embedding!r}.")
+        if not channels or min(*channels, blocks, unshuffle, image_channels) < 1:
+            raise ValueError("channels, blocks, unshuffle and image_channels must be positive.")
+        self.image_channels, self.unshuffle, self.classes = image_channels, unshuffle, classes
+        self.multiple = unshuffle * 2 ** (len(channels) - 1)
+        width = 4 * channels[0]
+        self.noise = NoiseEmbedding(width)
+        self.label = nn.Embedding(classes + 1, width) if classes else None
+        folded = image_channels * unshuffle**2
+        self.stem = nn.Conv2d(folded, channels[0], 3, padding=1)
+
+        def block(c_in: int, c_out: int, level: int) -> nn.ModuleList:
+            attention = Attention(c_out) if level in attention_levels else nn.Identity()
+            return nn.ModuleList([ResidualBlock(c_in, c_out, width, embedding, dropout), attention])
+
+        self.down, self.up, skips, c = nn.ModuleList(), nn.ModuleList(), [channels[0]], channels[0]
+        for level, c_out in enumerate(channels):
+            for _ in range(blocks):
+                self.down.append(block(c, c_out, level))
+                c = c_out
+                skips.append(c)
+            if level < len(channels) - 1:
+                self.down.append(nn.ModuleList([nn.Conv2d(c, c, 3, stride=2, padding=1)]))
+                skips.append(c)
+        self.middle = nn.ModuleList(
+            [ResidualBlock(c, c, width, embedding, dropout), Attention(c) if middle_attention else nn.Identity(),
+             ResidualBlock(c, c, width, embedding, dropout)]
+        )  # fmt: skip
+        for level, c_out in reversed(list(enumerate(channels))):
+            for _ in range(blocks + 1):
+                self.up.append(block(c + skips.pop(), c_out, level))
+                c = c_out
+            if level:
+                self.up.append(nn.ModuleList([Upsample(c)]))
+        self.exit = nn.Sequential(norm(c), nn.SiLU(), zero(nn.Conv2d(c, folded, 3, padding=1)))
+
+    def embed(self, noise: Tensor, label: Tensor | None) -> Tensor:
+        """Embedding (n, width) of the noise level and, in a conditional network, of the label."""
+        embedding = self.noise(noise)
+        if self.label is None:
+            if label is not None:
+                raise ValueError("This network has no classes (classes=0): call it without labels.")
+            return embedding
+        if label is None:
+            label = torch.full_like(noise, self.classes, dtype=torch.long)
+        return embedding + self.label(label)
+
+    def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        height, width = x.shape[-2:]
+        pad = -height % self.multiple, -width % self.multiple
+        if any(pad):
+            x = F.pad(x, (pad[1] // 2, pad[1] - pad[1] // 2, pad[0] // 2, pad[0] - pad[0] // 2), mode="replicate")
+        e = self.embed(noise, label)
+        h = self.stem(F.pixel_unshuffle(x, self.unshuffle))
+        skips = [h]
+        for layers in self.down:
+            h = layers[1](layers[0](h, e)) if len(layers) == 2 else layers[0](h)
+            skips.append(h)
+        h = self.middle[2](self.middle[1](self.middle[0](h, e)), e)
+        for layers in self.up:
+            h = layers[1](layers[0](torch.cat([h, skips.pop()], 1), e)) if len(layers) == 2 else layers[0](h)
+        h = F.pixel_shuffle(self.exit(h), self.unshuffle)
+        return h[..., pad[0] // 2 : pad[0] // 2 + height, pad[1] // 2 : pad[1] // 2 + width]

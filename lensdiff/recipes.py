@@ -1,0 +1,110 @@
+"""Recipes: everything that decides a model, in one frozen object, and the way from a recipe and images to a checkpoint."""
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from . import checkpoint
+from .data import DataError, ImageSet, Stretch
+from .diffusion import Denoiser, LogNormal
+from .networks import UNet
+from .sample import Sampling
+from .train import Step, TrainConfig, train
+
+PROFILES = ("smoke", "standard", "full")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Network, prediction, training and sampling of a model. `network` holds arguments of `networks.UNet`."""
+
+    name: str
+    train: TrainConfig
+    network: dict = field(default_factory=dict)
+    prediction: str = "edm"
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def denoiser(self, precision: str | None = None) -> Denoiser:
+        """A fresh denoiser, its weights drawn from the training seed."""
+        torch.manual_seed(self.train.seed)
+        return Denoiser(UNet(**self.network), self.prediction, precision=precision or checkpoint.best_precision())
+
+    def as_dict(self) -> dict:
+        """The recipe for a JSON file."""
+        return asdict(self)
+
+
+LENS64 = Recipe(
+    name="lens64",
+    network={"channels": (48, 96, 144), "blocks": 2, "attention_levels": (2,), "unshuffle": 2},
+    train=TrainConfig(steps=5_000, batch=32, lr=6e-4, ema=0.999, sigmas=LogNormal(-1.0, 1.4), held_out_every=250, save_every=250),
+)
+TINY = Recipe(
+    name="tiny",
+    network={"channels": (32, 64, 96), "blocks": 1, "attention_levels": (2,), "unshuffle": 4},
+    train=TrainConfig(minutes=2, batch=32, lr=2e-3, ema=0.99, warmup_steps=20, sigmas=LogNormal(-1.0, 1.4)),
+    sampling=Sampling(steps=20),
+)
+RECIPES = {recipe.name: recipe for recipe in (LENS64, TINY)}
+
+
+def scaled(recipe: Recipe, **changes) -> Recipe:
+    """The recipe with other training settings (fields of TrainConfig); `steps` and `minutes` replace each other."""
+    if "steps" in changes or "minutes" in changes:
+        changes = {"steps": None, "minutes": None, **changes}
+    return replace(recipe, train=replace(recipe.train, **changes))
+
+
+class _Curve:
+    """Train and held-out loss as they fall; kept beside the state, so that a resumed run has all of it."""
+
+    def __init__(self, state: Path | str | None):
+        self.path = Path(state) / "curve.json" if state else None
+        self.rows = json.loads(self.path.read_text()) if self.path and self.path.exists() else []
+        self.losses: list[float] = []
+
+    def add(self, step: Step) -> None:
+        self.losses.append(step.loss)
+        if step.held_out is None:
+            return
+        row = {"update": step.number, "images_seen": step.images_seen, "loss": sum(self.losses) / len(self.losses)}
+        row |= {"held_out": step.held_out, "seconds": round(step.seconds, 1)}
+        self.rows = [*(r for r in self.rows if r["update"] < step.number), row]
+        self.losses = []
+        if self.path:
+            part = self.path.with_suffix(".part")
+            part.write_text(json.dumps(self.rows))
+            part.replace(self.path)
+
+
+def fit(
+    recipe: Recipe,
+    images: ImageSet,
+    folder: Path | str,
+    state: Path | str | None = None,
+    each: Callable[[Step], object] | None = None,
+) -> checkpoint.Checkpoint:
+    """Train a recipe on images and save the EMA's weights in `folder`, with its curve; `each` is called after every update.
+
+    With `state`, a folder, the run can be killed and called again. Raises DataError where the images are not square.
+    """
+    channels, height, width = images.pixels.shape[1:]
+    if height != width:
+        raise DataError(f"{images.name}: images of {width} x {height} pixels are not square. Crop them.")
+    recipe = replace(recipe, network={**recipe.network, "image_channels": channels})
+    denoiser, stretch, curve = recipe.denoiser(), Stretch.of(images.pixels), _Curve(state)
+    for step in train(denoiser, images, recipe.train, stretch, state=state):
+        curve.add(step)
+        if each is not None:
+            each(step)
+    checkpoint.save(
+        folder, step.ema, recipe.network, stretch, height, recipe=recipe.as_dict(), sampling=asdict(recipe.sampling), curve=curve.rows,
+        classes=list(images.classes), data={"name": images.name, "fingerprint": images.fingerprint, "images": len(images)},
+        images_seen=step.images_seen, seconds=round(step.seconds), machine=f"{platform.machine()}, {torch.get_num_threads()} threads",
+    )  # fmt: skip
+    return checkpoint.load(folder)
