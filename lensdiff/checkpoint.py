@@ -5,6 +5,7 @@ SHA-256.
 """
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -20,15 +21,12 @@ from torch import Tensor, nn
 
 from .data import Stretch
 from .diffusion import Denoiser
+from .errors import CheckpointError
 from .networks import UNet
 from .sample import Denoise, Sampling, clamped, draw
 
 FORMAT = "lensdiff-1"
 NETWORKS = {"UNet": UNet}
-
-
-class CheckpointError(ValueError):
-    """A checkpoint is missing, damaged or of another make; the message names the folder and the cure."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +80,30 @@ def _write_folder(folder: Path, tensors: dict[str, Tensor], file_name: str, spec
     old = folder.with_name(f"{folder.name}.{os.getpid()}.old")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part / file_name)
-    (part / spec_name).write_text(json.dumps({**spec, "sha256": _sha256(part / file_name)}, indent=1) + "\n")
-    if folder.exists():
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part / file_name)
+        (part / file_name).chmod(0o644)  # safetensors makes it private
+        (part / spec_name).write_text(json.dumps({**spec, "sha256": _sha256(part / file_name)}, indent=1) + "\n")
+        if folder.exists():
+            folder.rename(old)
+        part.rename(folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    for left in _set_aside(folder):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _set_aside(folder: Path) -> list[Path]:
+    """Earlier versions of `folder` that a save has renamed; one stays where it was killed before the new version took its place."""
+    return sorted(folder.parent.glob(f"{glob.escape(folder.name)}.*.old"))
 
 
 def _read_folder(folder: Path, file_name: str, spec_name: str, cure: str) -> tuple[dict[str, Tensor], dict]:
+    if not folder.exists():
+        folder = (_set_aside(folder) or [folder])[-1]
     try:
         spec = json.loads((folder / spec_name).read_text())
         found = _sha256(folder / file_name)
@@ -100,7 +113,7 @@ def _read_folder(folder: Path, file_name: str, spec_name: str, cure: str) -> tup
             expected = str(spec.get("sha256"))[:12]
             raise CheckpointError(f"{folder}: {file_name} has SHA-256 {found[:12]}..., not the {expected}... of {spec_name}. {cure}")
         return load_file(folder / file_name), spec
-    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: can't be read as a checkpoint ({error}). {cure}") from error
 
 

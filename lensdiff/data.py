@@ -10,20 +10,17 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from . import simulate as sim
+from .errors import DataError
 from .survey import Survey, diverse
 
 TRAIN_SEED, TEST_SEED, TRAIN_IMAGES, TEST_IMAGES = 1, 2, 10_000, 5_000
-
-
-class DataError(ValueError):
-    """Something is wrong with the data; the message names the file and the cure."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,13 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def subset(self, rows: np.ndarray, name: str) -> ImageSet:
+        """The images of `rows`, read into memory, under a name and a fingerprint of their own."""
+        rows = np.asarray(rows)
+        part = {key: None if (value := getattr(self, key)) is None else value[rows] for key in ("labels", "truth")}
+        fingerprint = fingerprint_of([self.fingerprint, rows.tolist()])
+        return replace(self, name=f"{self.name}, {name}", pixels=self.pixels[rows], fingerprint=fingerprint, folder=None, **part)
 
     def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Sorted indices (train, held-out), the same on every call; saved beside the cached pixels as `split.npz`.

@@ -9,11 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .errors import MetricError
+
 INCEPTION_FILE, INCEPTION_SHA256 = "pt_inception-2015-12-05-6726825d.pth", "6726825d"
-
-
-class MetricError(ValueError):
-    """A score can't be computed or would mean nothing; the message says why and what to do."""
 
 
 def _sha256(path: Path | str) -> str:

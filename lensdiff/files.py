@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .data import DataError, ImageSet, cached, min_max
+from .data import ImageSet, cached, min_max
+from .errors import DataError
 from .simulate import KINDS
 
 CLASS_NAMES = {"no": 0, "no_sub": 0, "cdm": 1, "sphere": 1, "axion": 2, "vort": 2}

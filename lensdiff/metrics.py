@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .data import ImageSet, cache_folder, fingerprint_of, progress
-from .extractors import MetricError
+from .errors import MetricError
 
 ENOUGH = 2_048  # samples of a full protocol
 KEPT = 2_048  # feature rows kept for KID

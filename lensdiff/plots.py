@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
 CMAP = "magma"  # black sky, bright light; readable in grey and by colour-blind readers
@@ -95,9 +96,19 @@ def curve(rows: Sequence[dict], ax: Axes | None = None) -> Axes:
     seen = [row["images_seen"] / 1000 for row in rows]
     ax.plot(seen, [row["loss"] for row in rows], label="training (weights of the moment)", color="0.55")
     ax.plot(seen, [row["held_out"] for row in rows], label="held out (EMA weights)", color="C1")
-    ax.set(xlabel="images seen (thousands)", ylabel="loss", yscale="log")
-    ax.grid(alpha=0.25, which="both")
+    ax.set(xlabel="images seen (thousands)", ylabel="loss")
+    log_axis(ax)
     ax.legend(frameon=False)
+    return ax
+
+
+def log_axis(ax: Axes) -> Axes:
+    """Logarithmic y with plain numbers at 1, 2 and 5 times the powers of ten, and a grid."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.grid(alpha=0.25)
     return ax
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 import torch
 
 from . import checkpoint
-from .data import DataError, ImageSet, Stretch
+from .data import ImageSet, Stretch
 from .diffusion import Denoiser, LogNormal
+from .errors import DataError
 from .networks import UNet
 from .sample import Sampling
 from .train import Step, TrainConfig, train
-
-PROFILES = ("smoke", "standard", "full")
 
 
 @dataclass(frozen=True)

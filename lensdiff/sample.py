@@ -14,12 +14,9 @@ import torch
 from torch import Tensor
 
 from .diffusion import SCHEDULES, schedule
+from .errors import SamplingError
 
 Denoise = Callable[..., Tensor]  # (x, sigma, label) -> E[x0 | x]
-
-
-class SamplingError(ValueError):
-    """A sampler was asked for something it can't do; the message says what it needs."""
 
 
 def karras_levels(steps: int, high: float = 40.0, low: float = 0.01, rho: float = 7.0) -> Tensor:
@@ -188,10 +185,10 @@ class Sampling:
     """
 
     sampler: str = "dpmpp_2m"
-    steps: int = 30
+    steps: int = 34
     levels: str = "log"
     high: float = 40.0
-    low: float = 0.01
+    low: float = 0.002
     eta: float = 0.0
     clamp: bool = True
 

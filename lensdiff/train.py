@@ -18,16 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from .checkpoint import load_state, save_state
 from .data import ImageSet, Stretch, fingerprint_of
 from .diffusion import CRITERIA, WEIGHTS, Denoiser, LogNormal, Uniform
-
-
-class TrainingError(RuntimeError):
-    """Training can't go on; the message names the step and the cure."""
+from .errors import TrainingError
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("Give a budget: either steps or minutes, not both.")
-        if (self.steps or self.minutes) <= 0 or self.batch < 1 or self.accumulation < 1 or self.batch % self.accumulation:
+        budget = self.minutes if self.steps is None else self.steps
+        if budget <= 0 or self.batch < 1 or self.accumulation < 1 or self.batch % self.accumulation:
             raise ValueError("steps or minutes must be positive, and batch a multiple of accumulation.")
         if self.criterion not in CRITERIA or self.weight not in WEIGHTS:
             raise ValueError(f"criterion must be one of {tuple(CRITERIA)}, weight one of {tuple(WEIGHTS)}.")
@@ -94,6 +93,8 @@ class _Batches:
         self.epoch, self.order = -1, rows
         if null is not None and images.labels is None:
             raise TrainingError(f"{images.name} has no labels, but the network has {null} classes. Use class folders or classes=0.")
+        if null is not None and images.labels.max() >= null:
+            raise TrainingError(f"{images.name} has labels up to {images.labels.max()}, but the network has only {null} classes.")
 
     def _rows(self, update: int) -> np.ndarray:
         """Rows of update k: the epochs' shuffled orders, one behind the other, cut into batches."""
@@ -171,6 +172,14 @@ def run_fingerprint(denoiser: Denoiser, images: ImageSet, rows: np.ndarray, conf
     return fingerprint_of(what)
 
 
+def _accelerator(precision: str) -> Accelerator:
+    """An Accelerator with a gradient scaler for fp16, and no other precision of its own: the denoiser has that."""
+    mixed = "fp16" if precision == "fp16" else "no"
+    if AcceleratorState._shared_state.get("_mixed_precision", mixed) != mixed:
+        AcceleratorState._reset_state()  # else accelerate refuses a second precision in one process
+    return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=mixed)
+
+
 def ema_average(decay: float):
     """Exponential moving average; its decay after n updates is min(decay, (1 + n) / (10 + n)), so that short runs profit too."""
 
@@ -196,9 +205,7 @@ def train(
     network's precision is the denoiser's. Raises TrainingError where the loss is not finite or the batch can't be shared out,
     CheckpointError where `state` holds another run or a damaged one.
     """
-    accelerator = accelerator or Accelerator(
-        cpu=not torch.cuda.is_available(), mixed_precision="fp16" if denoiser.precision == "fp16" else "no"
-    )
+    accelerator = accelerator or _accelerator(denoiser.precision)
     if config.batch % (config.accumulation * accelerator.num_processes):
         shares = f"{config.accumulation} micro-batches x {accelerator.num_processes} processes"
         raise TrainingError(f"batch = {config.batch} can't be shared by {shares}: make it a multiple.")

@@ -1,0 +1,88 @@
+"""What every notebook needs around its subject: the profile, checked parameters, versions, and where its results go."""
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from .checkpoint import best_device, best_precision
+from .errors import ParameterError
+
+PROFILES = ("smoke", "standard", "full")
+
+
+def pick(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    """The value, if it is one of `allowed`; else a ParameterError."""
+    if value not in allowed:
+        raise ParameterError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, allowed))}.")
+    return value
+
+
+def number(name: str, value: float, low: float, high: float, whole: bool = False) -> float | int:
+    """The value, if it is a number (a whole one where asked) from `low` to `high`; else a ParameterError."""
+    right = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    if not right or (whole and value != int(value)):
+        raise ParameterError(f"{name} is {value!r}; it must be a {'whole ' if whole else ''}number from {low:g} to {high:g}.")
+    return int(value) if whole else value
+
+
+def resolve_profile(profile: str = "") -> str:
+    """The notebook's parameter, else LENSDIFF_PROFILE, else 'standard'."""
+    return pick("profile", profile or os.environ.get("LENSDIFF_PROFILE") or "standard", PROFILES)
+
+
+def home() -> Path:
+    """The working copy that holds notebooks/, data/ and figures/."""
+    return Path(__file__).resolve().parents[1]
+
+
+def folder(path: str) -> Path:
+    """A folder given as a parameter: absolute, or relative to where the notebook runs or to the working copy."""
+    here = Path(path).expanduser()
+    return here if here.exists() or here.is_absolute() else home() / here
+
+
+def results(profile: str, notebook: str) -> Path:
+    """Folder for what a notebook makes, which later ones can use: runs/<profile>/<notebook>."""
+    base = Path(os.environ.get("LENSDIFF_RUNS") or home() / "runs" / profile)
+    (base / notebook).mkdir(parents=True, exist_ok=True)
+    return base / notebook
+
+
+def keep(figure: Figure, name: str) -> Figure:
+    """Save a figure for the README, where LENSDIFF_FIGURES names a folder, as `make notebooks` does; returns the figure."""
+    if os.environ.get("LENSDIFF_FIGURES"):
+        path = Path(os.environ["LENSDIFF_FIGURES"]) / name
+        part = path.with_name(f"part-{name}")
+        figure.savefig(part, dpi=110)
+        part.replace(path)
+    return figure
+
+
+def machine() -> str:
+    """What the notebook runs on."""
+    if best_device() == "cuda":
+        return f"{torch.cuda.get_device_name()}, {best_precision()}"
+    return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads, {best_precision()}"
+
+
+def versions() -> str:
+    """One line of versions."""
+    parts = [f"lensdiff {version('lensdiff')}", f"Python {platform.python_version()}", f"torch {torch.__version__.split('+')[0]}"]
+    return ", ".join([*parts, f"numpy {np.__version__}", f"matplotlib {matplotlib.__version__}"])
+
+
+def check(answer: object, test: Callable[[object], bool], hint: str) -> None:
+    """Check an exercise: nothing for None, 'Right.', or an AssertionError with the hint."""
+    if answer is None:
+        print("No answer yet.")
+        return
+    assert test(answer), f"Not yet. {hint}"
+    print("Right.")

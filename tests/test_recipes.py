@@ -1,0 +1,109 @@
+"""From a recipe and images to a checkpoint, and the frame of every notebook."""
+import json
+
+import numpy as np
+import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+
+from lensdiff import data, notebook, recipes
+from lensdiff.checkpoint import load, shipped
+from lensdiff.errors import DataError, ParameterError
+from lensdiff.sample import Sampling
+
+SMALL = recipes.Recipe(
+    "small",
+    network={"channels": (16, 32), "blocks": 1, "attention_levels": (), "unshuffle": 2},
+    train=recipes.TrainConfig(steps=6, batch=4, held_out_every=3, held_out_images=8, save_every=2, warmup_steps=2),
+    sampling=Sampling(steps=3),
+)
+
+
+def made(channels=1, height=16, width=16):
+    rng = np.random.default_rng(0)
+    return data.ImageSet("made", rng.random((40, channels, height, width), np.float32), "a" * 64)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_recipe_gives_a_checkpoint_that_describes_itself_and_draws(tmp_path, channels):
+    steps = []
+    model = recipes.fit(SMALL, made(channels), tmp_path / "model", each=steps.append)
+    assert [step.number for step in steps] == [1, 2, 3, 4, 5, 6]
+    spec = json.loads((tmp_path / "model" / "spec.json").read_text())
+    assert spec["images_seen"] == 24
+    assert spec["recipe"]["train"]["batch"] == 4
+    assert spec["data"] == {"name": "made", "fingerprint": "a" * 64, "images": 40}
+    assert [row["update"] for row in spec["curve"]] == [3, 6]
+    images = torch.cat(list(model.generate(range(3))))
+    assert images.shape == (3, channels, 16, 16)
+    assert 0 <= images.min() <= images.max() <= 1
+
+
+def test_a_broken_off_fit_goes_on_and_keeps_its_whole_curve(tmp_path):
+    def stop(step):
+        if step.number == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recipes.fit(SMALL, made(), tmp_path / "model", tmp_path / "state", stop)
+    again = recipes.fit(SMALL, made(), tmp_path / "model", tmp_path / "state")
+    whole = recipes.fit(SMALL, made(), tmp_path / "whole")
+    assert [row["update"] for row in again.spec["curve"]] == [3, 6]
+    assert again.spec["sha256"] == whole.spec["sha256"]
+    finished = recipes.fit(SMALL, made(), tmp_path / "model", tmp_path / "state")  # nothing is left to do
+    assert finished.spec["sha256"] == whole.spec["sha256"]
+
+
+def test_budgets_replace_each_other():
+    assert recipes.scaled(recipes.LENS64, minutes=3).train.steps is None
+    assert recipes.scaled(recipes.TINY, steps=5).train.minutes is None
+
+
+def test_images_that_are_not_square_are_refused(tmp_path):
+    with pytest.raises(DataError, match="20 x 16 pixels are not square"):
+        recipes.fit(SMALL, made(width=20), tmp_path / "model")
+
+
+def test_the_shipped_model_draws_lenses_and_its_card_is_its_own():
+    model = load(shipped("lens64"))
+    assert (shipped("lens64") / "weights.safetensors").stat().st_size < 15e6
+    card = json.loads((shipped("lens64") / "card.json").read_text())
+    assert card["n_generated"] == card["n_reference"] == card["n_floor"] == 2048
+    assert card["sampling"] == str(model.sampling)
+    assert card["calls"] == model.sampling.calls <= 35
+    images = torch.cat(list(model.generate(range(8))))[:, 0]
+    assert (images.amax((1, 2)) > 0.7).all()  # something bright in each
+    assert (images[:, :4, :4].mean((1, 2)) < 0.08).all()  # on a dark sky
+    assert len({tuple(np.round(image.flatten().numpy(), 2)) for image in images}) == 8
+
+
+def test_the_profile_is_the_parameter_then_the_environment_then_standard(monkeypatch):
+    monkeypatch.delenv("LENSDIFF_PROFILE", raising=False)
+    assert notebook.resolve_profile() == "standard"
+    monkeypatch.setenv("LENSDIFF_PROFILE", "smoke")
+    assert notebook.resolve_profile() == "smoke"
+    assert notebook.resolve_profile("full") == "full"
+    with pytest.raises(ParameterError, match=r"profile is 'fast'; it must be one of 'smoke'"):
+        notebook.resolve_profile("fast")
+
+
+@pytest.mark.parametrize("value", [-1, 11, 2.5, "3", True, None])
+def test_a_wrong_number_is_named(value):
+    with pytest.raises(ParameterError, match=r"steps is .*whole number from 0 to 10"):
+        notebook.number("steps", value, 0, 10, whole=True)
+    assert notebook.number("steps", 3.0, 0, 10, whole=True) == 3
+
+
+def test_a_wrong_value_gives_a_sentence_and_not_a_stack_trace(capsys):
+    shell = InteractiveShell.instance()
+    shell.run_cell("from lensdiff import notebook\nnotebook.pick('recipe', 'huge', ('tiny',))")
+    shown = capsys.readouterr().out.strip()
+    assert shown == "ParameterError: recipe is 'huge'; it must be one of 'tiny'."
+
+
+def test_an_exercise_is_checked(capsys):
+    notebook.check(None, lambda a: a == 3, "hint")
+    notebook.check(3, lambda a: a == 3, "hint")
+    assert capsys.readouterr().out == "No answer yet.\nRight.\n"
+    with pytest.raises(AssertionError, match=r"Not yet\. hint"):
+        notebook.check(4, lambda a: a == 3, "hint")
