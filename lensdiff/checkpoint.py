@@ -182,8 +182,8 @@ def save_state(folder: Path | str, identity: str, update: int, seconds: float, p
         tensors |= {f"optimizer/{index}/{name}": value for name, value in optimizer.state[parameter].items()}
     spec = {"format": FORMAT, "identity": identity, "update": update, "seconds": seconds, **extra}
     _write_folder(folder / f"{update:08d}", tensors, "state.safetensors", "state.json", spec)
-    for older in _states(folder)[:-1]:
-        shutil.rmtree(older, ignore_errors=True)
+    for left in (*_states(folder)[:-1], *folder.glob("[0-9]*.part")):  # a .part is what a killed save has left
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _states(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ A cache is written under a temporary name and renamed when it is whole, so that 
 """
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 from tqdm.auto import tqdm
 
 from . import simulate as sim
@@ -78,7 +80,7 @@ class Stretch:
     def of(cls, pixels: np.ndarray, most: int = 2_000) -> Stretch:
         """Mean and std of up to `most` evenly spaced images of `pixels` (n, ...). Raises DataError for constant images."""
         some = np.asarray(pixels[:: max(1, len(pixels) // most)], np.float64)
-        if some.std() == 0:
+        if some.min() == some.max():
             raise DataError("All pixels have the same value: there is nothing to learn. Check the files.")
         return cls(float(some.mean()), float(some.std()))
 
@@ -115,9 +117,20 @@ def cache_folder() -> Path:
     return home / "data" / "cache" if (home / "pyproject.toml").exists() else Path.home() / ".cache" / "lensdiff"
 
 
-def progress(items: Iterable, total: int | None = None, what: str = "") -> Iterable:
-    """A progress bar; silent where LENSDIFF_QUIET is set, as the headless runs do."""
-    return tqdm(items, total=total, desc=what, disable=bool(os.environ.get("LENSDIFF_QUIET")), leave=False)
+@functools.cache
+def quiet() -> bool:
+    """Whether nobody watches: LENSDIFF_QUIET is set, or papermill runs this kernel."""
+    if os.environ.get("LENSDIFF_QUIET"):
+        return True
+    try:
+        return any("papermill" in word for word in psutil.Process().parent().cmdline())
+    except (psutil.Error, AttributeError):
+        return False
+
+
+def progress(items: Iterable | None = None, total: int | None = None, what: str = "") -> tqdm:
+    """A progress bar over `items`, or one to be updated by hand; silent where nobody watches."""
+    return tqdm(items, total=total, desc=what, disable=quiet(), leave=False)
 
 
 def fingerprint_of(description: object) -> str:
@@ -169,7 +182,7 @@ def _open_cache(folder: Path, fingerprint: str) -> np.ndarray:
     try:
         spec = json.loads((folder / "spec.json").read_text())
         pixels = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(f"The cache {folder} can't be read ({error}). {cure}") from error
     if spec.get("fingerprint") != fingerprint or list(pixels.shape) != spec.get("shape"):
         raise DataError(f"The cache {folder} was made from something else (its fingerprint or shape differs). {cure}")

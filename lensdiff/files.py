@@ -2,13 +2,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 from pathlib import Path
 
 import numpy as np
 
-from .data import ImageSet, cached, min_max
+from .data import ImageSet, cached, min_max, quiet
 from .errors import DataError
 from .simulate import KINDS
 
@@ -16,18 +15,56 @@ CLASS_NAMES = {"no": 0, "no_sub": 0, "cdm": 1, "sphere": 1, "axion": 2, "vort": 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
+class _Refused(pickle.UnpicklingError):
+    """The pickle asks for something that is no array and no number."""
+
+
+class _Dtype:
+    """A dtype as a pickle describes it: a code such as "f8", then its byte order. Whatever else the pickle says of it is ignored."""
+
+    def __init__(self, code: str, align: bool = False, copy: bool = False) -> None:
+        if not isinstance(code, str) or np.dtype(code).kind not in "biufcO":
+            raise _Refused(f"it asks for the dtype {code!r}")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple) -> None:
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """An array as a pickle describes it, made here from its bytes or its list.
+
+    numpy's own unpickling believes the flags that a pickle gives a dtype, and so can take bytes of the file for pointers.
+    """
+
+    value: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, fortran, data = state
+        if dtype.dtype.hasobject:
+            values = np.empty(len(data), object)
+            for i, item in enumerate(data):
+                values[i] = item.value if isinstance(item, _Array) else item
+        else:
+            values = np.frombuffer(data, dtype.dtype).copy()
+        self.value = values.reshape(shape, order="F" if fortran else "C")
+
+
+def _scalar(dtype: _Dtype, data: bytes) -> np.generic:
+    return np.frombuffer(data, dtype.dtype)[0]
+
+
 class _NumpyOnly(pickle.Unpickler):
     """An unpickler that knows numpy arrays, numpy numbers and plain Python numbers, and refuses to call anything else."""
 
-    def find_class(self, module: str, name: str):
-        core = np.ndarray.__reduce__(np.zeros(1))[0]
-        scalar = np.float64(0).__reduce__()[0]
-        known = {"_reconstruct": core, "scalar": scalar, "ndarray": np.ndarray, "dtype": np.dtype}
+    def find_class(self, module: str, name: str) -> object:
+        known = {"_reconstruct": lambda *_: _Array(), "ndarray": None, "dtype": _Dtype, "scalar": _scalar}
         if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and name in known:
             return known[name]
         if (module, name) == ("_codecs", "encode"):  # how protocol 2 writes bytes
             return lambda text, encoding: text.encode("latin1")
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        raise _Refused(f"it asks for {module}.{name}")
 
 
 def read_npy(path: Path | str) -> tuple[np.ndarray, float | None]:
@@ -44,15 +81,16 @@ def read_npy(path: Path | str) -> tuple[np.ndarray, float | None]:
             if not dtype.hasobject:
                 file.seek(0)
                 return np.lib.format.read_array(file, allow_pickle=False), None
-            values = _NumpyOnly(file).load()
-    except pickle.UnpicklingError as error:
+            values = getattr(_NumpyOnly(file).load(), "value", None)
+    except _Refused as error:
         raise DataError(f"{path}: its pickle holds more than arrays and numbers ({error}). Don't trust it; take it out.") from error
-    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except Exception as error:  # a damaged header or pickle fails in many ways: SyntaxError, TokenError, MemoryError, OverflowError, ...
         raise DataError(f"{path}: can't be read as .npy ({error}). It may be truncated; copy or download it again.") from error
-    if not isinstance(values, np.ndarray) or values.size != 2:
-        raise DataError(f"{path}: an object array must be [image, mass], as Model I's axion files are. Take the file out.")
-    image, mass = values.ravel()
-    return np.asarray(image), float(mass)
+    try:
+        image, mass = values.ravel()
+        return np.asarray(image), float(mass)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: an object array must be [image, mass], as Model I's axion files are. Take the file out.") from error
 
 
 def _checked(path: Path, image: np.ndarray, shape: tuple[int, int] | None) -> np.ndarray:
@@ -64,11 +102,13 @@ def _checked(path: Path, image: np.ndarray, shape: tuple[int, int] | None) -> np
         raise DataError(f"{path}: dtype {image.dtype} is no number; save it as float32.")
     if shape is not None and image.shape != shape:
         raise DataError(f"{path}: size {image.shape} differs from the first file's {shape}. Keep one size to a folder.")
+    with np.errstate(over="ignore"):
+        image = image.astype(np.float32)
     if not np.isfinite(image).all():
-        raise DataError(f"{path}: it holds NaN or infinity. Mend the file or take it out.")
+        raise DataError(f"{path}: it holds NaN or infinity, or numbers beyond float32. Mend the file or take it out.")
     if image.min() == image.max():
         raise DataError(f"{path}: all its pixels are equal. Take the file out.")
-    return image.astype(np.float32)
+    return image
 
 
 def _listing(root: Path, suffixes: set[str]) -> list[Path]:
@@ -109,7 +149,7 @@ def deeplense(root: Path | str, symmetries: int = 1, cache: Path | str | None = 
 
 def pictures(root: Path | str, size: int, colour: bool = True, symmetries: int = 2, cache: Path | str | None = None) -> ImageSet:
     """A folder of ordinary pictures, cropped to the central square, resized to `size`, in [0, 1], three channels or one."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     root = Path(root)
     files = _listing(root, PICTURES)
@@ -117,8 +157,12 @@ def pictures(root: Path | str, size: int, colour: bool = True, symmetries: int =
     def one(path: Path) -> np.ndarray:
         try:
             with Image.open(path) as picture:
+                if picture.mode.startswith("I;16"):  # 16-bit grey, which convert would clip at 255
+                    picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
+                elif picture.mode in "IF":
+                    raise ValueError("32 bits a channel, of unknown range; save it with 8 or 16")
                 picture = picture.convert("RGB" if colour else "L")
-        except (OSError, UnidentifiedImageError) as error:
+        except Exception as error:  # Pillow raises OSError, SyntaxError, DecompressionBombError and more
             raise DataError(f"{path}: can't be read as a picture ({error}). Replace it or take it out.") from error
         side = min(picture.size)
         left, top = (picture.width - side) // 2, (picture.height - side) // 2
@@ -142,7 +186,7 @@ def download(drive_id: str, destination: Path | str, sha256: str | None = None) 
     part = destination.with_name(destination.name + ".part")
     cure = f"Download https://drive.google.com/uc?id={drive_id} in a browser and put it at {destination}."
     try:
-        fetched = gdown.download(id=drive_id, output=str(part), quiet=bool(os.environ.get("LENSDIFF_QUIET")))
+        fetched = gdown.download(id=drive_id, output=str(part), quiet=quiet())
         if not fetched or not part.exists():
             raise OSError("nothing came")
         if sha256 and (found := hashlib.file_digest(part.open("rb"), "sha256").hexdigest()) != sha256:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from . import checkpoint
-from .data import ImageSet, Stretch
+from .data import ImageSet, Stretch, progress
 from .diffusion import Denoiser, LogNormal
 from .errors import DataError
 from .networks import UNet
@@ -97,7 +97,7 @@ def fit(
         raise DataError(f"{images.name}: images of {width} x {height} pixels are not square. Crop them.")
     recipe = replace(recipe, network={**recipe.network, "image_channels": channels})
     denoiser, stretch, curve = recipe.denoiser(), Stretch.of(images.pixels), _Curve(state)
-    for step in train(denoiser, images, recipe.train, stretch, state=state):
+    for step in progress(train(denoiser, images, recipe.train, stretch, state=state), recipe.train.steps, f"training {recipe.name}"):
         curve.add(step)
         if each is not None:
             each(step)

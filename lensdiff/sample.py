@@ -100,9 +100,9 @@ def ddim(
     """
     if not 0 <= eta <= 1:
         raise SamplingError(f"eta must be in [0, 1], got {eta}.")
-    if eta > 0 and seeds is None:
-        raise SamplingError("eta > 0 adds noise: give the samples' seeds.")
     seeds = None if seeds is None else list(seeds)
+    if eta > 0 and (seeds is None or len(seeds) != len(x)):
+        raise SamplingError(f"eta > 0 adds noise: give `seeds`, one for each of the {len(x)} samples.")
     for step, (sigma, target) in enumerate(_pairs(sigmas)):
         guess = denoise(x, sigma, label)
         keep, added = ancestral(sigma, target, eta)

@@ -101,6 +101,16 @@ def test_a_wrong_value_gives_a_sentence_and_not_a_stack_trace(capsys):
     assert shown == "ParameterError: recipe is 'huge'; it must be one of 'tiny'."
 
 
+def test_no_progress_bar_under_papermill(monkeypatch):
+    monkeypatch.delenv("LENSDIFF_QUIET", raising=False)
+    for words, expected in ((["python", "bin/papermill", "a.ipynb"], True), (["python", "bin/jupyter-lab"], False)):
+        monkeypatch.setattr(data.psutil.Process, "cmdline", lambda self, words=words: words)
+        data.quiet.cache_clear()
+        assert data.quiet() is expected
+        assert data.progress(total=3).disable is expected
+    data.quiet.cache_clear()
+
+
 def test_an_exercise_is_checked(capsys):
     notebook.check(None, lambda a: a == 3, "hint")
     notebook.check(3, lambda a: a == 3, "hint")

@@ -1,0 +1,72 @@
+# `make` lists the targets. Everything runs in .venv, whatever other environment is activated.
+
+PROFILE ?= standard
+PYTHON ?=
+ARGS ?=
+BIN := $(CURDIR)/.venv/bin
+STAMP := .venv/lensdiff.stamp
+PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
+USABLE := import ensurepip, sys; sys.exit(sys.version_info < (3, 11))
+
+# One environment for every command: the programs, the packages and the Jupyter kernel of .venv and no others.
+ENV := env -u PYTHONHOME -u PYTHONPATH -u CONDA_PREFIX VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(BIN):$$PATH" \
+	JUPYTER_PATH="$(CURDIR)/.venv/share/jupyter" JUPYTER_PREFER_ENV_PATH=1
+PY := $(ENV) "$(BIN)/python"
+SMOKE := env LENSDIFF_PROFILE=smoke LENSDIFF_QUIET=1
+
+.PHONY: help run test lab notebooks clean setup
+
+help:
+	@echo "make run        execute every notebook into runs/$(PROFILE)/ (PROFILE=smoke, standard or full)"
+	@echo "make test       ruff, the tests, and every notebook at profile smoke"
+	@echo "make lab        open the notebooks in JupyterLab"
+	@echo "make notebooks  execute the committed notebooks again, in place, and strip what GitHub can't render"
+	@echo "make clean      delete runs/ and the tools' caches; .venv and data/cache stay"
+	@echo "Each makes .venv first if there is none. PYTHON=... chooses the interpreter for it (3.11 or newer)."
+	@echo 'ARGS=... goes to scripts/run_notebooks.py or JupyterLab, e.g. make run ARGS="--only 03 -p epochs 2"'
+
+run: setup
+	@$(PY) scripts/run_notebooks.py --profile $(PROFILE) $(ARGS)
+
+test: setup
+	@echo; echo "==== 1 of 4: ruff"
+	@$(PY) -m ruff check .
+	@echo; echo "==== 2 of 4: unit and oracle tests"
+	@env LENSDIFF_QUIET=1 $(PY) -m pytest -q
+	@echo; echo "==== 3 of 4: every notebook by pytest --nbval-lax, profile smoke"
+	@rm -rf runs/nbval && mkdir -p runs/nbval
+	@$(SMOKE) LENSDIFF_RUNS="$(CURDIR)/runs/nbval" $(PY) -m pytest -q --nbval-lax --nbval-current-env notebooks/
+	@echo; echo "==== 4 of 4: the chain of notebooks by papermill, profile smoke"
+	@$(PY) scripts/run_notebooks.py --profile smoke --force
+	@echo; echo "==== all passed"
+
+lab: setup
+	@$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_quickstart.ipynb $(ARGS)
+
+notebooks: setup
+	@$(PY) scripts/run_notebooks.py --profile standard --in-place $(ARGS)
+
+clean:
+	rm -rf runs .pytest_cache .ruff_cache *.egg-info
+	find lensdiff tests scripts notebooks '(' -name __pycache__ -o -name .ipynb_checkpoints ')' -prune -exec rm -rf {} +
+
+setup:
+	@mkdir -p runs
+	@[ -x .venv/bin/python ] || rm -f $(STAMP)
+	@$(MAKE) --silent --no-print-directory $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt | .venv/bin/python
+	@echo "== installing into .venv what pyproject.toml asks for; the first time this takes a few minutes"
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@touch $@
+
+.venv/bin/python:
+	@for python in $(PYTHONS); do \
+		if $$python -c '$(USABLE)' 2>/dev/null; then \
+			echo "== making .venv with $$($$python --version)"; \
+			exec $$python -m venv --clear .venv; \
+		fi; \
+	done; \
+	echo "lensdiff needs Python 3.11 or newer with its venv module; none of these is: $(PYTHONS)." >&2; \
+	echo "Install one (Debian or Ubuntu: apt-get install python3.11 python3.11-venv) or name it: make PYTHON=/path/to/python3.11" >&2; \
+	exit 1

@@ -1,0 +1,48 @@
+"""Train a recipe on the default lenses, or on your own folder: `python scripts/train.py lens64 my-model --state my-state`.
+
+With --state the run can be killed at any moment and called again; it goes on where it last saved.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from lensdiff import data, files, recipes
+from lensdiff.errors import LensdiffError
+from lensdiff.train import Step
+
+
+def main() -> int:
+    """Read the command line, train, and say how it goes; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("recipe", choices=recipes.RECIPES)
+    parser.add_argument("folder", type=Path, help="where the checkpoint goes")
+    parser.add_argument("--state", type=Path, help="folder for the full state, to resume from")
+    parser.add_argument("--data", type=Path, help="a DeepLense folder (default: 10,000 simulated lenses)")
+    parser.add_argument("--symmetries", type=int, choices=(1, 2, 8), default=1, help="of the population in --data")
+    parser.add_argument("--steps", type=int, help="updates, in place of the recipe's budget")
+    parser.add_argument("--minutes", type=float, help="minutes, in place of the recipe's budget")
+    args = parser.parse_args()
+    recipe = recipes.RECIPES[args.recipe]
+    if args.steps or args.minutes:
+        recipe = recipes.scaled(recipe, steps=args.steps, minutes=args.minutes)
+
+    def tell(step: Step) -> None:
+        if step.number % 50 == 0 or step.held_out is not None:
+            held = "" if step.held_out is None else f", held out {step.held_out:.4f}"
+            print(f"{time.strftime('%H:%M')}  update {step.number:,}, {step.images_seen:,} images: loss {step.loss:.4f}{held}", flush=True)
+
+    try:
+        images = files.deeplense(args.data, args.symmetries) if args.data else data.lenses("train")
+        model = recipes.fit(recipe, images, args.folder, args.state, tell)
+    except (LensdiffError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{model.folder}: {model.spec['images_seen']:,} images seen. Score it with: python scripts/score.py {model.folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
