@@ -74,6 +74,12 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _spec_sha256(spec: dict) -> str:
+    """SHA-256 of a description, without the entry that holds it."""
+    rest = {name: value for name, value in spec.items() if name != "spec_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def _write_folder(folder: Path, tensors: dict[str, Tensor], file_name: str, spec_name: str, spec: dict) -> None:
     """Tensors and their description in a folder that appears whole or not at all; one that was there is replaced."""
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
@@ -83,7 +89,8 @@ def _write_folder(folder: Path, tensors: dict[str, Tensor], file_name: str, spec
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part / file_name)
         (part / file_name).chmod(0o644)  # safetensors makes it private
-        (part / spec_name).write_text(json.dumps({**spec, "sha256": _sha256(part / file_name)}, indent=1) + "\n")
+        spec = {**spec, "sha256": _sha256(part / file_name)}
+        (part / spec_name).write_text(json.dumps({**spec, "spec_sha256": _spec_sha256(spec)}, indent=1) + "\n")
         if folder.exists():
             folder.rename(old)
         part.rename(folder)
@@ -112,6 +119,8 @@ def _read_folder(folder: Path, file_name: str, spec_name: str, cure: str) -> tup
         if found != spec.get("sha256"):
             expected = str(spec.get("sha256"))[:12]
             raise CheckpointError(f"{folder}: {file_name} has SHA-256 {found[:12]}..., not the {expected}... of {spec_name}. {cure}")
+        if _spec_sha256(spec) != spec.get("spec_sha256"):
+            raise CheckpointError(f"{folder}: {spec_name} was changed since it was written: its SHA-256 differs. {cure}")
         return load_file(folder / file_name), spec
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: can't be read as a checkpoint ({error}). {cure}") from error

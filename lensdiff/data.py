@@ -154,25 +154,27 @@ def cached(
             if not folder.exists():
                 part.rename(folder)
         except OSError as error:
-            raise DataError(
-                f"Can't write the cache {folder} ({error}). Give it room and write permission, or set LENSDIFF_CACHE to another folder."
-            ) from error
+            if not folder.exists():  # else another process was faster, and its cache serves as well
+                cure = "Give it room and write permission, or set LENSDIFF_CACHE to another folder."
+                raise DataError(f"Can't write the cache {folder} ({error}). {cure}") from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return folder, fingerprint, _open_cache(folder, fingerprint)
 
 
 def _fill(folder: Path, shape: tuple[int, ...], batches: Iterator[np.ndarray], what: str, **arrays) -> None:
-    pixels = np.lib.format.open_memmap(folder / "images.npy", "w+", np.float32, shape)
-    start = 0
-    with progress(None, total=shape[0], what=what) as bar:
-        for batch in batches:
-            pixels[start : start + len(batch)] = batch
-            start += len(batch)
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
+    count = 0
+    with (folder / "images.npy").open("wb") as file, progress(None, total=shape[0], what=what) as bar:
+        np.lib.format.write_array_header_1_0(file, header)
+        for batch in batches:  # written, not mapped: a full disk is an error then, not a SIGBUS, and no page stays in memory
+            if batch.shape[1:] != shape[1:]:
+                raise DataError(f"Expected images of shape {shape[1:]} for {folder.name}, got {batch.shape[1:]}.")
+            file.write(np.ascontiguousarray(batch, np.float32).data)
+            count += len(batch)
             bar.update(len(batch))
-    if start != shape[0]:
-        raise DataError(f"Expected {shape[0]} images for {folder.name}, got {start}.")
-    pixels.flush()
+    if count != shape[0]:
+        raise DataError(f"Expected {shape[0]} images for {folder.name}, got {count}.")
     for name, values in arrays.items():
         np.save(folder / f"{name}.npy", values, allow_pickle=False)
 

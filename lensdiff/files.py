@@ -167,7 +167,8 @@ def pictures(root: Path | str, size: int, colour: bool = True, symmetries: int =
         side = min(picture.size)
         left, top = (picture.width - side) // 2, (picture.height - side) // 2
         box = (left, top, left + side, top + side)
-        values = np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS, box), np.float32) / 255
+        square = picture.crop(box)  # resize(box=...) would let the frame around it in
+        values = np.asarray(square.resize((size, size), Image.Resampling.LANCZOS), np.float32) / 255
         return values.transpose(2, 0, 1)[None] if colour else values[None, None]
 
     description = {"files": _stamp(files, root), "size": size, "colour": colour}

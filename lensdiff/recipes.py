@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from . import checkpoint
@@ -41,7 +42,7 @@ class Recipe:
 LENS64 = Recipe(
     name="lens64",
     network={"channels": (48, 96, 144), "blocks": 2, "attention_levels": (2,), "unshuffle": 2},
-    train=TrainConfig(steps=5_000, batch=32, lr=6e-4, ema=0.999, sigmas=LogNormal(-1.0, 1.4), held_out_every=250, save_every=250),
+    train=TrainConfig(steps=4_300, batch=32, lr=6e-4, ema=0.999, sigmas=LogNormal(-1.0, 1.4), held_out_every=250, save_every=250),
 )
 TINY = Recipe(
     name="tiny",
@@ -87,17 +88,20 @@ def fit(
     folder: Path | str,
     state: Path | str | None = None,
     each: Callable[[Step], object] | None = None,
+    rows: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> checkpoint.Checkpoint:
     """Train a recipe on images and save the EMA's weights in `folder`, with its curve; `each` is called after every update.
 
-    With `state`, a folder, the run can be killed and called again. Raises DataError where the images are not square.
+    With `state`, a folder, the run can be killed and called again. `rows` are the (train, held-out) indices, by default the set's own
+    split. Raises DataError where the images are not square.
     """
     channels, height, width = images.pixels.shape[1:]
     if height != width:
         raise DataError(f"{images.name}: images of {width} x {height} pixels are not square. Crop them.")
     recipe = replace(recipe, network={**recipe.network, "image_channels": channels})
     denoiser, stretch, curve = recipe.denoiser(), Stretch.of(images.pixels), _Curve(state)
-    for step in progress(train(denoiser, images, recipe.train, stretch, state=state), recipe.train.steps, f"training {recipe.name}"):
+    updates = train(denoiser, images, recipe.train, stretch, rows, state)
+    for step in progress(updates, recipe.train.steps, f"training {recipe.name}"):
         curve.add(step)
         if each is not None:
             each(step)

@@ -74,15 +74,17 @@ def diverse(pixels: int = 64, **changes: object) -> Survey:
 def model_i(pixels: int = 150, **changes: object) -> Survey:
     """DeepLenseSim's Model I: one lens of 1e12 solar masses, one source shape, and only the source's position free.
 
-    Its text gives a subhalo slope of -1.9; its code, and so its images, have -0.9.
+    Its text gives a subhalo slope of -1.9; its code, and so its images, have -0.9. Its source amplitude of 20 is, as lenstronomy has it,
+    per square arcsec: 0.05 counts per second and pixel of 0.05 arcsec.
     """
+    amplitude = 20.0 * (7.5 / pixels) ** 2
     lens_ratio, lens_angle = _axis_ratio_angle(0.1, 0.0)
     source_ratio, source_angle = _axis_ratio_angle(-0.1, 0.1)
     survey = Survey(
         name="model_i", pixels=pixels, pixel_arcsec=7.5 / pixels, isotropic=False, einstein_radius_arcsec=None,
         lens_axis_ratio=(lens_ratio,) * 2, lens_angle_rad=(lens_angle,) * 2, shear=(0.05, 0.05), shear_angle_rad=(0.0, 0.0),
         source_offset=(-0.35, 0.35), source_radius_arcsec=(0.25, 0.25), source_axis_ratio=(source_ratio,) * 2,
-        source_angle_rad=(source_angle,) * 2, source_amplitude_cps=(20.0, 20.0), background_rms_cps=0.01,
+        source_angle_rad=(source_angle,) * 2, source_amplitude_cps=(amplitude, amplitude), background_rms_cps=0.01,
         luminosity_distances=True, fixed_subhalo_number=True, double_poisson=True, use_lenstronomy_k=True, source_square=True,
     )  # fmt: skip
     return replace(survey, **changes)

@@ -168,8 +168,8 @@ def _gradients(wrapped: Denoiser, batch: tuple, config: TrainConfig, accelerator
 def run_fingerprint(denoiser: Denoiser, images: ImageSet, rows: np.ndarray, config: TrainConfig) -> str:
     """What a saved state must agree with to be resumed: configuration, network, scaling, data and rows."""
     shapes = {name: list(tensor.shape) for name, tensor in denoiser.state_dict().items()}
-    what = [repr(config), shapes, denoiser.scaling.name, denoiser.precision, images.fingerprint, [int(r) for r in rows]]
-    return fingerprint_of(what)
+    what = [repr(config), shapes, denoiser.scaling.name, denoiser.data_std, denoiser.precision, images.fingerprint]
+    return fingerprint_of([*what, [int(row) for row in rows]])
 
 
 def _accelerator(precision: str) -> Accelerator:
@@ -258,7 +258,9 @@ class _Run:
         loss = float(accelerator.reduce(torch.tensor(loss, device=accelerator.device), "mean"))
         if not math.isfinite(loss):
             raise TrainingError(f"The loss is {loss} at update {update + 1}. Lower lr (now {lr:.2g}), or use precision bf16 or fp32.")
-        accelerator.clip_grad_norm_(self.wrapped.parameters(), config.clip)
+        norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), config.clip)
+        if self.denoiser.precision != "fp16" and not torch.isfinite(norm):  # in fp16 the gradient scaler leaves such an update out
+            raise TrainingError(f"The gradients are not finite at update {update + 1}. Lower lr (now {lr:.2g}).")
         self.optimizer.step()
         self.ema.update_parameters(self.denoiser)
         return loss, lr

@@ -31,11 +31,13 @@ def write(folder: Path, denoiser: Denoiser | None = None, **spec: object) -> Pat
     return checkpoint.save(folder, denoiser or model(), ARGUMENTS, STRETCH, 16, **spec)
 
 
-def change(folder: Path, **changes: object) -> None:
-    """Other values in spec.json, where None removes a key."""
+def change(folder: Path, sign: bool = True, **changes: object) -> None:
+    """Other values in spec.json, where None removes a key; signed anew, so that what is checked after the hash is reached."""
     spec = json.loads((folder / "spec.json").read_text())
-    spec.update(changes)
-    (folder / "spec.json").write_text(json.dumps({key: value for key, value in spec.items() if value is not None}))
+    spec = {key: value for key, value in {**spec, **changes}.items() if value is not None}
+    if sign:
+        spec["spec_sha256"] = checkpoint._spec_sha256(spec)
+    (folder / "spec.json").write_text(json.dumps(spec))
 
 
 # ---- the way there and back -------------------------------------------------------------------------------------------------
@@ -136,6 +138,14 @@ def test_a_changed_spec_is_refused(tmp_path: Path, changes: dict) -> None:
     checkpoint.load(folder, device="cpu")
     change(folder, **changes)
     with pytest.raises(CheckpointError, match="model: "):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("changes", [{"prediction": "eps"}, {"data_std": 0.7}, {"stretch": {"mean": 0.1, "std": 0.2}}])
+def test_a_spec_that_was_edited_is_refused_by_its_hash(tmp_path: Path, changes: dict) -> None:
+    folder = write(tmp_path / "model")
+    change(folder, sign=False, **changes)
+    with pytest.raises(CheckpointError, match=r"model: spec\.json was changed"):
         checkpoint.load(folder)
 
 

@@ -23,6 +23,13 @@ BLOCK = re.compile(r"(<!-- not run: \S[^\n]*-->\s*)?^```(\w*)[^\n]*\n(.*?)^```",
 MADE = (".venv/", "runs/", "data/cache/")  # what the commands themselves make
 
 
+@pytest.fixture(autouse=True)
+def outside_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests call make, and may themselves be called by it."""
+    for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def blocks(*languages: str) -> list[str]:
     """The README's fenced blocks in these languages that are meant to run, in order."""
     return [text for left_out, language, text in BLOCK.findall(README) if language in languages and not left_out]

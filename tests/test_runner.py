@@ -81,6 +81,9 @@ def test_chain_runs_then_skips_then_runs_what_changed(root: Path, capsys: pytest
     assert runner.main(["--profile", "smoke"], root) == 0
     assert results(capsys.readouterr().out) == {"00_first": "good", "01_second": "good"}, "what a later one used was made anew"
 
+    assert runner.main(["--profile", "smoke", "--force", "--only", "01"], root) == 0
+    assert results(capsys.readouterr().out) == {"01_second": "good"}
+
 
 def test_profiles_are_kept_apart_and_parameters_arrive(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(root / "notebooks" / "00_first.ipynb", "print(repr(seed), repr(profile))", FIRST, parameters='profile = ""\nseed = 1')

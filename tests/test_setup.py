@@ -28,6 +28,13 @@ MACHINE = re.compile(r"(?<![\w.~])/(?:work|root|opt|mnt|private)/\w|/(?:home|Use
 HOSTS = re.compile(r"(?:pythonhosted|pypi)\.org/(?:simple|packages)|(?:extra-index|index)-url|(?:find)-links|://[^/\s]*:[^/\s]*@")
 
 
+@pytest.fixture(autouse=True)
+def outside_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests call make, and may themselves be called by it."""
+    for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def pins() -> dict[str, str]:
     """Canonical name to version, of every line of constraints.txt."""
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
@@ -138,27 +145,53 @@ def test_make_lists_its_targets() -> None:
     assert {f"make {name}" for name in phony - {"help", "setup"}} == set(re.findall(r"^make \w+", listed, re.M))
 
 
-def clone_without(tmp_path: Path) -> Path:
-    """The Makefile alone, in a fresh folder."""
+def program(path: Path, script: str) -> Path:
+    """An executable shell script."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """What `make` needs of a clone, in a fresh folder without .venv."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
 
-def test_make_refuses_an_old_python(tmp_path: Path) -> None:
-    old = tmp_path / "python-old"
-    old.write_text("#!/bin/sh\nexit 1\n")
-    old.chmod(0o755)
-    run = subprocess.run(["make", "run", f"PYTHON={old}"], cwd=clone_without(tmp_path), capture_output=True, text=True)
+def test_make_refuses_an_old_python(clone: Path) -> None:
+    old = program(clone / "python-old", "exit 1")
+    run = subprocess.run(["make", "run", f"PYTHON={old}"], cwd=clone, capture_output=True, text=True)
     assert run.returncode != 0 and "needs Python 3.11 or newer" in run.stderr and "python-old" in run.stderr
-    assert not (tmp_path / ".venv").exists()
+    assert not (clone / ".venv").exists()
+
+
+def test_make_installs_once_and_again_when_the_pins_change(clone: Path) -> None:
+    """With stand-ins for Python that write down what they are asked to do."""
+    inner = program(clone / "inner", 'echo "python $*" >> asked.txt')
+    venv = f'[ "$2" != venv ] || {{ echo venv >> asked.txt; mkdir -p .venv/bin; cp {inner} .venv/bin/python; }}'
+    new = program(clone / "python-new", venv)
+
+    def asked() -> list[str]:
+        (clone / "asked.txt").unlink(missing_ok=True)
+        subprocess.run(["make", "run", f"PYTHON={new}", "PROFILE=smoke"], cwd=clone, capture_output=True, check=True)
+        return (clone / "asked.txt").read_text().splitlines()
+
+    install = "python -m pip install --disable-pip-version-check -c constraints.txt -e .[test]"
+    execute = "python scripts/run_notebooks.py --profile smoke"
+    assert asked() == ["venv", install, execute]
+    assert asked() == [execute]
+    later = (clone / ".venv" / "lensdiff.stamp").stat().st_mtime + 10
+    os.utime(clone / "constraints.txt", (later, later))
+    assert asked() == [install, execute]
+    (clone / ".venv" / "bin" / "python").unlink()
+    assert asked() == ["venv", install, execute], "a .venv whose Python is gone is made anew"
 
 
 def test_ci_runs_make_test_from_anywhere(tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    make = tmp_path / "bin" / "make"
-    make.write_text('#!/bin/sh\necho "$PWD: make $*"\n')
-    make.chmod(0o755)
+    make = program(tmp_path / "bin" / "make", 'echo "$PWD: make $*"')
     environment = os.environ | {"PATH": f"{make.parent}{os.pathsep}{os.environ['PATH']}"}
     run = subprocess.run([ROOT / ".ci" / "run"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert run.stdout == f"{ROOT}: make test\n"
