@@ -167,6 +167,17 @@ def load(folder: Path | str, device: torch.device | str | None = None, precision
     return Checkpoint(denoiser, stretch, spec, folder)
 
 
+def copy_weights(start: Checkpoint, denoiser: Denoiser) -> None:
+    """Give a denoiser the weights of a checkpoint. Raises CheckpointError where network or prediction differ."""
+    same = (start.denoiser.scaling.name, start.denoiser.data_std) == (denoiser.scaling.name, denoiser.data_std)
+    try:
+        if not same:
+            raise RuntimeError(f"it predicts {start.denoiser.scaling.name}, not {denoiser.scaling.name}")
+        denoiser.net.load_state_dict(start.denoiser.net.state_dict())
+    except RuntimeError as error:
+        raise CheckpointError(f"{start.folder}: training can't go on from here with this recipe ({error}). Take its own recipe.") from error
+
+
 def best_device() -> str:
     """'cuda' where there is one, else 'cpu'."""
     return "cuda" if torch.cuda.is_available() else "cpu"

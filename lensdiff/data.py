@@ -5,6 +5,7 @@ A cache is written under a temporary name and renamed when it is whole, so that 
 """
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -49,7 +50,7 @@ class ImageSet:
         return replace(self, name=f"{self.name}, {name}", pixels=self.pixels[rows], fingerprint=fingerprint, folder=None, **part)
 
     def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Sorted indices (train, held-out), the same on every call; saved beside the cached pixels as `split.npz`.
+        """Sorted indices (train, held-out), the same on every call; saved beside the cached pixels.
 
         Raises ValueError where one side would be empty.
         """
@@ -58,14 +59,18 @@ class ImageSet:
             raise ValueError(f"{self.name}: {len(self)} images can't be split with held_out={held_out}; use more images.")
         path = self.folder / f"split-{held_out:g}-{seed}.npz" if self.folder else None
         if path is not None and path.exists():
-            with np.load(path, allow_pickle=False) as saved:
-                return saved["train"], saved["held_out"]
+            try:
+                with np.load(path, allow_pickle=False) as saved:
+                    return saved["train"], saved["held_out"]
+            except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+                raise DataError(f"{path}: can't be read ({error}). Delete it; it is made again.") from error
         order = np.random.default_rng(seed).permutation(len(self))
         train, held = np.sort(order[n_held:]), np.sort(order[:n_held])
         if path is not None:
             part = path.with_name(f"{path.stem}.{os.getpid()}.npz")
-            np.savez(part, train=train, held_out=held)
-            part.replace(path)
+            with contextlib.suppress(OSError):  # a read-only cache: the same split is drawn on every call
+                np.savez(part, train=train, held_out=held)
+                part.replace(path)
         return train, held
 
 

@@ -112,7 +112,10 @@ def reference(net: nn.Module, images: ImageSet, rows: range, cache: Path | None 
     if path.exists():
         return Statistics.load(path, key)
     found = statistics(net, batches_of(images, rows), len(rows), f"{net.name} of real images")
-    found.save(path, key)
+    try:
+        found.save(path, key)
+    except OSError as error:
+        warnings.warn(f"{path}: can't be written ({error}); these statistics will be computed again next time.", stacklevel=2)
     return found
 
 
@@ -130,14 +133,16 @@ def frechet(a: Statistics, b: Statistics) -> float:
     return float(max(((a.mean - b.mean) ** 2).sum() + spread, 0.0))
 
 
-def kid(a: Statistics, b: Statistics, subsets: int = 100, size: int = 1_000, seed: int = 0) -> tuple[float, float]:
+def kid(a: Statistics, b: Statistics, subsets: int = 100, size: int | None = None, seed: int = 0) -> tuple[float, float]:
     """Kernel inception distance x 1000, mean and std over subsets of the kept rows (Binkowski et al. 2018, eq. 3 and 4).
 
-    The unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3.
+    The unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3. A subset has 1,000 rows, or half of them where there are
+    fewer than 2,000, so that the std says something.
     """
-    size = min(size, len(a.rows), len(b.rows))
+    fewest = min(len(a.rows), len(b.rows))
+    size = min(size, fewest) if size else min(1_000, fewest // 2)
     if size < 2:
-        raise MetricError("KID needs two images or more on both sides.")
+        raise MetricError("KID needs four images or more on both sides.")
     rng, width = np.random.default_rng(seed), a.rows.shape[1]
 
     def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -208,8 +213,11 @@ def card(
     seed: int,
     n: int = ENOUGH,
     cache: Path | None = None,
+    split: str = "test set",
 ) -> Card:
     """Score `generated` against the first `n` of `images`, which the model must not have seen; the floor is the next `n` of them.
+
+    `split` is how the card names them.
 
     Warns (SampleSizeWarning) below 2,048 samples on any side. Raises MetricError where there are too few real images.
     """
@@ -225,7 +233,7 @@ def card(
     return Card(
         name=net.name, distance=frechet(generated, first), floor=frechet(second, first), kid=near, kid_std=spread,
         kid_floor=kid(second, first)[0], n_generated=generated.n, n_reference=first.n, n_floor=second.n,
-        reference=f"images 0 to {n - 1} of {images.name}, held out", resolution=f"{width} x {height}", value_range="[0, 1] as uint8",
+        reference=f"{split} of {images.name}, images 0 to {n - 1}", resolution=f"{width} x {height}", value_range="[0, 1] as uint8",
         data=f"{images.name}, fingerprint {images.fingerprint[:12]}", extractor_sha256=net.sha256,
         sampling=sampling, calls=calls, seed=seed,
     )  # fmt: skip

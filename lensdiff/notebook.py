@@ -45,7 +45,9 @@ def home() -> Path:
 
 def folder(path: str) -> Path:
     """A folder given as a parameter: absolute, or relative to where the notebook runs or to the working copy."""
-    here = Path(path).expanduser()
+    if not isinstance(path, str):
+        raise ParameterError(f"{path!r} is no folder; give its path as text.")
+    here = Path(path)
     return here if here.exists() or here.is_absolute() else home() / here
 
 

@@ -77,9 +77,18 @@ class _Curve:
         self.rows = [*(r for r in self.rows if r["update"] < step.number), row]
         self.losses = []
         if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             part = self.path.with_suffix(".part")
             part.write_text(json.dumps(self.rows))
             part.replace(self.path)
+
+
+def _stages(start: checkpoint.Checkpoint | None) -> list[dict]:
+    """The stages before this one, each with its recipe, what it saw, and the SHA-256 of the weights it ended with."""
+    if start is None:
+        return []
+    names = ("recipe", "data", "images_seen", "seconds", "machine", "sha256")
+    return [*start.spec.get("stages", []), {name: start.spec.get(name) for name in names}]
 
 
 def fit(
@@ -89,17 +98,21 @@ def fit(
     state: Path | str | None = None,
     each: Callable[[Step], object] | None = None,
     rows: tuple[np.ndarray, np.ndarray] | None = None,
+    start: checkpoint.Checkpoint | None = None,
 ) -> checkpoint.Checkpoint:
     """Train a recipe on images and save the EMA's weights in `folder`, with its curve; `each` is called after every update.
 
     With `state`, a folder, the run can be killed and called again. `rows` are the (train, held-out) indices, by default the set's own
-    split. Raises DataError where the images are not square.
+    split. With `start`, training goes on from a checkpoint's weights and stretch, with a fresh optimiser: a new stage, and recorded so.
+    Raises DataError where the images are not square, CheckpointError where the start has another network.
     """
     channels, height, width = images.pixels.shape[1:]
     if height != width:
         raise DataError(f"{images.name}: images of {width} x {height} pixels are not square. Crop them.")
     recipe = replace(recipe, network={**recipe.network, "image_channels": channels})
-    denoiser, stretch, curve = recipe.denoiser(), Stretch.of(images.pixels), _Curve(state)
+    denoiser, stretch, curve = recipe.denoiser(), start.stretch if start else Stretch.of(images.pixels), _Curve(state)
+    if start:
+        checkpoint.copy_weights(start, denoiser)
     updates = train(denoiser, images, recipe.train, stretch, rows, state)
     for step in progress(updates, recipe.train.steps, f"training {recipe.name}"):
         curve.add(step)
@@ -108,6 +121,7 @@ def fit(
     checkpoint.save(
         folder, step.ema, recipe.network, stretch, height, recipe=recipe.as_dict(), sampling=asdict(recipe.sampling), curve=curve.rows,
         classes=list(images.classes), data={"name": images.name, "fingerprint": images.fingerprint, "images": len(images)},
-        images_seen=step.images_seen, seconds=round(step.seconds), machine=f"{platform.machine()}, {torch.get_num_threads()} threads",
+        images_seen=step.images_seen, seconds=round(step.seconds), stages=_stages(start),
+        machine=f"{platform.machine()}, {torch.get_num_threads()} threads",
     )  # fmt: skip
     return checkpoint.load(folder)

@@ -2,10 +2,10 @@
 
     for step in train(denoiser, images, config, state="runs/state"):
         if step.number % 100 == 0: print(step.number, step.loss)
-    save("my-model", step.ema, spec)
+    save("my-model", step.ema, network_arguments, stretch, image_size=64)
 
-Every random draw of update k depends on (seed, k) alone. With a budget in steps, a run that was killed and resumed therefore ends with the
-same weights, bit for bit and on the same machine, as one that never was.
+Every random draw of update k depends on (seed, k) alone. With a budget in steps, a run on CPUs that was killed and resumed therefore ends
+with the same weights, bit for bit and on the same machine, as one that never was. (CUDA's own sums are not repeatable to the bit.)
 """
 from __future__ import annotations
 
@@ -254,7 +254,10 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad()
-        loss = _gradients(self.wrapped, self.batches(update), config, accelerator)
+        device = accelerator.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout's draws, too, depend on (seed, update) alone
+            torch.manual_seed((config.seed * 1_000_003 + update) * 1_009 + accelerator.process_index)
+            loss = _gradients(self.wrapped, self.batches(update), config, accelerator)
         loss = float(accelerator.reduce(torch.tensor(loss, device=accelerator.device), "mean"))
         if not math.isfinite(loss):
             raise TrainingError(f"The loss is {loss} at update {update + 1}. Lower lr (now {lr:.2g}), or use precision bf16 or fp32.")

@@ -67,6 +67,14 @@ def surroundings(root: Path) -> str:
     return digest.hexdigest()
 
 
+def listings(root: Path, parameters: Mapping[str, object]) -> list[list]:
+    """Names, sizes and times of the files below each parameter that names a folder."""
+    texts = [value for value in parameters.values() if isinstance(value, str) and value]
+    folders = {folder for text in texts for folder in (Path(text), root / "notebooks" / text, root / text) if folder.is_dir()}
+    files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+
+
 def plan(root: Path, profile: str, parameters: Mapping[str, object]) -> list[Job]:
     """The whole chain in order. A stamp holds the stamps before it: whatever changes a notebook changes all later ones."""
     jobs: list[Job] = []
@@ -75,7 +83,8 @@ def plan(root: Path, profile: str, parameters: Mapping[str, object]) -> list[Job
         notebook = read(path)
         names = parameter_names(notebook)
         own = {name: value for name, value in parameters.items() if name in names}
-        stamp = hashlib.sha256(json.dumps([stamp, profile, path.name, own, sources(notebook)], sort_keys=True).encode()).hexdigest()
+        made_of = [stamp, profile, path.name, own, listings(root, own), sources(notebook)]
+        stamp = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
         jobs.append(Job(path, own, stamp))
     return jobs
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from lensdiff import data, files, recipes
+from lensdiff.checkpoint import load
 from lensdiff.errors import LensdiffError
 from lensdiff.train import Step
 
@@ -24,10 +25,8 @@ def main() -> int:
     parser.add_argument("--symmetries", type=int, choices=(1, 2, 8), default=1, help="of the population in --data")
     parser.add_argument("--steps", type=int, help="updates, in place of the recipe's budget")
     parser.add_argument("--minutes", type=float, help="minutes, in place of the recipe's budget")
+    parser.add_argument("--start", type=Path, help="a checkpoint of the same network to go on from: a new stage, with a fresh optimiser")
     args = parser.parse_args()
-    recipe = recipes.RECIPES[args.recipe]
-    if args.steps or args.minutes:
-        recipe = recipes.scaled(recipe, steps=args.steps, minutes=args.minutes)
 
     def tell(step: Step) -> None:
         if step.number % 50 == 0 or step.held_out is not None:
@@ -35,8 +34,12 @@ def main() -> int:
             print(f"{time.strftime('%H:%M')}  update {step.number:,}, {step.images_seen:,} images: loss {step.loss:.4f}{held}", flush=True)
 
     try:
+        recipe = recipes.RECIPES[args.recipe]
+        if args.steps is not None or args.minutes is not None:
+            recipe = recipes.scaled(recipe, steps=args.steps, minutes=args.minutes)
+        start = load(args.start) if args.start else None
         images = files.deeplense(args.data, args.symmetries) if args.data else data.lenses("train")
-        model = recipes.fit(recipe, images, args.folder, args.state, tell)
+        model = recipes.fit(recipe, images, args.folder, args.state, tell, start=start)
     except (LensdiffError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

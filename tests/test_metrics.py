@@ -187,7 +187,7 @@ def test_a_card_says_what_it_depends_on_and_warns_of_few_samples(images, tmp_pat
     assert (card.n_generated, card.n_reference, card.n_floor, card.calls, card.seed) == (30, 40, 40, 7, 3)
     assert card.distance > 20 * card.floor  # half as bright is seen at once
     text = card.markdown()
-    for part in ("FD-Pooled", "30 / 40 / 40", "16 x 16", "held out", "ffffffffffff", "7 network calls"):
+    for part in ("FD-Pooled", "30 / 40 / 40", "16 x 16", "test set", "ffffffffffff", "7 network calls"):
         assert part in text
     assert metrics.Card(**card.as_dict()) == card
     with pytest.raises(MetricError, match="80 images; 41"):

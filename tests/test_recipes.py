@@ -1,5 +1,6 @@
 """From a recipe and images to a checkpoint, and the frame of every notebook."""
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from lensdiff import data, notebook, recipes
 from lensdiff.checkpoint import load, shipped
-from lensdiff.errors import DataError, ParameterError
+from lensdiff.errors import CheckpointError, DataError, ParameterError
 from lensdiff.sample import Sampling
 
 SMALL = recipes.Recipe(
@@ -54,6 +55,20 @@ def test_a_broken_off_fit_goes_on_and_keeps_its_whole_curve(tmp_path):
     assert finished.spec["sha256"] == whole.spec["sha256"]
 
 
+def test_a_new_stage_starts_from_a_checkpoint_and_is_recorded(tmp_path):
+    first = recipes.fit(SMALL, made(), tmp_path / "first")
+    still = recipes.scaled(SMALL, steps=1, lr=1e-12)
+    second = recipes.fit(still, made(), tmp_path / "second", start=first)
+    for name, tensor in first.denoiser.net.state_dict().items():
+        torch.testing.assert_close(second.denoiser.net.state_dict()[name], tensor, rtol=0, atol=1e-3)
+    third = recipes.fit(still, made(), tmp_path / "third", start=second)
+    assert [stage["sha256"] for stage in third.spec["stages"]] == [first.spec["sha256"], second.spec["sha256"]]
+    assert [stage["images_seen"] for stage in third.spec["stages"]] == [24, 4]
+    other = replace(SMALL, prediction="v")
+    with pytest.raises(CheckpointError, match=r"first: training can't go on .*predicts edm, not v"):
+        recipes.fit(other, made(), tmp_path / "other", start=first)
+
+
 def test_budgets_replace_each_other():
     assert recipes.scaled(recipes.LENS64, minutes=3).train.steps is None
     assert recipes.scaled(recipes.TINY, steps=5).train.minutes is None
@@ -67,6 +82,11 @@ def test_images_that_are_not_square_are_refused(tmp_path):
 def test_the_shipped_model_draws_lenses_and_its_card_is_its_own():
     model = load(shipped("lens64"))
     assert (shipped("lens64") / "weights.safetensors").stat().st_size < 15e6
+    recipe = json.loads(json.dumps(recipes.LENS64.as_dict()))  # tuples as lists
+    assert {**model.spec["recipe"], "network": None} == {**recipe, "network": None}
+    assert {**recipe["network"], "image_channels": 1} == model.spec["network"]["arguments"]
+    assert model.spec["images_seen"] == recipes.LENS64.train.steps * recipes.LENS64.train.batch == model.spec["curve"][-1]["images_seen"]
+    assert model.spec["curve"][-1]["held_out"] < 0.6 * model.spec["curve"][0]["held_out"]
     card = json.loads((shipped("lens64") / "card.json").read_text())
     assert card["n_generated"] == card["n_reference"] == card["n_floor"] == 2048
     assert card["sampling"] == str(model.sampling)

@@ -159,6 +159,16 @@ def test_stamps_change_with_all_a_run_depends_on(root: Path, name: str) -> None:
     assert not set(before) & set(stamps(root))
 
 
+def test_stamps_change_with_the_files_of_a_folder_given_as_a_parameter(root: Path) -> None:
+    write(root / "notebooks" / "00_first.ipynb", FIRST, parameters='data_folder = ""')
+    mine = root / "mine"
+    mine.mkdir()
+    before = stamps(root, data_folder=str(mine))
+    (mine / "lens.npy").write_bytes(b"new")
+    assert stamps(root, data_folder=str(mine)) != before
+    assert stamps(root, data_folder="mine") == stamps(root, data_folder="mine")
+
+
 def test_stamps_change_with_sources_profile_and_own_parameters_alone(root: Path) -> None:
     first, second = root / "notebooks" / "00_first.ipynb", root / "notebooks" / "01_second.ipynb"
     write(second, SECOND, parameters="steps: int = 5")
