@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -130,30 +131,46 @@ class UNet(nn.Module):
         folded = image_channels * unshuffle**2
         self.stem = nn.Conv2d(folded, channels[0], 3, padding=1)
 
+        def residual(c_in: int, c_out: int) -> ResidualBlock:
+            return ResidualBlock(c_in, c_out, width, embedding, dropout)
+
         def block(c_in: int, c_out: int, level: int) -> nn.ModuleList:
             attention = Attention(c_out) if level in attention_levels else nn.Identity()
-            return nn.ModuleList([ResidualBlock(c_in, c_out, width, embedding, dropout), attention])
+            return nn.ModuleList([residual(c_in, c_out), attention])
 
-        self.down, self.up, skips, c = nn.ModuleList(), nn.ModuleList(), [channels[0]], channels[0]
+        bottom = channels[-1]
+        self.down, skips = self._descend(channels, blocks, block)
+        self.up = nn.ModuleList()
+        attend = Attention if middle_attention else nn.Identity
+        self.middle = nn.ModuleList([residual(bottom, bottom), attend(bottom), residual(bottom, bottom)])
+        self.up.extend(self._ascend(channels, blocks, block, skips))
+        self.exit = nn.Sequential(norm(channels[0]), nn.SiLU(), zero(nn.Conv2d(channels[0], folded, 3, padding=1)))
+
+    @staticmethod
+    def _descend(channels: tuple[int, ...], blocks: int, block: Callable[..., nn.Module]) -> tuple[nn.ModuleList, list[int]]:
+        """The way down, and the channels of each feature map that is kept for the way up."""
+        down, skips, c = nn.ModuleList(), [channels[0]], channels[0]
         for level, c_out in enumerate(channels):
             for _ in range(blocks):
-                self.down.append(block(c, c_out, level))
+                down.append(block(c, c_out, level))
                 c = c_out
                 skips.append(c)
             if level < len(channels) - 1:
-                self.down.append(nn.ModuleList([nn.Conv2d(c, c, 3, stride=2, padding=1)]))
+                down.append(nn.ModuleList([nn.Conv2d(c, c, 3, stride=2, padding=1)]))
                 skips.append(c)
-        self.middle = nn.ModuleList(
-            [ResidualBlock(c, c, width, embedding, dropout), Attention(c) if middle_attention else nn.Identity(),
-             ResidualBlock(c, c, width, embedding, dropout)]
-        )  # fmt: skip
+        return down, skips
+
+    @staticmethod
+    def _ascend(channels: tuple[int, ...], blocks: int, block: Callable[..., nn.Module], skips: list[int]) -> list[nn.Module]:
+        """The way up: each block takes in the last feature map that is left of the way down."""
+        up, c = [], channels[-1]
         for level, c_out in reversed(list(enumerate(channels))):
             for _ in range(blocks + 1):
-                self.up.append(block(c + skips.pop(), c_out, level))
+                up.append(block(c + skips.pop(), c_out, level))
                 c = c_out
             if level:
-                self.up.append(nn.ModuleList([Upsample(c)]))
-        self.exit = nn.Sequential(norm(c), nn.SiLU(), zero(nn.Conv2d(c, folded, 3, padding=1)))
+                up.append(nn.ModuleList([Upsample(c)]))
+        return up
 
     def embed(self, noise: Tensor, label: Tensor | None) -> Tensor:
         """Embedding (n, width) of the noise level and, in a conditional network, of the label."""
