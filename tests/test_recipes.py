@@ -7,7 +7,7 @@ import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 
-from lensdiff import data, notebook, recipes
+from lensdiff import data, metrics, notebook, recipes
 from lensdiff.checkpoint import load, shipped
 from lensdiff.errors import CheckpointError, DataError, ParameterError
 from lensdiff.sample import Sampling
@@ -91,6 +91,7 @@ def test_the_shipped_model_draws_lenses_and_its_card_is_its_own():
     assert card["n_generated"] == card["n_reference"] == card["n_floor"] == 2048
     assert card["sampling"] == str(model.sampling)
     assert card["calls"] == model.sampling.calls <= 35
+    assert metrics.Card(**card).markdown() in (notebook.home() / "README.md").read_text()
     images = torch.cat(list(model.generate(range(8))))[:, 0]
     assert (images.amax((1, 2)) > 0.7).all()  # something bright in each
     assert (images[:, :4, :4].mean((1, 2)) < 0.08).all()  # on a dark sky
