@@ -28,7 +28,7 @@ class SampleSizeWarning(UserWarning):
 
 def to_uint8(pixels: Tensor | np.ndarray) -> Tensor:
     """Pixel values in [0, 1], clipped, as whole numbers 0 to 255: uint8 of the same shape."""
-    return (torch.as_tensor(np.asarray(pixels), dtype=torch.float32).clamp(0, 1) * 255).round().to(torch.uint8)
+    return (torch.tensor(np.asarray(pixels), dtype=torch.float32).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 class Statistics:
@@ -51,6 +51,13 @@ class Statistics:
         shift = mean - self.mean
         self.scatter += (x - mean).T @ (x - mean) + np.outer(shift, shift) * (self.n * len(x) / n)
         self.mean, self.n = self.mean + shift * (len(x) / n), n
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> Statistics:
+        """Statistics of features (n, width) that are at hand."""
+        found = cls(np.asarray(rows).shape[-1])
+        found.update(rows)
+        return found
 
     @property
     def covariance(self) -> np.ndarray:
@@ -119,6 +126,30 @@ def reference(net: nn.Module, images: ImageSet, rows: range, cache: Path | None 
     return found
 
 
+def keep_features(folder: Path, found: Statistics, key: list) -> None:
+    """Write the kept rows of drawn images' features to `folder`/features.npz, in fp16, under a temporary name first."""
+    part = folder / f"features.{os.getpid()}.part.npz"
+    try:
+        np.savez_compressed(part, rows=found.rows.astype(np.float16), key=fingerprint_of(key))
+        part.replace(folder / "features.npz")
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def stored_features(folder: Path, key: list) -> Statistics:
+    """Statistics of the features that `keep_features` wrote. Raises MetricError where they are missing, damaged, or of another key."""
+    path = folder / "features.npz"
+    cure = f"Make them again: python scripts/score.py {folder}"
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            rows, own = saved["rows"].astype(np.float32), str(saved["key"])
+    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+        raise MetricError(f"{path}: can't be read ({error}). {cure}") from error
+    if own != fingerprint_of(key):
+        raise MetricError(f"{path}: these features are of other weights, another sampling or another extractor. {cure}")
+    return Statistics.of(rows)
+
+
 def frechet(a: Statistics, b: Statistics) -> float:
     """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Heusel et al. 2017, eq. 6; Dowson & Landau 1982).
 
@@ -131,6 +162,21 @@ def frechet(a: Statistics, b: Statistics) -> float:
     cross = np.linalg.eigvalsh(root @ b.covariance @ root)
     spread = np.trace(a.covariance) + np.trace(b.covariance) - 2 * np.sqrt(np.clip(cross, 0, None)).sum()
     return float(max(((a.mean - b.mean) ** 2).sum() + spread, 0.0))
+
+
+def frechet_error(a: Statistics, b: Statistics, subsets: int = 20, seed: int = 0) -> float:
+    """Standard error of `frechet(a, b)`: its std over random halves of both sides' kept rows (delete-half jackknife, Shao & Wu 1989).
+
+    Halves are more biased than the whole, but alike, so that the bias leaves their spread nearly as it is. Raises MetricError below 8 rows.
+    """
+    if min(len(a.rows), len(b.rows)) < 8 or subsets < 2:
+        raise MetricError("An error bar needs eight kept rows or more on both sides, and two subsets or more.")
+    rng = np.random.default_rng(seed)
+
+    def half(rows: np.ndarray) -> Statistics:
+        return Statistics.of(rows[rng.permutation(len(rows))[: len(rows) // 2]])
+
+    return float(np.std([frechet(half(a.rows), half(b.rows)) for _ in range(subsets)], ddof=1))
 
 
 def kid(a: Statistics, b: Statistics, subsets: int = 100, size: int | None = None, seed: int = 0) -> tuple[float, float]:
@@ -179,11 +225,13 @@ class Card:
     sampling: str
     calls: int
     seed: int
+    distance_error: float | None = None  # standard error of the distance, where it was computed
 
     def rows(self) -> list[tuple[str, str]]:
         """The card as (what, value) pairs, for a table."""
+        error = "" if self.distance_error is None else f" ± {self.distance_error:.2g}"
         return [
-            (f"{self.name}, generated", f"{self.distance:.3f}"),
+            (f"{self.name}, generated", f"{self.distance:.3f}{error}"),
             (f"{self.name}, floor (real against real)", f"{self.floor:.3f}"),
             ("times the floor", f"{self.distance / self.floor:.2f}"),
             ("KID x 1000, generated", f"{self.kid:.3f} ± {self.kid_std:.3f}"),

@@ -53,6 +53,17 @@ TINY = Recipe(
 )
 RECIPES = {recipe.name: recipe for recipe in (LENS64, TINY)}
 
+NETWORKS = {  # arguments of UNet: the shipped one, and what published solutions to the same task took
+    "lens64": LENS64.network,
+    "openai_small": {"channels": (64, 128, 192, 256), "blocks": 2, "attention_levels": (2, 3), "unshuffle": 1},
+    "four_levels": {"channels": (32, 64, 128, 256), "blocks": 2, "attention_levels": (), "unshuffle": 1, "embedding": "add"},
+    "four_levels_expanded": {"channels": (64, 128, 256, 512), "blocks": 2, "attention_levels": (), "unshuffle": 1, "embedding": "add"},
+    "four_levels_twice_expanded": {
+        "channels": (128, 256, 512, 1024), "blocks": 2, "attention_levels": (), "unshuffle": 1, "embedding": "add"
+    },
+    "five_levels": {"channels": (64, 128, 128, 256, 512), "blocks": 2, "attention_levels": (3,), "unshuffle": 1, "embedding": "add"},
+}  # fmt: skip
+
 
 def scaled(recipe: Recipe, **changes) -> Recipe:
     """The recipe with other training settings (fields of TrainConfig); `steps` and `minutes` replace each other."""

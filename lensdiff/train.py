@@ -85,10 +85,16 @@ def symmetry(x: Tensor, which: Tensor) -> Tensor:
 ELEMENTS = {1: (0,), 2: (0, 4), 8: tuple(range(8))}
 
 
-class _Batches:
-    """The batch of update k: stretched images, labels, sigma and noise, a function of (seed, k) alone."""
+class Batches:
+    """The batch of update k: stretched images, labels, sigma and noise, a function of (seed, k) alone.
 
-    def __init__(self, images: ImageSet, rows: np.ndarray, stretch: Stretch, config: TrainConfig, device: torch.device, null: int | None):
+    `rows` are those to learn from; `null` is the null class of a conditional network, whose labels are given then.
+    """
+
+    def __init__(
+        self, images: ImageSet, rows: np.ndarray, stretch: Stretch, config: TrainConfig, device: torch.device | str = "cpu",
+        null: int | None = None,
+    ):  # fmt: skip
         self.images, self.rows, self.stretch, self.config, self.device, self.null = images, rows, stretch, config, device, null
         self.epoch, self.order = -1, rows
         if null is not None and images.labels is None:
@@ -238,7 +244,7 @@ class _Run:
         self.identity = run_fingerprint(denoiser, images, train_rows, config)
         net, self.optimizer = accelerator.prepare(denoiser.net, optimizer)
         self.wrapped = Denoiser(net, denoiser.scaling.name, denoiser.data_std, denoiser.precision)
-        self.batches = _Batches(images, train_rows, stretch, config, accelerator.device, getattr(denoiser.net, "classes", 0) or None)
+        self.batches = Batches(images, train_rows, stretch, config, accelerator.device, getattr(denoiser.net, "classes", 0) or None)
 
     def share(self, update: int, seconds: float) -> float:
         """Share of the budget that is spent."""

@@ -1,7 +1,7 @@
 """Compute a checkpoint's card and store it beside the weights: `python scripts/score.py data/checkpoints/lens64`.
 
 The full protocol draws 2,048 images and takes ten minutes on two cores; the reference is the simulated test set, or held-out files of
-your own.
+your own. The features of the drawn images are stored too: notebook 05 goes on from them.
 """
 from __future__ import annotations
 
@@ -43,11 +43,13 @@ def main() -> int:
         drawn = model.generate(range(FIRST_SEED, FIRST_SEED + args.n), sampling)
         found = metrics.statistics(net, drawn, args.n, "drawn images")
         card = metrics.card(net, found, images, str(sampling), sampling.calls, FIRST_SEED, args.n)
+        card = replace(card, distance_error=metrics.frechet_error(found, metrics.reference(net, images, range(args.n))))
     except (LensdiffError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     print(card.markdown())
     if not args.dry:
+        metrics.keep_features(args.folder, found, [net.sha256, model.spec["sha256"], str(sampling), FIRST_SEED])
         part = args.folder / "card.json.part"
         part.write_text(json.dumps(card.as_dict(), indent=1) + "\n")
         part.replace(args.folder / "card.json")

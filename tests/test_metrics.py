@@ -1,5 +1,6 @@
 """Scores against closed forms, pytorch-fid and scikit-learn, and what they refuse."""
 import warnings
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -12,6 +13,8 @@ from lensdiff import data, metrics
 from lensdiff.errors import MetricError
 from lensdiff.extractors import EfficientNet, Inception, extractor
 from lensdiff.metrics import Statistics, frechet, kid
+from lensdiff.neighbours import nearest
+from lensdiff.train import ELEMENTS, symmetry
 
 
 def exact(mean, covariance, n=1000):
@@ -227,3 +230,61 @@ def test_what_would_mean_nothing_is_refused():
         frechet(exact([0] * 3, np.eye(3)), exact([0] * 4, np.eye(4)))
     with pytest.raises(MetricError, match="two images"):
         Statistics(3).covariance  # noqa: B018
+
+
+def test_the_error_bar_is_the_scatter_of_repeated_samples():
+    """In one dimension, where repeating is cheap: jackknife's error against the std over fresh draws of both sides."""
+    rng = np.random.default_rng(0)
+
+    def pair():
+        return Statistics.of(rng.normal(0, 1, (400, 1))), Statistics.of(rng.normal(1, 2, (400, 1)))
+
+    truth = np.std([frechet(*pair()) for _ in range(400)])
+    errors = [metrics.frechet_error(*pair(), subsets=60, seed=k) for k in range(20)]
+    assert np.mean(errors) == pytest.approx(truth, rel=0.15)
+    with pytest.raises(MetricError, match="eight"):
+        metrics.frechet_error(Statistics.of(np.eye(4)), Statistics.of(np.eye(4)))
+
+
+def test_a_card_shows_its_error_bar_where_there_is_one(images, tmp_path):
+    net = Pooled()
+    with pytest.warns(metrics.SampleSizeWarning):
+        card = metrics.card(net, generated(net), images, "ddim", 7, seed=3, n=40, cache=tmp_path)
+    assert card.distance_error is None and f"generated | {card.distance:.3f} |" in card.markdown()
+    assert f"generated | {card.distance:.3f} ± 0.12 |" in replace(card, distance_error=0.1234).markdown()
+
+
+def test_stored_features_give_the_distance_back_and_are_held_against_their_key(tmp_path):
+    rng = np.random.default_rng(0)
+    found, other = Statistics.of(rng.random((300, 12))), Statistics.of(rng.random((300, 12)) + 0.1)
+    metrics.keep_features(tmp_path, found, ["extractor", "weights", 1])
+    again = metrics.stored_features(tmp_path, ["extractor", "weights", 1])
+    assert again.n == 300 and frechet(again, other) == pytest.approx(frechet(found, other), rel=1e-3)
+    with pytest.raises(MetricError, match=r"features\.npz.*other weights.*score\.py"):
+        metrics.stored_features(tmp_path, ["extractor", "weights", 2])
+    (tmp_path / "features.npz").write_bytes(b"PK")
+    with pytest.raises(MetricError, match=r"features\.npz: can't be read"):
+        metrics.stored_features(tmp_path, ["extractor", "weights", 1])
+    with mock.patch.object(metrics.np, "savez_compressed", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        metrics.keep_features(tmp_path, found, [])
+    assert [path.name for path in tmp_path.iterdir()] == ["features.npz"]
+
+
+@pytest.mark.parametrize("symmetries", [1, 2, 8])
+def test_the_nearest_training_image_is_found_under_the_symmetries(symmetries):
+    rng = np.random.default_rng(1)
+    training = rng.random((50, 1, 12, 12), np.float32)
+    which = torch.tensor(rng.choice(ELEMENTS[symmetries], 20))
+    rows = rng.choice(50, 20)
+    noise = 0.01 * rng.standard_normal((20, 1, 12, 12)).astype(np.float32)
+    images = symmetry(torch.from_numpy(training[rows]), which) + torch.from_numpy(noise)
+    distance, index, element = nearest(images, training, symmetries, batch=7)
+    np.testing.assert_array_equal(index, rows)
+    np.testing.assert_allclose(distance, np.sqrt((noise**2).mean((1, 2, 3))), rtol=1e-3)
+    back = symmetry(images, torch.from_numpy(element)).numpy()
+    assert np.abs(back - training[rows]).max() < 0.06  # the element turns the image onto its neighbour
+
+
+def test_nearest_refuses_other_sizes():
+    with pytest.raises(MetricError, match="can't be compared"):
+        nearest(np.zeros((2, 1, 8, 8), np.float32), np.zeros((2, 1, 9, 9), np.float32))

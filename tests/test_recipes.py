@@ -2,6 +2,7 @@
 import json
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from lensdiff import data, metrics, notebook, recipes
 from lensdiff.checkpoint import load, shipped
 from lensdiff.errors import CheckpointError, DataError, ParameterError
+from lensdiff.networks import UNet
 from lensdiff.sample import Sampling
 
 SMALL = recipes.Recipe(
@@ -138,3 +140,37 @@ def test_an_exercise_is_checked(capsys):
     assert capsys.readouterr().out == "No answer yet.\nRight.\n"
     with pytest.raises(AssertionError, match=r"Not yet\. hint"):
         notebook.check(4, lambda a: a == 3, "hint")
+
+
+def test_stored_answers_must_pass_and_wrong_ones_fail(capsys):
+    judge = notebook.check(None, lambda a: a(2) == 4, "hint")
+    notebook.prove([judge], [lambda x: x * x], [[lambda x: x, lambda: 4, 4]])  # one that can't be called as asked, one that is no function
+    assert capsys.readouterr().out == "No answer yet.\n1 stored answers pass their checks; 3 wrong ones fail.\n"
+    with pytest.raises(AssertionError, match="Exercise 1 takes a wrong answer for right"):
+        notebook.prove([judge], [lambda x: x * x], [[lambda x: x + 2]])
+    with pytest.raises(AssertionError, match="Not yet"):
+        notebook.prove([judge], [lambda x: x], [[3]])
+    with pytest.raises(AssertionError, match="no wrong answer"):
+        notebook.prove([judge], [lambda x: x * x], [[]])
+    with pytest.raises(AssertionError, match=r"raised TypeError: .*hint"):
+        notebook.check(3, lambda a: a(2) == 4, "hint")
+
+
+@pytest.mark.parametrize("name", recipes.NETWORKS)
+def test_published_networks_answer_at_the_size_of_their_images(name):
+    with torch.device("meta"):
+        net = UNet(**recipes.NETWORKS[name])
+        shape = (2, 1, 128, 128) if name == "five_levels" else (2, 1, 64, 64)
+        assert net(torch.empty(shape), torch.empty(2)).shape == shape
+    assert net.multiple == (16 if name == "five_levels" else 8)
+
+
+def test_keep_copies_a_file_or_saves_a_figure(tmp_path, monkeypatch):
+    (tmp_path / "film.gif").write_bytes(b"GIF89a")
+    assert notebook.keep(tmp_path / "film.gif", "a.gif") == tmp_path / "film.gif"
+    monkeypatch.setenv("LENSDIFF_FIGURES", str(tmp_path / "figures"))
+    (tmp_path / "figures").mkdir()
+    notebook.keep(tmp_path / "film.gif", "a.gif")
+    notebook.keep(plt.figure(), "b.png")
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["a.gif", "b.png"]
+    assert (tmp_path / "figures" / "a.gif").read_bytes() == b"GIF89a"

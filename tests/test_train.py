@@ -25,7 +25,7 @@ from lensdiff.data import ImageSet, Stretch
 from lensdiff.diffusion import Denoiser, LogNormal, Uniform
 from lensdiff.errors import CheckpointError, TrainingError
 from lensdiff.networks import UNet
-from lensdiff.train import Step, TrainConfig, _Batches, _gradients, ema_average, held_out_loss, learning_rate, symmetry, train
+from lensdiff.train import Batches, Step, TrainConfig, _gradients, ema_average, held_out_loss, learning_rate, symmetry, train
 
 
 @pytest.fixture(autouse=True)
@@ -134,9 +134,9 @@ def test_noise_levels_are_stratified_and_follow_their_distribution(lenses16: Ima
 
 
 def test_a_batch_is_a_function_of_seed_and_update(lenses16: ImageSet) -> None:
-    def batches(seed: int) -> _Batches:
+    def batches(seed: int) -> Batches:
         settings, stretch = config(seed=seed, batch=32), Stretch.of(lenses16.pixels)
-        return _Batches(lenses16, lenses16.split()[0], stretch, settings, torch.device("cpu"), 3)
+        return Batches(lenses16, lenses16.split()[0], stretch, settings, torch.device("cpu"), 3)
 
     forwards, other = batches(0), batches(1)
     drawn = [forwards(k) for k in range(4)]
@@ -212,7 +212,7 @@ def test_the_loss_falls(lenses16: ImageSet, precision: str) -> None:
 
 def gradient(denoiser: Denoiser, images: ImageSet, settings: TrainConfig) -> tuple[Tensor, float]:
     """The gradient of update 1 and its loss."""
-    batches = _Batches(images, images.split()[0], Stretch.of(images.pixels), settings, torch.device("cpu"), None)
+    batches = Batches(images, images.split()[0], Stretch.of(images.pixels), settings, torch.device("cpu"), None)
     loss = _gradients(denoiser, batches(0), settings, Accelerator(cpu=True))
     return torch.cat([p.grad.flatten() for p in denoiser.parameters()]), loss
 

@@ -1,0 +1,126 @@
+"""Every committed notebook: how it opens and closes, what its outputs show, and that a wrong parameter gives a sentence."""
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import statistics
+import sys
+from pathlib import Path
+
+import pytest
+
+from lensdiff.errors import LensdiffError
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+files = importlib.import_module("notebook_files")
+
+PATHS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+FOLDERS = ("checkpoint", "data_folder", "inception_weights")  # checked where they are read: see test_files and test_checkpoint
+every = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+def code(path: Path) -> list:
+    return [cell for cell in files.read(path).cells if cell.cell_type == "code"]
+
+
+def prose(path: Path) -> str:
+    return "\n\n".join(cell.source for cell in files.read(path).cells if cell.cell_type == "markdown")
+
+
+def parameters(path: Path) -> dict[str, object]:
+    """Name and committed value of each parameter."""
+    cell = next(cell for cell in code(path) if "parameters" in cell.metadata.get("tags", []))
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+
+
+def test_the_series_is_there() -> None:
+    assert [path.stem[:2] for path in PATHS][:6] == ["00", "01", "02", "03", "04", "05"]
+
+
+@every
+def test_it_opens_and_closes_as_the_series_does(path: Path) -> None:
+    text = prose(path)
+    assert text.startswith(f"# {path.stem[:2]} · ")
+    for needed in ("**You will learn**", "**Run time**", "## Parameters", "## Summary", "## Common misconceptions", "## Exercises",
+                   "<details><summary><b>Answers</b>", "## References"):  # fmt: skip
+        assert needed in text, needed
+    assert next(iter(parameters(path))) == "profile" and parameters(path)["profile"] == ""
+    assert any("nb.versions()" in cell.source for cell in code(path))
+    assert not re.findall(r"@[A-Z0-9]+@|TODO|TBD", text)
+
+
+@every
+def test_cells_are_short(path: Path) -> None:
+    lengths = [len(cell.source.splitlines()) for cell in code(path)]
+    assert statistics.median(lengths) < 10 and max(lengths) <= 40
+
+
+@every
+def test_it_is_committed_executed_and_clean(path: Path) -> None:
+    cells = code(path)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), "run make notebooks"
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert not [output.text for output in outputs if output.get("name") == "stderr"], "a warning in an output is a defect"
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 4
+    for words in (str(Path.home()), str(ROOT), "/tmp/"):
+        assert words not in str(outputs)
+
+
+@every
+def test_every_exercise_is_checked_and_its_answers_are_proved(path: Path) -> None:
+    sources = [cell.source for cell in code(path)]
+    text = prose(path)
+    number = len(re.findall(r"^\*\*(\d)\.\*\*", text[text.index("## Exercises") :], re.M))
+    assert 4 <= number <= 6
+    for k in range(1, number + 1):
+        check = rf"^answer_{k} = None.*^check_{k} = nb\.check\(\s*answer_{k},"
+        assert any(re.search(check, source, re.M | re.S) for source in sources), k
+    answers = next(cell for cell in code(path) if "answers" in cell.metadata.get("tags", []))
+    assert answers.metadata["jupyter"]["source_hidden"] and "nb.prove(" in answers.source
+    assert f"{number} stored answers pass their checks" in "".join(output.get("text", "") for output in answers.outputs)
+
+
+@every
+def test_its_links_lead_somewhere(path: Path) -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", prose(path))
+    for target in targets:
+        if not target.startswith(("http", "#")):
+            file, _, anchor = target.partition("#")
+            there = path.parent / file
+            assert there.exists(), target
+            if anchor:
+                titles = [title.strip().replace(" ", "-") for title in re.findall(r"^#+ (.+)$", prose(there), re.M)]
+                assert anchor in titles, target
+
+
+def wrong_values() -> list:
+    """A value that can't be meant, for each parameter that is no folder."""
+    found = []
+    for path in PATHS:
+        for name, value in parameters(path).items():
+            if name not in FOLDERS:
+                wrong = ["no-such-thing"] if isinstance(value, str | bool) else [-7, "three"]
+                found += [pytest.param(path, name, one, id=f"{path.stem[:2]}-{name}-{one}") for one in wrong]
+    return found
+
+
+@pytest.mark.parametrize("path, name, value", wrong_values())
+def test_a_wrong_parameter_gives_a_sentence(path: Path, name: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cells up to the one that checks the parameters, with one of them wrong."""
+    monkeypatch.chdir(path.parent)
+    monkeypatch.setenv("LENSDIFF_PROFILE", "smoke")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    namespace: dict[str, object] = {}
+    for cell in code(path):
+        source = cell.source.replace("%matplotlib inline", "")
+        if "nb.resolve_profile(" in source:
+            with pytest.raises(LensdiffError, match=name):
+                exec(source, namespace)
+            return
+        exec(source, namespace)
+        if "parameters" in cell.metadata.get("tags", []):
+            namespace[name] = value
+    pytest.fail("no cell checks the parameters")
