@@ -19,7 +19,7 @@ def nearest(
     population: `symmetry(image, element)` is what lies so near. Training images are read `batch` at a time. Raises MetricError where the
     shapes differ.
     """
-    x = torch.as_tensor(np.asarray(images), dtype=torch.float32)
+    x = torch.tensor(np.asarray(images), dtype=torch.float32)
     if x.ndim != 4 or x.shape[1:] != training.shape[1:] or symmetries not in ELEMENTS:
         shapes = f"Images of {tuple(x.shape)} and training images of {training.shape}"
         raise MetricError(f"{shapes} can't be compared in {symmetries} symmetries: give (n, C, H, W) of one size, and 1, 2 or 8.")
