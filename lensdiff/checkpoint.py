@@ -24,6 +24,7 @@ from .diffusion import Denoiser
 from .errors import CheckpointError
 from .networks import UNet
 from .sample import Denoise, Sampling, clamped, draw
+from .telescope import Telescope
 
 FORMAT = "lensdiff-1"
 NETWORKS = {"UNet": UNet}
@@ -49,19 +50,31 @@ class Checkpoint:
         """The sampling it is shipped with."""
         return Sampling(**self.spec.get("sampling", {}))
 
+    @property
+    def telescope(self) -> Telescope | None:
+        """What adds the survey's noise to its images, where it was trained on noiseless ones."""
+        return Telescope.from_dict(self.spec["telescope"]) if "telescope" in self.spec else None
+
     def guess(self, sampling: Sampling | None = None) -> Denoise:
         """The denoiser, its guesses clamped to the limits of real pixels where the sampling says so."""
         return clamped(self.denoiser, *self.stretch.limits) if (sampling or self.sampling).clamp else self.denoiser
 
     def generate(
-        self, seeds: Iterable[int], sampling: Sampling | None = None, label: Tensor | None = None, batch: int = 64
+        self, seeds: Iterable[int], sampling: Sampling | None = None, label: Tensor | None = None, batch: int = 64, observed: bool = True
     ) -> Iterator[Tensor]:
-        """Yield images in [0, 1] on the CPU, at most `batch` at a time, (<= batch, C, H, W), one for each seed."""
-        sampling = sampling or self.sampling
+        """Yield images in [0, 1] on the CPU, at most `batch` at a time, (<= batch, C, H, W), one for each seed.
+
+        Where the model has a telescope, they are what it records; with `observed=False`, the light as it arrives.
+        """
+        sampling, seeds = sampling or self.sampling, list(seeds)
         device = next(self.denoiser.parameters()).device
         how = (sampling.sigmas(), sampling.sampler, label, batch, device)
         drawn = draw(self.guess(sampling), self.shape, seeds, *how, **sampling.options())
-        return (self.stretch.inverse(x).clamp(0, 1).cpu() for x in drawn)
+        images = (self.stretch.inverse(x).clamp(0, 1).cpu() for x in drawn)
+        telescope = self.telescope if observed else None
+        if telescope is None:
+            return images
+        return (telescope.observe(x, seeds[batch * i : batch * i + len(x)]) for i, x in enumerate(images))
 
 
 def shipped(name: str = "lens64") -> Path:

@@ -19,11 +19,12 @@ from . import metrics, plots, recipes
 from .checkpoint import Checkpoint
 from .data import ImageSet, fingerprint_of, progress
 from .diffusion import ScheduleWarning, Uniform, schedule
+from .drawn import FIRST_SEED
 from .errors import DataError
 from .recipes import TINY, Recipe, scaled
 from .sample import Sampling, draw, table_levels
 
-STEPS, OWN_STEPS, SCORED, SHOWN, FIRST_SEED = 1_000, 50, 512, 16, 1_000_000
+STEPS, OWN_STEPS, SCORED, SHOWN = 1_000, 50, 512, 16
 
 
 @dataclass(frozen=True)

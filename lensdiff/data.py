@@ -199,25 +199,36 @@ def _open_cache(folder: Path, fingerprint: str) -> np.ndarray:
 # ---- simulated lenses -------------------------------------------------------------------------------------------------------
 
 
-def simulated(survey: Survey, n: int, seed: int, kind: str = "mixed", cache: Path | str | None = None) -> ImageSet:
-    """`n` observed lenses, each scaled to span [0, 1], with their truth; simulated once, then read from the cache."""
+def simulated(
+    survey: Survey, n: int, seed: int, kind: str = "mixed", cache: Path | str | None = None, noiseless: bool = False
+) -> ImageSet:
+    """`n` observed lenses, each scaled to span [0, 1], with their truth; simulated once, then read from the cache.
+
+    With `noiseless`, the light as it arrives: point-spread function, but no noise.
+    """
     description = {"simulator": sim.VERSION, "survey": asdict(survey), "n": n, "seed": seed, "kind": kind, "scale": "min_max"}
     params = sim.sample_params(n, kind, seed, survey)
     shape = (n, 1, survey.pixels, survey.pixels)
 
-    def batches() -> Iterator[np.ndarray]:
-        return (min_max(batch)[:, None] for batch in sim.simulate(params, survey, seed))
+    if noiseless:
+        description["noiseless"] = True
 
-    name = f"{survey.name}-{survey.pixels}"
+    def batches() -> Iterator[np.ndarray]:
+        made = (sim.render(params[i : i + 192], survey).numpy() for i in range(0, n, 192)) if noiseless else sim.simulate(params, survey, seed)
+        return (min_max(batch)[:, None] for batch in made)
+
+    name = f"{survey.name}-{survey.pixels}{'-noiseless' if noiseless else ''}"
     folder, fingerprint, pixels = cached(name, description, shape, batches, cache, truth=params)
     return ImageSet(
         name, pixels, fingerprint, sim.KINDS, params["label"], params, 8 if survey.isotropic else 1, folder
     )
 
 
-def lenses(split: str = "train", pixels: int = 64, n: int | None = None, cache: Path | str | None = None) -> ImageSet:
+def lenses(
+    split: str = "train", pixels: int = 64, n: int | None = None, cache: Path | str | None = None, noiseless: bool = False
+) -> ImageSet:
     """The default set: `diverse` lenses, three classes in equal parts; 10,000 to train on, 5,000 with another seed to test on."""
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', not {split!r}.")
     count, seed = (TRAIN_IMAGES, TRAIN_SEED) if split == "train" else (TEST_IMAGES, TEST_SEED)
-    return simulated(diverse(pixels), n or count, seed, cache=cache)
+    return simulated(diverse(pixels), n or count, seed, cache=cache, noiseless=noiseless)

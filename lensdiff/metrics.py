@@ -36,7 +36,7 @@ class Statistics:
 
     def __init__(self, width: int):
         self.n, self.mean, self.scatter = 0, np.zeros(width), np.zeros((width, width))
-        self.rows = np.zeros((0, width), np.float32)
+        self.rows, self.size = np.zeros((0, width), np.float32), ()  # size: (C, H, W) of the images, where it is known
 
     def update(self, features: np.ndarray) -> None:
         """Take in features (batch, width). Raises MetricError where they are not finite or of another width."""
@@ -71,7 +71,7 @@ class Statistics:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
         try:
-            np.savez(part, n=self.n, mean=self.mean, scatter=self.scatter, rows=self.rows, key=key)
+            np.savez(part, n=self.n, mean=self.mean, scatter=self.scatter, rows=self.rows, size=self.size, key=key)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -84,6 +84,7 @@ class Statistics:
                 own, statistics = str(saved["key"]), cls(len(saved["mean"]))
                 statistics.n, statistics.mean = int(saved["n"]), saved["mean"]
                 statistics.scatter, statistics.rows = saved["scatter"], saved["rows"]
+                statistics.size = tuple(int(side) for side in saved["size"])
         except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
             raise MetricError(f"{path}: can't be read ({error}). Delete it; it is made again.") from error
         if own != key:
@@ -91,12 +92,25 @@ class Statistics:
         return statistics
 
 
+def _one_size_and_range(batch: Tensor | np.ndarray, size: tuple[int, ...]) -> tuple[int, ...]:
+    if size and tuple(batch.shape[1:]) != size:
+        raise MetricError(f"Images of {tuple(batch.shape[1:])} after images of {size}: crop or resize them to one size.")
+    low, high = float(batch.min()), float(batch.max())
+    if not (low >= -1e-3 and high <= 1.001):  # NaN, too, is not between them
+        raise MetricError(f"Pixels from {low:.3g} to {high:.3g}: scores need [0, 1] on both sides. The stretch's inverse leads back there.")
+    return tuple(batch.shape[1:])
+
+
 @torch.no_grad()
 def statistics(net: nn.Module, batches: Iterable[Tensor | np.ndarray], total: int | None = None, what: str = "features") -> Statistics:
-    """Statistics of images in [0, 1], given in batches (<= batch, C, H, W). A constant image raises MetricError."""
+    """Statistics of images in [0, 1], given in batches (<= batch, C, H, W).
+
+    Raises MetricError for a constant image, pixels outside [0, 1] or not finite, and batches of unequal sizes.
+    """
     found, device = Statistics(net.width), next(net.parameters()).device
     with progress(None, total=total, what=what) as bar:
         for batch in batches:
+            found.size = _one_size_and_range(batch, found.size)
             images = to_uint8(batch)
             flat = images.flatten(1)
             if (flat.min(1).values == flat.max(1).values).any():
@@ -114,7 +128,7 @@ def batches_of(images: ImageSet, rows: Iterable[int], batch: int = 64) -> Iterab
 
 def reference(net: nn.Module, images: ImageSet, rows: range, cache: Path | None = None) -> Statistics:
     """Statistics of `rows` of a set of real images, computed once and then read from the cache."""
-    key = fingerprint_of([net.name, net.sha256, images.fingerprint, str(rows)])
+    key = fingerprint_of([net.name, net.sha256, images.fingerprint, str(rows), "with size"])
     path = Path(cache or cache_folder()) / "statistics" / f"{images.name}-{net.name.split()[0]}-{key[:12]}.npz"
     if path.exists():
         return Statistics.load(path, key)
@@ -126,30 +140,6 @@ def reference(net: nn.Module, images: ImageSet, rows: range, cache: Path | None 
     return found
 
 
-def keep_features(folder: Path, found: Statistics, key: list) -> None:
-    """Write the kept rows of drawn images' features to `folder`/features.npz, in fp16, under a temporary name first."""
-    part = folder / f"features.{os.getpid()}.part.npz"
-    try:
-        np.savez_compressed(part, rows=found.rows.astype(np.float16), key=fingerprint_of(key))
-        part.replace(folder / "features.npz")
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def stored_features(folder: Path, key: list) -> Statistics:
-    """Statistics of the features that `keep_features` wrote. Raises MetricError where they are missing, damaged, or of another key."""
-    path = folder / "features.npz"
-    cure = f"Make them again: python scripts/score.py {folder}"
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            rows, own = saved["rows"].astype(np.float32), str(saved["key"])
-    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
-        raise MetricError(f"{path}: can't be read ({error}). {cure}") from error
-    if own != fingerprint_of(key):
-        raise MetricError(f"{path}: these features are of other weights, another sampling or another extractor. {cure}")
-    return Statistics.of(rows)
-
-
 def frechet(a: Statistics, b: Statistics) -> float:
     """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Heusel et al. 2017, eq. 6; Dowson & Landau 1982).
 
@@ -157,6 +147,8 @@ def frechet(a: Statistics, b: Statistics) -> float:
     """
     if a.mean.shape != b.mean.shape:
         raise MetricError(f"Features of width {len(a.mean)} and {len(b.mean)} can't be compared: use one extractor for both.")
+    if a.size and b.size and a.size != b.size:
+        raise MetricError(f"Images of {a.size} and of {b.size} can't be compared: bring both to one size first.")
     values, vectors = np.linalg.eigh(a.covariance)
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
     cross = np.linalg.eigvalsh(root @ b.covariance @ root)
@@ -273,7 +265,8 @@ def card(
         raise MetricError(f"{images.name} has {len(images)} images; {n} for the reference and {n} for the floor are needed. Lower n.")
     least = min(n, generated.n)
     if least < ENOUGH:
-        message = f"{least} samples: below {ENOUGH:,} the distance is biased upwards; compare it with its floor alone."
+        rank = f" and fewer than the {net.width:,} features, so that no covariance has full rank" if least <= net.width else ""
+        message = f"{least} samples{rank}: below {ENOUGH:,} the distance is biased upwards; compare it with its floor alone."
         warnings.warn(message, SampleSizeWarning, stacklevel=2)
     first, second = (reference(net, images, rows, cache) for rows in (range(n), range(n, 2 * n)))
     near, spread = kid(generated, first)

@@ -16,6 +16,8 @@ from .diffusion import Denoiser, LogNormal
 from .errors import DataError
 from .networks import UNet
 from .sample import Sampling
+from .survey import diverse
+from .telescope import Telescope
 from .train import Step, TrainConfig, train
 
 
@@ -28,6 +30,8 @@ class Recipe:
     network: dict = field(default_factory=dict)
     prediction: str = "edm"
     sampling: Sampling = field(default_factory=Sampling)
+    pixels: int = 64  # of the simulated lenses it is meant for; other square images are taken as they are
+    noiseless: bool = False  # learns the simulation's light alone; the telescope's noise is added to what it draws
 
     def denoiser(self, precision: str | None = None) -> Denoiser:
         """A fresh denoiser, its weights drawn from the training seed."""
@@ -35,8 +39,9 @@ class Recipe:
         return Denoiser(UNet(**self.network), self.prediction, precision=precision or checkpoint.best_precision())
 
     def as_dict(self) -> dict:
-        """The recipe for a JSON file."""
-        return asdict(self)
+        """The recipe for a JSON file; the last two fields are left out where they have their defaults, as in files older than they."""
+        standard = {"pixels": 64, "noiseless": False}
+        return {name: value for name, value in asdict(self).items() if name not in standard or value != standard[name]}
 
 
 LENS64 = Recipe(
@@ -45,13 +50,21 @@ LENS64 = Recipe(
     train=TrainConfig(steps=4_300, batch=32, lr=6e-4, ema=0.999, sigmas=LogNormal(-1.0, 1.4), held_out_every=250, save_every=250),
     sampling=Sampling(steps=28, low=0.018),  # the last guess takes away what the network adds to the survey's own noise of about 0.03
 )
+LENS150 = Recipe(
+    name="lens150",
+    network={"channels": (64, 128, 192), "blocks": 2, "attention_levels": (2,), "unshuffle": 5},
+    train=TrainConfig(steps=8_000, batch=16, lr=4e-4, ema=0.999, sigmas=LogNormal(-0.5, 1.5), held_out_every=500, save_every=250),
+    sampling=Sampling(steps=20, high=80.0, low=0.01),
+    pixels=150,
+    noiseless=True,
+)
 TINY = Recipe(
     name="tiny",
     network={"channels": (32, 64, 96), "blocks": 1, "attention_levels": (2,), "unshuffle": 4},
     train=TrainConfig(minutes=2, batch=32, lr=2e-3, ema=0.99, warmup_steps=20, sigmas=LogNormal(-1.0, 1.4)),
     sampling=Sampling(steps=20),
 )
-RECIPES = {recipe.name: recipe for recipe in (LENS64, TINY)}
+RECIPES = {recipe.name: recipe for recipe in (LENS64, LENS150, TINY)}
 
 NETWORKS = {  # arguments of UNet: the shipped one, and what published solutions to the same task took
     "lens64": LENS64.network,
@@ -116,11 +129,15 @@ def fit(
 
     With `state`, a folder, the run can be killed and called again. `rows` are the (train, held-out) indices, by default the set's own
     split. With `start`, training goes on from a checkpoint's weights and stretch, with a fresh optimiser: a new stage, and recorded so.
-    Raises DataError where the images are not square, CheckpointError where the start has another network.
+    Raises DataError where the images are not square, or not simulated though the recipe needs noiseless ones; CheckpointError where the
+    start has another network.
     """
     channels, height, width = images.pixels.shape[1:]
     if height != width:
         raise DataError(f"{images.name}: images of {width} x {height} pixels are not square. Crop them.")
+    if recipe.noiseless and images.truth is None:
+        raise DataError(f"{images.name}: {recipe.name} learns noiseless images, which only a simulation has. Use the recipe with noiseless=False.")
+    telescope = {"telescope": Telescope.of(images.truth, diverse(height)).as_dict()} if recipe.noiseless else {}
     recipe = replace(recipe, network={**recipe.network, "image_channels": channels})
     denoiser, stretch, curve = recipe.denoiser(), start.stretch if start else Stretch.of(images.pixels), _Curve(state)
     if start:
@@ -134,6 +151,6 @@ def fit(
         folder, step.ema, recipe.network, stretch, height, recipe=recipe.as_dict(), sampling=asdict(recipe.sampling), curve=curve.rows,
         classes=list(images.classes), data={"name": images.name, "fingerprint": images.fingerprint, "images": len(images)},
         images_seen=step.images_seen, seconds=round(step.seconds), stages=_stages(start),
-        machine=f"{platform.machine()}, {torch.get_num_threads()} threads",
+        machine=f"{platform.machine()}, {torch.get_num_threads()} threads", **telescope,
     )  # fmt: skip
     return checkpoint.load(folder)

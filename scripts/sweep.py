@@ -17,11 +17,11 @@ import torch
 from lensdiff import data, metrics
 from lensdiff import notebook as nb
 from lensdiff.checkpoint import Checkpoint, best_device, load
+from lensdiff.drawn import FIRST_SEED
 from lensdiff.errors import LensdiffError
 from lensdiff.extractors import extractor
 from lensdiff.sample import Sampling
 
-FIRST_SEED = 1_000_000
 WAYS = (("ddim", 0.0), ("ddim", 1.0), ("heun", 0.0), ("dpmpp_2m", 0.0))
 CALLS = (5, 10, 20, 50)
 

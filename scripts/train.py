@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from lensdiff import data, files, recipes
@@ -38,7 +39,10 @@ def main() -> int:
         if args.steps is not None or args.minutes is not None:
             recipe = recipes.scaled(recipe, steps=args.steps, minutes=args.minutes)
         start = load(args.start) if args.start else None
-        images = files.deeplense(args.data, args.symmetries) if args.data else data.lenses("train")
+        if args.data and recipe.noiseless:
+            print("Files hold no noiseless images: the recipe learns them as they are, noise and all.")
+            recipe = replace(recipe, noiseless=False)
+        images = files.deeplense(args.data, args.symmetries) if args.data else data.lenses("train", recipe.pixels, noiseless=recipe.noiseless)
         model = recipes.fit(recipe, images, args.folder, args.state, tell, start=start)
     except (LensdiffError, ValueError) as error:
         print(error, file=sys.stderr)

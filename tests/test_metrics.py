@@ -257,16 +257,16 @@ def test_a_card_shows_its_error_bar_where_there_is_one(images, tmp_path):
 def test_stored_features_give_the_distance_back_and_are_held_against_their_key(tmp_path):
     rng = np.random.default_rng(0)
     found, other = Statistics.of(rng.random((300, 12))), Statistics.of(rng.random((300, 12)) + 0.1)
-    metrics.keep_features(tmp_path, found, ["extractor", "weights", 1])
-    again = metrics.stored_features(tmp_path, ["extractor", "weights", 1])
+    drawn.keep_features(tmp_path, found, ["extractor", "weights", 1])
+    again = drawn.stored_features(tmp_path, ["extractor", "weights", 1])
     assert again.n == 300 and frechet(again, other) == pytest.approx(frechet(found, other), rel=1e-3)
     with pytest.raises(MetricError, match=r"features\.npz.*other weights.*score\.py"):
-        metrics.stored_features(tmp_path, ["extractor", "weights", 2])
+        drawn.stored_features(tmp_path, ["extractor", "weights", 2])
     (tmp_path / "features.npz").write_bytes(b"PK")
     with pytest.raises(MetricError, match=r"features\.npz: can't be read"):
-        metrics.stored_features(tmp_path, ["extractor", "weights", 1])
+        drawn.stored_features(tmp_path, ["extractor", "weights", 1])
     with mock.patch.object(metrics.np, "savez_compressed", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
-        metrics.keep_features(tmp_path, found, [])
+        drawn.keep_features(tmp_path, found, [])
     assert [path.name for path in tmp_path.iterdir()] == ["features.npz"]
 
 
