@@ -14,27 +14,33 @@ import torch
 from PIL import Image
 from scipy.ndimage import rotate
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from . import metrics, plots, recipes
 from .checkpoint import Checkpoint
-from .data import ImageSet, fingerprint_of, progress
-from .diffusion import ScheduleWarning, Uniform, schedule
+from .data import ImageSet, fingerprint_of, lenses, progress
+from .diffusion import LogNormal, ScheduleWarning, Uniform, schedule
 from .drawn import FIRST_SEED
 from .errors import DataError
 from .recipes import TINY, Recipe, scaled
 from .sample import Sampling, draw, table_levels
+from .train import Step, ema_average
 
 STEPS, OWN_STEPS, SCORED, SHOWN = 1_000, 50, 512, 16
 
 
 @dataclass(frozen=True)
 class Run:
-    """One row of a comparison: `family` is what is compared, `says` what this row has; images turned by up to `turned_deg` if not 0."""
+    """One row of a comparison: `family` is what is compared, `says` what this row has; images turned by up to `turned_deg` if not 0.
+
+    `emas` are decays of further averages of the same run's weights, each scored too.
+    """
 
     recipe: Recipe
     family: str
     says: str
     turned_deg: float = 0.0
+    emas: tuple[float, ...] = ()
 
     @property
     def table(self) -> Tensor | None:
@@ -53,10 +59,12 @@ BASIS = replace(
 
 
 def _run(
-    name: str, family: str, says: str, turned_deg: float = 0.0, network: dict | None = None, prediction: str = "edm", **changes
-) -> Run:
-    plan = replace(scaled(BASIS, **changes), name=name, network={**BASIS.network, **(network or {})}, prediction=prediction)
-    return Run(plan, family, says, turned_deg)
+    name: str, family: str, says: str, turned_deg: float = 0.0, network: dict | None = None, prediction: str = "edm",
+    noiseless: bool = False, emas: tuple[float, ...] = (), **changes
+) -> Run:  # fmt: skip
+    network = {**BASIS.network, **(network or {})}
+    plan = replace(scaled(BASIS, **changes), name=name, network=network, prediction=prediction, noiseless=noiseless)
+    return Run(plan, family, says, turned_deg, emas)
 
 
 RUNS = {
@@ -77,6 +85,13 @@ RUNS = {
         _run("T200-rescaled", "T", "T = 200, beta rescaled", prediction="v", sigmas=Uniform("linear", 200)),
         _run("narrow", "width", "width 16", network={"channels": (16, 32, 48)}),
         _run("wide", "width", "width 64", network={"channels": (64, 128, 192)}),
+        _run("lower", "noise", "ln σ ~ N(−2, 1.4²)", sigmas=LogNormal(-2.0, 1.4)),
+        _run("higher", "noise", "ln σ ~ N(0, 1.4²)", sigmas=LogNormal(0.0, 1.4)),
+        _run("min-snr", "weight", "weight min(SNR, 5)", weight="min_snr"),
+        _run("fold-8", "fold", "8 × 8 pixels folded", network={"unshuffle": 8}),
+        _run("unturned", "symmetries", "no flips, no turns", augment=False),
+        _run("averages", "ema", "EMA 0.995, and others", emas=(0.9, 0.98, 0.999)),
+        _run("noiseless", "noiseless", "noiseless images, and a telescope", noiseless=True),
     )
 }  # fmt: skip
 
@@ -91,10 +106,32 @@ def turned(images: ImageSet, degrees: float, seed: int = 0) -> ImageSet:
     return replace(images, name=name, pixels=pixels, fingerprint=fingerprint_of([images.fingerprint, degrees, seed]), folder=None)
 
 
+class Averages:
+    """Further averages of a run's weights, one for each of `decays`: call it with every step."""
+
+    def __init__(self, decays: tuple[float, ...]):
+        self.decays, self.models = decays, {}
+
+    def __call__(self, step: Step) -> None:
+        for decay in self.decays:
+            if decay not in self.models:
+                self.models[decay] = AveragedModel(step.model, multi_avg_fn=ema_average(decay)).eval().requires_grad_(False)
+            self.models[decay].update_parameters(step.model)
+
+    def of(self, model: Checkpoint) -> dict[float, Checkpoint]:
+        """The checkpoint with each average's weights in place of its own."""
+        return {decay: replace(model, denoiser=averaged.module) for decay, averaged in self.models.items()}
+
+
 def train_run(run: Run, images: ImageSet, folder: Path | str, state: Path | str | None = None, each=None) -> Checkpoint:
-    """Train one run on the training rows of `images`; the split is that of the set before any turning."""
+    """Train one run on the training rows of `images`; the split is that of the set before any turning.
+
+    A run of noiseless images takes the same default lenses without their noise, whatever `images` hold.
+    """
     rows = images.split()
     own = turned(images, run.turned_deg) if run.turned_deg else images
+    if run.recipe.noiseless:
+        own = lenses("train", images.pixels.shape[-1], len(images), noiseless=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScheduleWarning)
         return recipes.fit(run.recipe, own, folder, state, each, rows)

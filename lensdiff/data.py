@@ -214,8 +214,8 @@ def simulated(
         description["noiseless"] = True
 
     def batches() -> Iterator[np.ndarray]:
-        made = (sim.render(params[i : i + 192], survey).numpy() for i in range(0, n, 192)) if noiseless else sim.simulate(params, survey, seed)
-        return (min_max(batch)[:, None] for batch in made)
+        light = (sim.render(params[i : i + 192], survey).numpy() for i in range(0, n, 192))
+        return (min_max(batch)[:, None] for batch in (light if noiseless else sim.simulate(params, survey, seed)))
 
     name = f"{survey.name}-{survey.pixels}{'-noiseless' if noiseless else ''}"
     folder, fingerprint, pixels = cached(name, description, shape, batches, cache, truth=params)

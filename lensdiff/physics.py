@@ -47,7 +47,8 @@ def above_sky(images: np.ndarray, pixel_arcsec: float) -> tuple[np.ndarray, np.n
     """
     x = _checked(images, pixel_arcsec)
     side = max(2, x.shape[-1] // 8)
-    corners = np.concatenate([x[:, a, b].reshape(len(x), -1) for a in (slice(side), slice(-side, None)) for b in (slice(side), slice(-side, None))], 1)
+    ends = slice(side), slice(-side, None)
+    corners = np.concatenate([x[:, rows, columns].reshape(len(x), -1) for rows in ends for columns in ends], 1)
     sky = np.median(corners, 1)
     noise = 1.4826 * np.median(np.abs(corners - sky[:, None]), 1)
     light = x - sky[:, None, None]
@@ -84,7 +85,7 @@ def ring(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> tuple[np.
 
 
 def ellipticity(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> np.ndarray:
-    """(1 - q) / (1 + q) of the light's second moments about the centre, (n,); q is the axis ratio (Bartelmann & Schneider 2001, eq. 4.2)."""
+    """(1 - q) / (1 + q) of the light's second moments about the centre, (n,); q: axis ratio (Bartelmann & Schneider 2001, eq. 4.2)."""
     bright = smooth(light, pixel_arcsec)
     weight = np.where(bright > np.maximum(COVERED, 4 * noise)[:, None, None], bright, 0)
     y, x = (np.arange(side) - (side - 1) / 2 for side in light.shape[1:])
@@ -104,8 +105,9 @@ def bright_images(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> 
     """Number of maxima brighter than `BRIGHT` peaks and `APART_ARCSEC` from any brighter one, (n,)."""
     bright = smooth(light, pixel_arcsec)
     size = 2 * round(APART_ARCSEC / pixel_arcsec) + 1
-    highest = ndimage.maximum_filter(bright, (0 + 1, size, size), mode="constant") == bright
-    return (highest & (bright > np.maximum(BRIGHT, 4 * noise)[:, None, None])).sum((1, 2))
+    highest = ndimage.maximum_filter(bright, (1, size, size), mode="constant") == bright
+    highest &= bright > np.maximum(BRIGHT, 4 * noise)[:, None, None]
+    return np.array([ndimage.label(image, np.ones((3, 3)))[1] for image in highest])  # neighbours of equal height are one maximum
 
 
 def pieces(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> np.ndarray:
@@ -113,8 +115,8 @@ def pieces(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> np.ndar
     bright = smooth(light, pixel_arcsec) > np.maximum(PIECE, 4 * noise)[:, None, None]
     found = []
     for image in bright:
-        _, number = (labels := ndimage.label(image))[0], labels[1]
-        found.append((np.bincount(labels[0].ravel())[1:] * pixel_arcsec**2 >= 0.01).sum() if number else 0)
+        labels, _ = ndimage.label(image)
+        found.append((np.bincount(labels.ravel())[1:] * pixel_arcsec**2 >= 0.01).sum())
     return np.array(found)
 
 

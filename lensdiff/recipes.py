@@ -136,7 +136,7 @@ def fit(
     if height != width:
         raise DataError(f"{images.name}: images of {width} x {height} pixels are not square. Crop them.")
     if recipe.noiseless and images.truth is None:
-        raise DataError(f"{images.name}: {recipe.name} learns noiseless images, which only a simulation has. Use the recipe with noiseless=False.")
+        raise DataError(f"{images.name}: {recipe.name} learns noiseless images, which only a simulation has. Set noiseless=False in it.")
     telescope = {"telescope": Telescope.of(images.truth, diverse(height)).as_dict()} if recipe.noiseless else {}
     recipe = replace(recipe, network={**recipe.network, "image_channels": channels})
     denoiser, stretch, curve = recipe.denoiser(), start.stretch if start else Stretch.of(images.pixels), _Curve(state)

@@ -33,9 +33,13 @@ def main() -> int:
                 print(f"{name}: stored already", flush=True)
                 continue
             run, start = compare.RUNS[name], time.monotonic()
-            model = compare.train_run(run, images, args.work / name, args.work / f"{name}-state")
+            averages = compare.Averages(run.emas)
+            state = None if run.emas else args.work / f"{name}-state"  # averages are not in the state: such a run starts again
+            model = compare.train_run(run, images, args.work / name, state, averages)
             trained = time.monotonic() - start
             cards = compare.score_run(run, model, net, test)
+            for decay, other in averages.of(model).items():
+                cards += [{**card, "ema": decay} for card in compare.score_run(run, other, net, test)]
             compare.store(args.folder, run, model, cards, compare.pictures(run, model))
             scores = ", ".join(f"{card['distance']:.2f} ({card['calls']} calls)" for card in cards)
             print(f"{time.strftime('%H:%M')}  {name}: trained in {trained:.0f} s, {cards[0]['name']} {scores}", flush=True)

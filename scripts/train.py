@@ -42,7 +42,8 @@ def main() -> int:
         if args.data and recipe.noiseless:
             print("Files hold no noiseless images: the recipe learns them as they are, noise and all.")
             recipe = replace(recipe, noiseless=False)
-        images = files.deeplense(args.data, args.symmetries) if args.data else data.lenses("train", recipe.pixels, noiseless=recipe.noiseless)
+        own = files.deeplense(args.data, args.symmetries) if args.data else None
+        images = own or data.lenses("train", recipe.pixels, noiseless=recipe.noiseless)
         model = recipes.fit(recipe, images, args.folder, args.state, tell, start=start)
     except (LensdiffError, ValueError) as error:
         print(error, file=sys.stderr)

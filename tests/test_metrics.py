@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics.pairwise import polynomial_kernel
 from torch import nn
 
-from lensdiff import data, metrics
+from lensdiff import data, drawn, metrics
 from lensdiff.errors import MetricError
 from lensdiff.extractors import EfficientNet, Inception, extractor
 from lensdiff.metrics import Statistics, frechet, kid
@@ -265,7 +265,7 @@ def test_stored_features_give_the_distance_back_and_are_held_against_their_key(t
     (tmp_path / "features.npz").write_bytes(b"PK")
     with pytest.raises(MetricError, match=r"features\.npz: can't be read"):
         drawn.stored_features(tmp_path, ["extractor", "weights", 1])
-    with mock.patch.object(metrics.np, "savez_compressed", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+    with mock.patch.object(drawn.np, "savez_compressed", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         drawn.keep_features(tmp_path, found, [])
     assert [path.name for path in tmp_path.iterdir()] == ["features.npz"]
 
@@ -288,3 +288,32 @@ def test_the_nearest_training_image_is_found_under_the_symmetries(symmetries):
 def test_nearest_refuses_other_sizes():
     with pytest.raises(MetricError, match="can't be compared"):
         nearest(np.zeros((2, 1, 8, 8), np.float32), np.zeros((2, 1, 9, 9), np.float32))
+
+
+def test_stored_pictures_come_back_and_are_held_against_their_key(tmp_path):
+    pictures = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+    drawn.keep_pictures(tmp_path, pictures, ["weights"])
+    torch.testing.assert_close(drawn.stored_pictures(tmp_path, ["weights"]), pictures / 255)
+    with pytest.raises(MetricError, match=r"drawn\.npz.*other weights"):
+        drawn.stored_pictures(tmp_path, ["others"])
+    assert drawn.picture_file(data.Path(drawn.__file__).parents[1] / "data" / "checkpoints" / "one").parent.name == "drawn"
+
+
+@pytest.mark.parametrize(
+    ("batches", "says"),
+    [
+        ([torch.rand(4, 1, 8, 8) * 2 - 1], r"Pixels from -.*\[0, 1\]"),
+        ([torch.rand(4, 1, 8, 8) * 255], r"Pixels from .* to 2\d\d"),
+        ([torch.full((4, 1, 8, 8), torch.nan)], "Pixels from nan"),
+        ([torch.rand(4, 1, 8, 8), torch.rand(4, 1, 9, 9)], "one size"),
+    ],
+)
+def test_statistics_refuse_pixels_outside_their_range_and_unequal_sizes(batches, says):
+    with pytest.raises(MetricError, match=says):
+        metrics.statistics(Pooled(), batches)
+
+
+def test_sets_of_unequal_sizes_have_no_distance():
+    small, large = (metrics.statistics(Pooled(), [torch.rand(20, 1, side, side)]) for side in (8, 16))
+    with pytest.raises(MetricError, match=r"\(1, 8, 8\) and of \(1, 16, 16\)"):
+        frechet(small, large)
