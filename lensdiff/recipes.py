@@ -19,6 +19,7 @@ from .sample import Sampling
 from .survey import diverse
 from .telescope import Telescope
 from .train import Step, TrainConfig, train
+from .transplant import transplant
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,10 @@ LENS64 = Recipe(
 )
 LENS150 = Recipe(
     name="lens150",
-    network={"channels": (64, 128, 192), "blocks": 2, "attention_levels": (2,), "unshuffle": 5},
-    train=TrainConfig(steps=8_000, batch=16, lr=4e-4, ema=0.999, sigmas=LogNormal(-0.5, 1.5), held_out_every=500, save_every=250),
+    network={"channels": (48, 96, 144), "blocks": 2, "attention_levels": (2,), "unshuffle": 5},  # inside, the grid of lens64
+    train=TrainConfig(
+        steps=4_600, batch=32, lr=6e-4, ema=0.999, decay_share=0.5, sigmas=LogNormal(-0.3, 1.5), held_out_every=250, save_every=250
+    ),
     sampling=Sampling(steps=20, high=80.0, low=0.01),
     pixels=150,
     noiseless=True,
@@ -83,6 +86,17 @@ def scaled(recipe: Recipe, **changes) -> Recipe:
     if "steps" in changes or "minutes" in changes:
         changes = {"steps": None, "minutes": None, **changes}
     return replace(recipe, train=replace(recipe.train, **changes))
+
+
+def widened(recipe: Recipe, width: int) -> Recipe:
+    """The recipe with `width` channels at its first level, and the others in proportion, each a multiple of 16.
+
+    Raises ValueError below 16.
+    """
+    if width < 16:
+        raise ValueError(f"width must be 16 or more, got {width}.")
+    first, *_ = channels = recipe.network["channels"]
+    return replace(recipe, network={**recipe.network, "channels": tuple(16 * round(c * width / first / 16) for c in channels)})
 
 
 class _Curve:
@@ -128,7 +142,8 @@ def fit(
     """Train a recipe on images and save the EMA's weights in `folder`, with its curve; `each` is called after every update.
 
     With `state`, a folder, the run can be killed and called again. `rows` are the (train, held-out) indices, by default the set's own
-    split. With `start`, training goes on from a checkpoint's weights and stretch, with a fresh optimiser: a new stage, and recorded so.
+    split. With `start`, training goes on from a checkpoint's weights and stretch, with a fresh optimiser: a new stage, and recorded so. A
+    start that folds fewer pixels is transplanted, and the stretch is then that of `images`.
     Raises DataError where the images are not square, or not simulated though the recipe needs noiseless ones; CheckpointError where the
     start has another network.
     """
@@ -139,8 +154,11 @@ def fit(
         raise DataError(f"{images.name}: {recipe.name} learns noiseless images, which only a simulation has. Set noiseless=False in it.")
     telescope = {"telescope": Telescope.of(images.truth, diverse(height)).as_dict()} if recipe.noiseless else {}
     recipe = replace(recipe, network={**recipe.network, "image_channels": channels})
-    denoiser, stretch, curve = recipe.denoiser(), start.stretch if start else Stretch.of(images.pixels), _Curve(state)
-    if start:
+    denoiser, stretch, curve = recipe.denoiser(), Stretch.of(images.pixels), _Curve(state)
+    if start and start.denoiser.net.unshuffle < denoiser.net.unshuffle:
+        transplant(start.denoiser.cpu(), denoiser)
+    elif start:
+        stretch = start.stretch
         checkpoint.copy_weights(start, denoiser)
     updates = train(denoiser, images, recipe.train, stretch, rows, state)
     for step in progress(updates, recipe.train.steps, f"training {recipe.name}"):

@@ -38,6 +38,7 @@ def row(model: Checkpoint, sampling: Sampling, net: torch.nn.Module, reference: 
     found = metrics.statistics(net, model.generate(range(FIRST_SEED, FIRST_SEED + n), sampling), n, str(sampling))
     near, spread = metrics.kid(found, reference)
     about = {"sampler": sampling.sampler, "eta": sampling.eta, "steps": sampling.steps, "calls": sampling.calls}
+    about["precision"] = model.denoiser.precision
     return about | {"distance": metrics.frechet(found, reference), "kid": near, "kid_std": spread}
 
 
@@ -48,7 +49,7 @@ def timed(model: Checkpoint, sampling: Sampling, what: str, samples: int = 16) -
     return {"what": what, "samples": samples, "calls": sampling.calls, "seconds": round(time.perf_counter() - start, 2)}
 
 
-def sweep(folder: Path, n: int) -> dict:
+def sweep(folder: Path, n: int, calls: tuple[int, ...] = CALLS, most: int = 250, own: bool = False) -> dict:
     """All settings that `folder`/samplers.part.json does not hold yet, then the timing; returns what is written."""
     model, net = load(folder), extractor("efficientnet", best_device())
     test, part = data.lenses("test", pixels=model.shape[-1]), folder / "samplers.part.json"
@@ -60,15 +61,17 @@ def sweep(folder: Path, n: int) -> dict:
     rows = json.loads(part.read_text())["rows"] if part.exists() else []
     if part.exists() and json.loads(part.read_text())["model_sha256"] != about["model_sha256"]:
         rows = []  # begun with other weights
-    done = {(r["sampler"], r["eta"], r["steps"]) for r in rows}
-    for sampling in settings(base):
-        if (sampling.sampler, sampling.eta, sampling.steps) not in done:
-            rows.append(row(model, sampling, net, first, n))
+    done = {(r["sampler"], r["eta"], r["steps"], r["precision"]) for r in rows}
+    shipped = [(judge, base) for judge in (model, load(folder, precision="fp32"))] if own else []
+    for judged, sampling in [*((model, one) for one in settings(base, calls, most)), *shipped]:
+        if (sampling.sampler, sampling.eta, sampling.steps, judged.denoiser.precision) not in done:
+            rows.append(row(judged, sampling, net, first, n))
             part.write_text(json.dumps({**about, "rows": rows}, indent=1))
             print(f"{time.strftime('%H:%M')}  {sampling}: {rows[-1]['distance']:.2f}", flush=True)
     ddpm = Sampling("ddim", 1_000, "linear", eta=1.0, clamp=base.clamp)
     karras = Sampling("heun", 18, "karras", low=0.01, clamp=base.clamp)
-    timing = [timed(model, ddpm, "ancestral, 1,000 steps"), timed(model, karras, "Heun, 18 steps")]
+    timing = [timed(model, karras, "Heun, 18 steps")]
+    timing = [timed(model, ddpm, "ancestral, 1,000 steps"), *timing] if most == 250 else timing  # the full sweep only: it takes minutes
     return {**about, "rows": rows, "timing": timing}
 
 
@@ -77,9 +80,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="the checkpoint")
     parser.add_argument("-n", type=int, default=256, help="images a setting")
+    parser.add_argument("--calls", type=int, nargs="+", default=CALLS, help="network calls of each sampler")
+    parser.add_argument("--most", type=int, default=250, help="steps of the longest run, DDIM; 0: none")
+    parser.add_argument("--own", action="store_true", help="also the model's own sampling, in its own precision and in fp32")
     args = parser.parse_args()
     try:
-        found = sweep(args.folder, args.n)
+        found = sweep(args.folder, args.n, tuple(args.calls), args.most, args.own)
     except (LensdiffError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

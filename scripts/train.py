@@ -26,6 +26,9 @@ def main() -> int:
     parser.add_argument("--symmetries", type=int, choices=(1, 2, 8), default=1, help="of the population in --data")
     parser.add_argument("--steps", type=int, help="updates, in place of the recipe's budget")
     parser.add_argument("--minutes", type=float, help="minutes, in place of the recipe's budget")
+    parser.add_argument("--batch", type=int, help="images an update, in place of the recipe's")
+    parser.add_argument("--lr", type=float, help="learning rate, in place of the recipe's")
+    parser.add_argument("--width", type=int, help="channels of the first level, in place of the recipe's; the others in proportion")
     parser.add_argument("--start", type=Path, help="a checkpoint of the same network to go on from: a new stage, with a fresh optimiser")
     args = parser.parse_args()
 
@@ -38,6 +41,8 @@ def main() -> int:
         recipe = recipes.RECIPES[args.recipe]
         if args.steps is not None or args.minutes is not None:
             recipe = recipes.scaled(recipe, steps=args.steps, minutes=args.minutes)
+        recipe = recipes.scaled(recipe, **{name: value for name in ("batch", "lr") if (value := getattr(args, name)) is not None})
+        recipe = recipes.widened(recipe, args.width) if args.width is not None else recipe
         start = load(args.start) if args.start else None
         if args.data and recipe.noiseless:
             print("Files hold no noiseless images: the recipe learns them as they are, noise and all.")
