@@ -92,6 +92,7 @@ RUNS = {
         _run("unturned", "symmetries", "no flips, no turns", augment=False),
         _run("averages", "ema", "EMA 0.995, and others", emas=(0.9, 0.98, 0.999)),
         _run("noiseless", "noiseless", "noiseless images, and a telescope", noiseless=True),
+        _run("noiseless-x0", "noiseless", "the same, x0 with EDM's weight", noiseless=True, prediction="x0", weight="edm"),
     )
 }  # fmt: skip
 

@@ -130,8 +130,16 @@ def min_snr(sigma: Tensor, out: Tensor, gamma: float = 5.0) -> Tensor:
     return (sigma**-2).clamp(max=gamma) * out**2
 
 
+def edm_weight(sigma: Tensor, out: Tensor, data_std: float = 0.5, most: float = 400.0) -> Tensor:
+    """EDM's weight, whatever the network predicts: 1 / sigma^2 + 1 / data_std^2 in x0 space (Karras et al. 2022, eq. 8 and table 1).
+
+    The first term stops at `most`, so that levels below 0.05 don't drown the others.
+    """
+    return ((sigma**-2).clamp(max=most) + data_std**-2) * out**2
+
+
 CRITERIA = {"l2": lambda a, b: (a - b) ** 2, "l1": lambda a, b: (a - b).abs()}
-WEIGHTS = {"none": lambda sigma, out: torch.ones_like(sigma), "min_snr": min_snr}
+WEIGHTS = {"none": lambda sigma, out: torch.ones_like(sigma), "min_snr": min_snr, "edm": edm_weight}
 
 
 class Denoiser(nn.Module):

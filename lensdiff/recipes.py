@@ -55,9 +55,11 @@ LENS150 = Recipe(
     name="lens150",
     network={"channels": (48, 96, 144), "blocks": 2, "attention_levels": (2,), "unshuffle": 5},  # inside, the grid of lens64
     train=TrainConfig(
-        steps=4_600, batch=32, lr=6e-4, ema=0.999, decay_share=0.5, sigmas=LogNormal(-0.3, 1.5), held_out_every=250, save_every=250
+        steps=4_600, batch=32, lr=6e-4, ema=0.999, decay_share=0.5, sigmas=LogNormal(-0.3, 1.4), weight="edm",
+        held_out_every=250, save_every=250,
     ),
-    sampling=Sampling(steps=20, high=80.0, low=0.01),
+    prediction="x0",  # smooth, as noiseless lenses are: 25 folded pixels of noise need not pass through 48 channels
+    sampling=Sampling(steps=20, high=80.0, low=0.03),
     pixels=150,
     noiseless=True,
 )

@@ -46,13 +46,14 @@ def transplant(old: Denoiser, new: Denoiser) -> None:
     """
     coarse, fine, channels = old.net.unshuffle, new.net.unshuffle, old.net.image_channels
     mine, theirs = new.net.state_dict(), old.net.state_dict()
-    fold = _fold(coarse, fine, channels)
+    fold, far = _fold(coarse, fine, channels), torch.tensor(1e4)
+    scale = (old.scaling.out(far) / new.scaling.out(far)).abs()  # at high noise D is `out` times the network, whatever it predicts
     made = {}
     for name, weight in theirs.items():
         if name == "stem.weight":
             weight = torch.einsum("oqhw,qp->ophw", weight, fold)
         elif name.startswith("exit.2."):
-            weight = torch.tensordot((fold / fold.sum(0)).T, weight, 1)
+            weight = torch.tensordot((fold / fold.sum(0)).T, weight, 1) * scale
         elif name == "noise.layers.0.weight":
             weight = _shifted(weight, old.net.noise.frequencies, -torch.tensor(noise_ratio(coarse, fine)).log().item() / 4)
         made[name] = weight

@@ -10,7 +10,7 @@ from diffusers import DDPMScheduler
 from scipy import stats
 from torch import Tensor, nn
 
-from lensdiff.diffusion import SCHEDULES, Denoiser, LogNormal, ScheduleWarning, Uniform, alpha_bar, min_snr, scaling, schedule
+from lensdiff.diffusion import SCHEDULES, Denoiser, LogNormal, ScheduleWarning, Uniform, alpha_bar, edm_weight, min_snr, scaling, schedule
 
 PREDICTIONS = ("eps", "x0", "v", "flow", "edm")
 SIGMAS = (0.01, 0.3, 1.0, 5.0, 40.0)
@@ -230,6 +230,16 @@ def test_losses_by_hand() -> None:
     torch.testing.assert_close(denoiser.loss(x0, sigma, eps), l2, rtol=1e-4, atol=0)
     torch.testing.assert_close(denoiser.loss(x0, sigma, eps, criterion="l1"), l1, rtol=1e-4, atol=0)
     torch.testing.assert_close(denoiser.loss(x0, sigma, eps, weight="min_snr"), l2 * weight, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("name", ["eps", "x0", "v", "flow", "edm"])
+def test_the_edm_weight_counts_errors_as_edm_does_and_stops_below_five_hundredths(name: str) -> None:
+    sigma = torch.logspace(-2, 2, 41, dtype=torch.float64)
+    ours = edm_weight(sigma, scaling(name).out(sigma)) / scaling(name).out(sigma) ** 2  # weight of |D - x0|^2
+    karras = (sigma**2 + 0.25) / (sigma * 0.5) ** 2  # their lambda(sigma)
+    high = sigma > 0.05
+    torch.testing.assert_close(ours[high], karras[high])
+    torch.testing.assert_close(ours[~high], torch.full_like(ours[~high], 404.0))
 
 
 def test_labels_reach_the_network() -> None:

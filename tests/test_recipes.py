@@ -10,9 +10,11 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from lensdiff import data, metrics, notebook, recipes
 from lensdiff.checkpoint import load, shipped
+from lensdiff.drawn import FIRST_SEED, stored_pictures
 from lensdiff.errors import CheckpointError, DataError, ParameterError
 from lensdiff.networks import UNet
 from lensdiff.sample import Sampling
+from lensdiff.survey import diverse
 
 SMALL = recipes.Recipe(
     "small",
@@ -81,23 +83,67 @@ def test_images_that_are_not_square_are_refused(tmp_path):
         recipes.fit(SMALL, made(width=20), tmp_path / "model")
 
 
-def test_the_shipped_model_draws_lenses_and_its_card_is_its_own():
-    model = load(shipped("lens64"))
-    assert (shipped("lens64") / "weights.safetensors").stat().st_size < 15e6
-    recipe = json.loads(json.dumps(recipes.LENS64.as_dict()))  # tuples as lists
+@pytest.mark.parametrize("name", ["lens64", "lens150"])
+def test_a_shipped_model_draws_lenses_and_its_card_is_its_own(name):
+    model, plan = load(shipped(name)), recipes.RECIPES[name]
+    assert (shipped(name) / "weights.safetensors").stat().st_size < 15e6
+    recipe = json.loads(json.dumps(plan.as_dict()))  # tuples as lists
     assert {**model.spec["recipe"], "network": None} == {**recipe, "network": None}
     assert {**recipe["network"], "image_channels": 1} == model.spec["network"]["arguments"]
-    assert model.spec["images_seen"] == recipes.LENS64.train.steps * recipes.LENS64.train.batch == model.spec["curve"][-1]["images_seen"]
+    assert model.spec["images_seen"] == plan.train.steps * plan.train.batch == model.spec["curve"][-1]["images_seen"]
     assert model.spec["curve"][-1]["held_out"] < 0.6 * model.spec["curve"][0]["held_out"]
-    card = json.loads((shipped("lens64") / "card.json").read_text())
+    card = json.loads((shipped(name) / "card.json").read_text())
     assert card["n_generated"] == card["n_reference"] == card["n_floor"] == 2048
     assert card["sampling"] == str(model.sampling)
     assert card["calls"] == model.sampling.calls <= 35
     assert metrics.Card(**card).markdown() in (notebook.home() / "README.md").read_text()
     images = torch.cat(list(model.generate(range(8))))[:, 0]
+    assert images.shape == (8, plan.pixels, plan.pixels)
     assert (images.amax((1, 2)) > 0.7).all()  # something bright in each
     assert (images[:, :4, :4].mean((1, 2)) < 0.08).all()  # on a dark sky
     assert len({tuple(np.round(image.flatten().numpy(), 2)) for image in images}) == 8
+
+
+def test_the_large_model_began_as_the_small_one_and_carries_its_telescope():
+    small, large = load(shipped("lens64")), load(shipped("lens150"))
+    assert large.spec["stages"][0]["sha256"] == small.spec["sha256"]
+    assert large.telescope.survey == diverse(150) and small.telescope is None
+    light, seen = (torch.cat(list(large.generate(range(4), observed=observed))) for observed in (False, True))
+    noise = [x[..., :18, :18].diff(dim=-1).std().item() for x in (light, seen)]
+    assert noise[0] < 0.2 * noise[1]
+
+
+def test_the_pictures_and_the_legacy_row_are_the_shipped_models():
+    model = load(shipped("lens150"))
+    pictures = stored_pictures(model.folder, [model.spec["sha256"], str(model.sampling), FIRST_SEED])
+    assert pictures.shape == (1_024, 1, 150, 150)
+    again = torch.cat(list(model.generate(range(FIRST_SEED, FIRST_SEED + 4))))
+    assert ((again - pictures[:4]).abs() > 0.05).float().mean() < 0.02  # bf16 sums depend on the machine
+    old = json.loads((model.folder / "legacy.json").read_text())
+    assert old["model_sha256"] == model.spec["sha256"] and old["n_generated"] == old["n_reference"] == 2_500
+    assert "training" in old["reference"] and old["resolution"] == "128 x 128"
+
+
+def test_the_shipped_sampling_is_near_the_best_and_precision_does_not_matter():
+    model = load(shipped("lens150"))
+    sweep = json.loads((model.folder / "samplers.json").read_text())
+    assert sweep["model_sha256"] == model.spec["sha256"]
+    rows = sweep["rows"]
+    best = min(row["distance"] for row in rows)
+    way = model.sampling.sampler, model.sampling.calls
+    own = {row["precision"]: row["distance"] for row in rows if (row["sampler"], row["calls"]) == way}
+    assert model.sampling.calls <= 20 and own["bf16"] <= 1.1 * best
+    assert min(row["distance"] for row in rows if row["calls"] <= 10) <= 1.5 * best
+    card = json.loads((model.folder / "card.json").read_text())
+    assert abs(own["bf16"] - own["fp32"]) <= card["distance_error"]
+
+
+def test_a_recipe_is_widened_in_proportion():
+    assert recipes.widened(recipes.LENS150, 96).network["channels"] == (96, 192, 288)
+    assert recipes.widened(recipes.LENS150, 16).network["channels"] == (16, 32, 48)
+    assert recipes.widened(recipes.LENS150, 128).train == recipes.LENS150.train
+    with pytest.raises(ValueError, match="16 or more"):
+        recipes.widened(recipes.LENS150, 8)
 
 
 def test_the_profile_is_the_parameter_then_the_environment_then_standard(monkeypatch):
