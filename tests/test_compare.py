@@ -36,12 +36,24 @@ def test_every_stored_run_is_the_recipe_of_its_name_and_saw_as_many_images():
 
 
 def test_each_run_differs_from_the_basis_in_one_thing():
-    """But for the family T, which is one thing from its own first run."""
-    for family in ("prediction", "criterion", "schedule", "rotation", "width"):
+    """But for the family T, which is one thing from its own first run, and `noiseless-x0`, one way further from `noiseless`."""
+    for family in ("prediction", "criterion", "schedule", "rotation", "width", "noise", "weight", "fold", "symmetries"):
         for run in (run for run in compare.RUNS.values() if run.family == family):
             assert len(differences(run, compare.RUNS["basis"])) == 1, run.recipe.name
     for name in ("T200", "T200-rescaled"):
         assert differences(compare.RUNS[name], compare.RUNS["T1000"]) == ["sigmas"]
+    assert differences(compare.RUNS["noiseless"], compare.RUNS["basis"]) == ["noiseless"]
+    assert differences(compare.RUNS["noiseless-x0"], compare.RUNS["noiseless"]) == ["prediction", "weight"]
+    assert differences(compare.RUNS["averages"], compare.RUNS["basis"]) == [] and compare.RUNS["averages"].emas
+
+
+def test_averages_follow_the_weights_each_at_its_own_pace(lenses16, tmp_path):
+    run = replace(compare.RUNS["averages"], recipe=recipes.scaled(compare.BASIS, steps=30, batch=4, held_out_every=30), emas=(0.1, 0.9))
+    averages, last = compare.Averages(run.emas), []
+    model = compare.train_run(run, lenses16, tmp_path / "model", None, lambda step: (averages(step), last.append(step.model)))
+    now = torch.cat([p.flatten() for p in last[-1].parameters()]).cpu()
+    far = {k: float((torch.cat([p.flatten() for p in m.denoiser.parameters()]).cpu() - now).norm()) for k, m in averages.of(model).items()}
+    assert 0 < far[0.1] < far[0.9]
 
 
 def differences(run: compare.Run, other: compare.Run) -> list[str]:
