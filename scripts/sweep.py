@@ -66,6 +66,7 @@ def sweep(folder: Path, n: int, calls: tuple[int, ...] = CALLS, most: int = 250,
     for judged, sampling in [*((model, one) for one in settings(base, calls, most)), *shipped]:
         if (sampling.sampler, sampling.eta, sampling.steps, judged.denoiser.precision) not in done:
             rows.append(row(judged, sampling, net, first, n))
+            done.add((sampling.sampler, sampling.eta, sampling.steps, judged.denoiser.precision))
             part.write_text(json.dumps({**about, "rows": rows}, indent=1))
             print(f"{time.strftime('%H:%M')}  {sampling}: {rows[-1]['distance']:.2f}", flush=True)
     ddpm = Sampling("ddim", 1_000, "linear", eta=1.0, clamp=base.clamp)
