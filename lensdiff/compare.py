@@ -86,7 +86,6 @@ RUNS = {
         _run("narrow", "width", "width 16", network={"channels": (16, 32, 48)}),
         _run("wide", "width", "width 64", network={"channels": (64, 128, 192)}),
         _run("lower", "noise", "ln σ ~ N(−2, 1.4²)", sigmas=LogNormal(-2.0, 1.4)),
-        _run("higher", "noise", "ln σ ~ N(0, 1.4²)", sigmas=LogNormal(0.0, 1.4)),
         _run("min-snr", "weight", "weight min(SNR, 5)", weight="min_snr"),
         _run("fold-8", "fold", "8 × 8 pixels folded", network={"unshuffle": 8}),
         _run("unturned", "symmetries", "no flips, no turns", augment=False),
