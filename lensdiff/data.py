@@ -38,6 +38,7 @@ class ImageSet:
     truth: np.ndarray | None = None  # (n,), dtype simulate.PARAMS, for simulated lenses
     symmetries: int = 1  # 1: none, 2: mirror, 8: the flips and quarter turns; these leave the population unchanged
     folder: Path | None = None
+    unobserved: Survey | None = None  # the survey whose noise noiseless images lack
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -209,18 +210,17 @@ def simulated(
     description = {"simulator": sim.VERSION, "survey": asdict(survey), "n": n, "seed": seed, "kind": kind, "scale": "min_max"}
     params = sim.sample_params(n, kind, seed, survey)
     shape = (n, 1, survey.pixels, survey.pixels)
-
-    if noiseless:
+    if noiseless:  # only then, so that the fingerprints of observed sets stay as they were
         description["noiseless"] = True
 
     def batches() -> Iterator[np.ndarray]:
-        light = (sim.render(params[i : i + 192], survey).numpy() for i in range(0, n, 192))
-        return (min_max(batch)[:, None] for batch in (light if noiseless else sim.simulate(params, survey, seed)))
+        return (min_max(batch)[:, None] for batch in sim.simulate(params, survey, seed, noiseless=noiseless))
 
     name = f"{survey.name}-{survey.pixels}{'-noiseless' if noiseless else ''}"
     folder, fingerprint, pixels = cached(name, description, shape, batches, cache, truth=params)
     return ImageSet(
-        name, pixels, fingerprint, sim.KINDS, params["label"], params, 8 if survey.isotropic else 1, folder
+        name, pixels, fingerprint, sim.KINDS, params["label"], params, 8 if survey.isotropic else 1, folder,
+        unobserved=survey if noiseless else None,
     )
 
 

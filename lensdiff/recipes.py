@@ -16,7 +16,6 @@ from .diffusion import Denoiser, LogNormal
 from .errors import DataError
 from .networks import UNet
 from .sample import Sampling
-from .survey import diverse
 from .telescope import Telescope
 from .train import Step, TrainConfig, train
 from .transplant import transplant
@@ -132,6 +131,25 @@ def _stages(start: checkpoint.Checkpoint | None) -> list[dict]:
     return [*start.spec.get("stages", []), {name: start.spec.get(name) for name in names}]
 
 
+def _telescope(recipe: Recipe, images: ImageSet) -> Telescope:
+    if images.unobserved is None:
+        cure = 'Take data.lenses(..., noiseless=True), or set noiseless=False in the recipe.'
+        raise DataError(f"{images.name}: {recipe.name} learns noiseless images, which only a simulation has. {cure}")
+    return Telescope.of(images.truth, images.unobserved)
+
+
+def _begin(recipe: Recipe, images: ImageSet, start: checkpoint.Checkpoint | None) -> tuple[Denoiser, Stretch]:
+    """The denoiser that training begins with, and its stretch."""
+    denoiser = recipe.denoiser()
+    if start is None:
+        return denoiser, Stretch.of(images.pixels)
+    if start.denoiser.net.unshuffle < denoiser.net.unshuffle:
+        transplant(start.denoiser, denoiser)
+        return denoiser, Stretch.of(images.pixels)
+    checkpoint.copy_weights(start, denoiser)
+    return denoiser, start.stretch
+
+
 def fit(
     recipe: Recipe,
     images: ImageSet,
@@ -146,22 +164,16 @@ def fit(
     With `state`, a folder, the run can be killed and called again. `rows` are the (train, held-out) indices, by default the set's own
     split. With `start`, training goes on from a checkpoint's weights and stretch, with a fresh optimiser: a new stage, and recorded so. A
     start that folds fewer pixels is transplanted, and the stretch is then that of `images`.
-    Raises DataError where the images are not square, or not simulated though the recipe needs noiseless ones; CheckpointError where the
+    Raises DataError where the images are not square, or observed ones though the recipe needs noiseless ones; CheckpointError where the
     start has another network.
     """
     channels, height, width = images.pixels.shape[1:]
     if height != width:
         raise DataError(f"{images.name}: images of {width} x {height} pixels are not square. Crop them.")
-    if recipe.noiseless and images.truth is None:
-        raise DataError(f"{images.name}: {recipe.name} learns noiseless images, which only a simulation has. Set noiseless=False in it.")
-    telescope = {"telescope": Telescope.of(images.truth, diverse(height)).as_dict()} if recipe.noiseless else {}
+    telescope = {"telescope": _telescope(recipe, images).as_dict()} if recipe.noiseless else {}
     recipe = replace(recipe, network={**recipe.network, "image_channels": channels})
-    denoiser, stretch, curve = recipe.denoiser(), Stretch.of(images.pixels), _Curve(state)
-    if start and start.denoiser.net.unshuffle < denoiser.net.unshuffle:
-        transplant(start.denoiser.cpu(), denoiser)
-    elif start:
-        stretch = start.stretch
-        checkpoint.copy_weights(start, denoiser)
+    denoiser, stretch = _begin(recipe, images, start)
+    curve = _Curve(state)
     updates = train(denoiser, images, recipe.train, stretch, rows, state)
     for step in progress(updates, recipe.train.steps, f"training {recipe.name}"):
         curve.add(step)

@@ -103,7 +103,7 @@ def sample_params(n: int, kind: str = "mixed", seed: int = 0, survey: Survey | N
     _draw_lens_and_source(params, u, survey)
     _draw_subhalos(params, params["label"] == 1, u[16], np.random.default_rng([seed, 1]).random((n, MAX_SUBHALOS, 3)), survey)
     axion = params["label"] == 2
-    mass = _log_uniform(u[17], survey.axion_mass_ev)
+    mass = log_uniform(u[17], survey.axion_mass_ev)
     params["axion_mass_ev"] = np.where(axion, mass, 0)
     params["string_angle_rad"] = np.where(axion, 2 * np.pi * u[18], 0)
     params["string_half_length_arcsec"] = np.where(axion, 0.03 * 1e-22 / mass, 0)
@@ -115,7 +115,7 @@ def _uniform(u: np.ndarray, prior: tuple[float, float]) -> np.ndarray:
     return prior[0] + (prior[1] - prior[0]) * u
 
 
-def _log_uniform(u: np.ndarray, prior: tuple[float, float]) -> np.ndarray:
+def log_uniform(u: np.ndarray, prior: tuple[float, float]) -> np.ndarray:
     return prior[0] * (prior[1] / prior[0]) ** u
 
 
@@ -137,8 +137,8 @@ def _draw_lens_and_source(params: np.ndarray, u: np.ndarray, survey: Survey) -> 
     for name, column in zip(uniform_fields, (1, 2, 7, 8, 9), strict=True):
         params[name] = _uniform(u[column], getattr(survey, name))
     params["source_sersic_index"] = survey.source_sersic_index
-    params["source_amplitude_cps"] = _log_uniform(u[10], survey.source_amplitude_cps)
-    params["exposure_s"] = _log_uniform(u[11], survey.exposure_s)
+    params["source_amplitude_cps"] = log_uniform(u[10], survey.source_amplitude_cps)
+    params["exposure_s"] = log_uniform(u[11], survey.exposure_s)
 
 
 def _draw_subhalos(params: np.ndarray, mine: np.ndarray, u_number: np.ndarray, u: np.ndarray, survey: Survey) -> None:
@@ -149,7 +149,7 @@ def _draw_subhalos(params: np.ndarray, mine: np.ndarray, u_number: np.ndarray, u
     low, high = survey.subhalo_mass_msun
     power = survey.subhalo_slope + 1
     if abs(power) < 1e-9:
-        mass = _log_uniform(u[..., 0], (low, high))
+        mass = log_uniform(u[..., 0], (low, high))
     else:
         mass = _uniform(u[..., 0], (low**power, high**power)) ** (1 / power)
     radius, azimuth = _uniform(u[..., 1], survey.subhalo_annulus_arcsec), 2 * np.pi * u[..., 2]
@@ -256,9 +256,10 @@ def observe(images: torch.Tensor, params: np.ndarray, survey: Survey, seed: int 
 
 
 def simulate(
-    params: np.ndarray, survey: Survey, seed: int = 0, device: torch.device | str = "cpu", chunk: int = 192
+    params: np.ndarray, survey: Survey, seed: int = 0, device: torch.device | str = "cpu", chunk: int = 192, noiseless: bool = False
 ) -> Iterator[np.ndarray]:
-    """Yield the observed images of `params`, `chunk` at a time, (<= chunk, H, W), so that memory does not grow with n."""
+    """Yield the observed (or noiseless) images of `params`, `chunk` at a time, (<= chunk, H, W), so that memory does not grow with n."""
     for start in range(0, len(params), chunk):
         part = params[start : start + chunk]
-        yield observe(render(part, survey, device), part, survey, seed, start)
+        light = render(part, survey, device)
+        yield light.cpu().numpy() if noiseless else observe(light, part, survey, seed, start)

@@ -45,8 +45,7 @@ class Telescope:
             u = np.random.default_rng([seed, 3]).random(2)
             peak = np.interp(u[0], np.linspace(0, 1, len(self.peak_cps)), self.peak_cps)
             params = np.zeros(1, sim.PARAMS)
-            low, high = self.survey.exposure_s
-            params["exposure_s"] = low * (high / low) ** u[1]
+            params["exposure_s"] = sim.log_uniform(u[1], self.survey.exposure_s)
             observed[i] = sim.observe(image * float(peak / image.max()), params, self.survey, seed)
         return torch.from_numpy(min_max(observed))
 

@@ -45,7 +45,7 @@ def transplant(old: Denoiser, new: Denoiser) -> None:
     left to training. Raises CheckpointError where more than `unshuffle` differs.
     """
     coarse, fine, channels = old.net.unshuffle, new.net.unshuffle, old.net.image_channels
-    mine, theirs = new.net.state_dict(), old.net.state_dict()
+    mine, theirs = new.net.state_dict(), {name: weight.cpu() for name, weight in old.net.state_dict().items()}
     fold, far = _fold(coarse, fine, channels), torch.tensor(1e4)
     scale = (old.scaling.out(far) / new.scaling.out(far)).abs()  # at high noise D is `out` times the network, whatever it predicts
     made = {}
@@ -55,7 +55,7 @@ def transplant(old: Denoiser, new: Denoiser) -> None:
         elif name.startswith("exit.2."):
             weight = torch.tensordot((fold / fold.sum(0)).T, weight, 1) * scale
         elif name == "noise.layers.0.weight":
-            weight = _shifted(weight, old.net.noise.frequencies, -torch.tensor(noise_ratio(coarse, fine)).log().item() / 4)
+            weight = _shifted(weight, new.net.noise.frequencies.cpu(), -torch.tensor(noise_ratio(coarse, fine)).log().item() / 4)
         made[name] = weight
     if made.keys() != mine.keys() or any(made[name].shape != mine[name].shape for name in mine) or coarse > fine:
         raise CheckpointError("These networks differ in more than the pixels they fold: a transplant needs the same channels and blocks.")

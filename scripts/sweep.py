@@ -49,7 +49,7 @@ def timed(model: Checkpoint, sampling: Sampling, what: str, samples: int = 16) -
     return {"what": what, "samples": samples, "calls": sampling.calls, "seconds": round(time.perf_counter() - start, 2)}
 
 
-def sweep(folder: Path, n: int, calls: tuple[int, ...] = CALLS, most: int = 250, own: bool = False) -> dict:
+def sweep(folder: Path, n: int, calls: tuple[int, ...] = CALLS, most: int = 250, own: bool = False, thousand: bool = True) -> dict:
     """All settings that `folder`/samplers.part.json does not hold yet, then the timing; returns what is written."""
     model, net = load(folder), extractor("efficientnet", best_device())
     test, part = data.lenses("test", pixels=model.shape[-1]), folder / "samplers.part.json"
@@ -72,7 +72,7 @@ def sweep(folder: Path, n: int, calls: tuple[int, ...] = CALLS, most: int = 250,
     ddpm = Sampling("ddim", 1_000, "linear", eta=1.0, clamp=base.clamp)
     karras = Sampling("heun", 18, "karras", low=0.01, clamp=base.clamp)
     timing = [timed(model, karras, "Heun, 18 steps")]
-    timing = [timed(model, ddpm, "ancestral, 1,000 steps"), *timing] if most == 250 else timing  # the full sweep only: it takes minutes
+    timing = [timed(model, ddpm, "ancestral, 1,000 steps"), *timing] if thousand else timing
     return {**about, "rows": rows, "timing": timing}
 
 
@@ -84,9 +84,10 @@ def main() -> int:
     parser.add_argument("--calls", type=int, nargs="+", default=CALLS, help="network calls of each sampler")
     parser.add_argument("--most", type=int, default=250, help="steps of the longest run, DDIM; 0: none")
     parser.add_argument("--own", action="store_true", help="also the model's own sampling, in its own precision and in fp32")
+    parser.add_argument("--no-thousand", dest="thousand", action="store_false", help="don't time 1,000 steps: it takes minutes")
     args = parser.parse_args()
     try:
-        found = sweep(args.folder, args.n, tuple(args.calls), args.most, args.own)
+        found = sweep(args.folder, args.n, tuple(args.calls), args.most, args.own, args.thousand)
     except (LensdiffError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -51,8 +51,9 @@ def test_averages_follow_the_weights_each_at_its_own_pace(lenses16, tmp_path):
     run = replace(compare.RUNS["averages"], recipe=recipes.scaled(compare.BASIS, steps=30, batch=4, held_out_every=30), emas=(0.1, 0.9))
     averages, last = compare.Averages(run.emas), []
     model = compare.train_run(run, lenses16, tmp_path / "model", None, lambda step: (averages(step), last.append(step.model)))
-    now = torch.cat([p.flatten() for p in last[-1].parameters()]).cpu()
-    far = {k: float((torch.cat([p.flatten() for p in m.denoiser.parameters()]).cpu() - now).norm()) for k, m in averages.of(model).items()}
+    now = torch.cat([p.detach().flatten() for p in last[-1].parameters()]).cpu()
+    ends = {k: torch.cat([p.detach().flatten() for p in m.denoiser.parameters()]).cpu() for k, m in averages.of(model).items()}
+    far = {k: (end - now).norm().item() for k, end in ends.items()}
     assert 0 < far[0.1] < far[0.9]
 
 

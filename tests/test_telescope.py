@@ -1,4 +1,5 @@
 """The telescope gives noiseless lenses the survey's noise, and a model of noiseless lenses carries it with it."""
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -57,8 +58,6 @@ def test_the_noise_depends_on_the_seed_alone(sky):
 
 def test_it_is_described_and_made_again(sky):
     _, _, telescope = sky
-    import json
-
     assert Telescope.from_dict(json.loads(json.dumps(telescope.as_dict()))) == telescope
 
 
@@ -93,8 +92,10 @@ def test_a_model_of_noiseless_lenses_draws_observed_ones_and_on_request_the_ligh
 
 def test_files_can_not_be_learnt_without_their_noise(tmp_path):
     made = data.ImageSet("made", np.random.default_rng(0).random((40, 1, 16, 16), np.float32), "a" * 64)
-    with pytest.raises(DataError, match="only a simulation has"):
-        recipes.fit(RECIPE, made, tmp_path / "model")
+    observed = data.simulated(SURVEY, 24, 3, cache=tmp_path)  # simulated, but with its noise: it would get noise twice
+    for images in (made, observed):
+        with pytest.raises(DataError, match="only a simulation has"):
+            recipes.fit(RECIPE, images, tmp_path / "model")
 
 
 def test_older_descriptions_of_a_recipe_stay_true():

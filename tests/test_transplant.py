@@ -1,10 +1,15 @@
 """A transplanted network answers for fine pixels what the old one answered for coarse ones."""
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from conftest import small_unet
 
-from lensdiff.diffusion import Denoiser
+from lensdiff import data, recipes
+from lensdiff.diffusion import Denoiser, LogNormal
 from lensdiff.errors import CheckpointError
+from lensdiff.train import TrainConfig
 from lensdiff.transplant import noise_ratio, overlap, transplant
 
 
@@ -47,14 +52,6 @@ def test_other_networks_are_refused(other):
 
 
 def test_a_recipe_starts_from_coarser_pixels_and_says_so(tmp_path):
-    from dataclasses import replace
-
-    import numpy as np
-
-    from lensdiff import data, recipes
-    from lensdiff.diffusion import LogNormal
-    from lensdiff.train import TrainConfig
-
     def made(side):
         pixels = np.random.default_rng(side).random((40, 1, side, side), np.float32)
         return data.ImageSet(f"made-{side}", pixels, f"{side}" * 32)
