@@ -10,20 +10,22 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from . import conditions
 from .data import Stretch
 from .diffusion import Denoiser
-from .errors import CheckpointError
+from .errors import CheckpointError, SamplingError
 from .networks import UNet
-from .sample import Denoise, Sampling, clamped, draw
+from .sample import Denoise, Sampling, clamped, draw, guided
 from .telescope import Telescope
 
 FORMAT = "lensdiff-1"
@@ -55,21 +57,45 @@ class Checkpoint:
         """What adds the survey's noise to its images, where it was trained on noiseless ones."""
         return Telescope.from_dict(self.spec["telescope"]) if "telescope" in self.spec else None
 
-    def guess(self, sampling: Sampling | None = None) -> Denoise:
-        """The denoiser, its guesses clamped to the limits of real pixels where the sampling says so."""
-        return clamped(self.denoiser, *self.stretch.limits) if (sampling or self.sampling).clamp else self.denoiser
+    def guess(self, sampling: Sampling | None = None, guidance: float = 1.0) -> Denoise:
+        """The denoiser, guided where asked, its guesses clamped to the limits of real pixels where the sampling says so."""
+        denoise = guided(self.denoiser, guidance)
+        return clamped(denoise, *self.stretch.limits) if (sampling or self.sampling).clamp else denoise
+
+    def labels(self, asked: Sequence[str | int] | np.ndarray) -> Tensor:
+        """What the network takes for what is asked: names or numbers of classes (n,), or values of `conditions.NAMES` (n, 7).
+
+        Raises SamplingError for a network without labels, a class that it doesn't know, or values that are not finite.
+        """
+        net, names = self.denoiser.net, self.spec.get("classes", [])
+        if net.conditions:
+            values = np.asarray(asked, np.float32)
+            if values.ndim != 2 or values.shape[1] != net.conditions or not np.isfinite(values).all():
+                raise SamplingError(f"{self.folder.name} takes {net.conditions} finite numbers an image; got an array of {values.shape}.")
+            return torch.from_numpy(conditions.encode(values))
+        if not net.classes:
+            raise SamplingError(f"{self.folder.name} has no classes and no conditions: it draws what it likes. Take a conditional model.")
+        numbers = [names.index(one) if one in names else one for one in (x if isinstance(x, str) else int(x) for x in asked)]
+        wrong = next((one for one in numbers if isinstance(one, str) or not 0 <= one < net.classes), None)
+        if wrong is not None:
+            raise SamplingError(f"{self.folder.name} knows the classes {names}, 0 to {net.classes - 1}; there is no {wrong!r}.")
+        return torch.tensor(numbers, dtype=torch.long)
 
     def generate(
-        self, seeds: Iterable[int], sampling: Sampling | None = None, label: Tensor | None = None, batch: int = 64, observed: bool = True
-    ) -> Iterator[Tensor]:
+        self, seeds: Iterable[int], sampling: Sampling | None = None, label: Tensor | None = None, batch: int = 64, observed: bool = True,
+        guidance: float = 1.0,
+    ) -> Iterator[Tensor]:  # fmt: skip
         """Yield images in [0, 1] on the CPU, at most `batch` at a time, (<= batch, C, H, W), one for each seed.
 
-        Where the model has a telescope, they are what it records; with `observed=False`, the light as it arrives.
+        `label`, one for each seed, comes from `labels`; `guidance` is the scale of `sample.guided`. Where the model has a telescope, images
+        are what it records; with `observed=False`, the light as it arrives. Raises SamplingError where the labels don't match the seeds.
         """
         sampling, seeds = sampling or self.sampling, list(seeds)
+        if label is not None and len(label) != len(seeds):
+            raise SamplingError(f"{len(label)} labels for {len(seeds)} seeds: give one for each.")
         device = next(self.denoiser.parameters()).device
         how = (sampling.sigmas(), sampling.sampler, label, batch, device)
-        drawn = draw(self.guess(sampling), self.shape, seeds, *how, **sampling.options())
+        drawn = draw(self.guess(sampling, guidance), self.shape, seeds, *how, **sampling.options())
         images = (self.stretch.inverse(x).clamp(0, 1).cpu() for x in drawn)
         telescope = self.telescope if observed else None
         if telescope is None:
@@ -93,7 +119,7 @@ def _spec_sha256(spec: dict) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _write_folder(folder: Path, tensors: dict[str, Tensor], file_name: str, spec_name: str, spec: dict) -> None:
+def write_folder(folder: Path, tensors: dict[str, Tensor], file_name: str, spec_name: str, spec: dict) -> None:
     """Tensors and their description in a folder that appears whole or not at all; one that was there is replaced."""
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     old = folder.with_name(f"{folder.name}.{os.getpid()}.old")
@@ -121,7 +147,7 @@ def _set_aside(folder: Path) -> list[Path]:
     return sorted(folder.parent.glob(f"{glob.escape(folder.name)}.*.old"))
 
 
-def _read_folder(folder: Path, file_name: str, spec_name: str, cure: str) -> tuple[dict[str, Tensor], dict]:
+def read_folder(folder: Path, file_name: str, spec_name: str, cure: str) -> tuple[dict[str, Tensor], dict]:
     if not folder.exists():
         folder = (_set_aside(folder) or [folder])[-1]
     try:
@@ -157,7 +183,7 @@ def save(folder: Path | str, denoiser: Denoiser, arguments: dict, stretch: Stret
     weights = {name: tensor.half() for name, tensor in denoiser.net.state_dict().items()}
     if not all(tensor.isfinite().all() for tensor in weights.values()):
         raise CheckpointError(f"{folder}: not saved, since the weights hold NaN, infinity, or numbers too large for fp16.")
-    _write_folder(folder, weights, "weights.safetensors", "spec.json", about)
+    write_folder(folder, weights, "weights.safetensors", "spec.json", about)
     return folder
 
 
@@ -167,7 +193,7 @@ def load(folder: Path | str, device: torch.device | str | None = None, precision
     Raises CheckpointError for a missing, damaged or foreign folder.
     """
     folder = Path(folder)
-    weights, spec = _read_folder(folder, "weights.safetensors", "spec.json", "Take another copy of the folder, or train the model again.")
+    weights, spec = read_folder(folder, "weights.safetensors", "spec.json", "Take another copy of the folder, or train the model again.")
     try:
         network = spec["network"]
         net = NETWORKS[network["name"]](**network["arguments"])
@@ -180,13 +206,30 @@ def load(folder: Path | str, device: torch.device | str | None = None, precision
     return Checkpoint(denoiser, stretch, spec, folder)
 
 
+def _relabelled(old: UNet, new: UNet) -> dict[str, Tensor]:
+    """The weights of `old` for a network with other labels, which start as nothing: without a label, both do the same."""
+    weights = {name: weight for name, weight in old.state_dict().items() if not name.startswith("label.")}
+    bias = "noise.layers.2.bias"  # the null label's embedding is added to this layer's output
+    if old.label is not None:
+        weights[bias] = weights[bias] + old.label(old.null(1, weights[bias].device))[0]
+    if new.classes:
+        nn.init.zeros_(new.label.weight)
+    return weights | {name: weight for name, weight in new.state_dict().items() if name.startswith("label.")}
+
+
+@torch.no_grad()
 def copy_weights(start: Checkpoint, denoiser: Denoiser) -> None:
-    """Give a denoiser the weights of a checkpoint. Raises CheckpointError where network or prediction differ."""
+    """Give a denoiser the weights of a checkpoint. Raises CheckpointError where network or prediction differ.
+
+    Only what they are conditioned on may differ: the denoiser then does at first, whatever its label, what the start does without one.
+    """
     same = (start.denoiser.scaling.name, start.denoiser.data_std) == (denoiser.scaling.name, denoiser.data_std)
+    old, new = start.denoiser.net, denoiser.net
+    other = (old.classes, old.conditions) != (new.classes, new.conditions)
     try:
         if not same:
             raise RuntimeError(f"it predicts {start.denoiser.scaling.name}, not {denoiser.scaling.name}")
-        denoiser.net.load_state_dict(start.denoiser.net.state_dict())
+        new.load_state_dict(_relabelled(old, new) if other else old.state_dict())
     except RuntimeError as error:
         raise CheckpointError(f"{start.folder}: training can't go on from here with this recipe ({error}). Take its own recipe.") from error
 
@@ -214,7 +257,7 @@ def save_state(folder: Path | str, identity: str, update: int, seconds: float, p
     for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
         tensors |= {f"optimizer/{index}/{name}": value for name, value in optimizer.state[parameter].items()}
     spec = {"format": FORMAT, "identity": identity, "update": update, "seconds": seconds, **extra}
-    _write_folder(folder / f"{update:08d}", tensors, "state.safetensors", "state.json", spec)
+    write_folder(folder / f"{update:08d}", tensors, "state.safetensors", "state.json", spec)
     for left in (*_states(folder)[:-1], *folder.glob("[0-9]*.part")):  # a .part is what a killed save has left
         shutil.rmtree(left, ignore_errors=True)
 
@@ -232,7 +275,7 @@ def load_state(folder: Path | str, identity: str, parts: dict[str, nn.Module], o
     if not (found := _states(folder)):
         return {}
     newest = found[-1]
-    tensors, spec = _read_folder(newest, "state.safetensors", "state.json", f"Delete {newest} and start again.")
+    tensors, spec = read_folder(newest, "state.safetensors", "state.json", f"Delete {newest} and start again.")
     if spec["identity"] != identity:
         message = f"{newest}: this state is of another run (configuration, network or data differ)."
         raise CheckpointError(f"{message} Give `state` another folder.")

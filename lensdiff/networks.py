@@ -38,6 +38,25 @@ def zero(layer: nn.Module) -> nn.Module:
     return layer
 
 
+class VectorEmbedding(nn.Module):
+    """Numbers (n, count) through two linear layers to (n, width); a learnt vector stands for the null condition, a row of NaN.
+
+    It starts as nothing, so that a trained network without conditions can go on with them.
+    """
+
+    def __init__(self, count: int, width: int):
+        super().__init__()
+        self.count = count
+        self.layers = nn.Sequential(nn.Linear(count, width), nn.SiLU(), zero(nn.Linear(width, width)))
+        self.null = nn.Parameter(torch.zeros(width))
+
+    def forward(self, values: Tensor) -> Tensor:
+        if values.shape[-1:] != (self.count,) or not values.is_floating_point():
+            raise ValueError(f"This network is conditioned on {self.count} numbers an image; got {values.dtype}, {tuple(values.shape)}.")
+        none = values.isnan().any(1, keepdim=True)
+        return torch.where(none, self.null, self.layers(values.nan_to_num().float()))
+
+
 class ResidualBlock(nn.Module):
     """norm, SiLU, 3x3, noise, norm, SiLU, 3x3, and the input added (Ho et al. 2020, appendix B).
 
@@ -95,7 +114,7 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """U-Net (Ronneberger et al. 2015): noisy images (n, C, H, W), ln(sigma) / 4 (n,) and labels (n,) to images of the same shape.
+    """U-Net (Ronneberger et al. 2015): noisy images (n, C, H, W), ln(sigma) / 4 (n,) and labels to images of the same shape.
 
     Any H and W: edges are repeated up to a multiple of `unshuffle` * 2 ** (levels - 1), and cropped at the exit.
 
@@ -103,7 +122,8 @@ class UNet(nn.Module):
     - `blocks`: residual blocks a level on the way down (one more on the way up)
     - `attention_levels`: levels with attention after each block; `middle_attention`: attention at the bottom
     - `embedding`: "scale_shift" or "add", see `ResidualBlock`
-    - `classes`: 0 for an unconditional network; else labels are 0 .. classes - 1, and `classes` is the null class, used where label is None
+    - `classes`: 0, or labels (n,) are 0 .. classes - 1, and `classes` is the null class, used where label is None
+    - `conditions`: 0, or labels are that many numbers an image, (n, conditions); a row of NaN, or None, is the null condition
     """
 
     def __init__(
@@ -117,17 +137,20 @@ class UNet(nn.Module):
         classes: int = 0,
         image_channels: int = 1,
         dropout: float = 0.0,
+        conditions: int = 0,
     ):
         super().__init__()
         if embedding not in ("scale_shift", "add"):
             raise ValueError(f"embedding must be 'scale_shift' or 'add', not {embedding!r}.")
         if not channels or min(*channels, blocks, unshuffle, image_channels) < 1:
             raise ValueError("channels, blocks, unshuffle and image_channels must be positive.")
-        self.image_channels, self.unshuffle, self.classes = image_channels, unshuffle, classes
+        if classes and conditions:
+            raise ValueError("A network is conditioned on classes or on numbers, not on both.")
+        self.image_channels, self.unshuffle, self.classes, self.conditions = image_channels, unshuffle, classes, conditions
         self.multiple = unshuffle * 2 ** (len(channels) - 1)
         width = 4 * channels[0]
         self.noise = NoiseEmbedding(width)
-        self.label = nn.Embedding(classes + 1, width) if classes else None
+        self.label = VectorEmbedding(conditions, width) if conditions else nn.Embedding(classes + 1, width) if classes else None
         folded = image_channels * unshuffle**2
         self.stem = nn.Conv2d(folded, channels[0], 3, padding=1)
 
@@ -177,11 +200,17 @@ class UNet(nn.Module):
         embedding = self.noise(noise)
         if self.label is None:
             if label is not None:
-                raise ValueError("This network has no classes (classes=0): call it without labels.")
+                raise ValueError("This network has no classes (classes=0) and no conditions: call it without labels.")
             return embedding
         if label is None:
-            label = torch.full_like(noise, self.classes, dtype=torch.long)
+            label = self.null(len(noise), noise.device)
         return embedding + self.label(label)
+
+    def null(self, n: int, device: torch.device | str = "cpu") -> Tensor:
+        """The labels of `n` images of which nothing is asked: the null class (n,), or rows of NaN (n, conditions)."""
+        if self.conditions:
+            return torch.full((n, self.conditions), torch.nan, device=device)
+        return torch.full((n,), self.classes, device=device)
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         height, width = x.shape[-2:]

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 
 from . import checkpoint
-from .data import ImageSet, Stretch, progress
+from .data import TEST_SEED, TRAIN_SEED, ImageSet, Stretch, progress, simulated
 from .diffusion import Denoiser, LogNormal
 from .errors import DataError
+from .learn import ClassifierConfig
 from .networks import UNet
 from .sample import Sampling
+from .survey import Survey, model_i
 from .telescope import Telescope
 from .train import Step, TrainConfig, train
 from .transplant import transplant
@@ -68,7 +70,46 @@ TINY = Recipe(
     train=TrainConfig(minutes=2, batch=32, lr=2e-3, ema=0.99, warmup_steps=20, sigmas=LogNormal(-1.0, 1.4)),
     sampling=Sampling(steps=20),
 )
-RECIPES = {recipe.name: recipe for recipe in (LENS64, LENS150, TINY)}
+CLASSES64 = Recipe(  # a new stage of lens64, told the class: `fit(..., start=load(shipped("lens64")))`
+    name="classes64",
+    network={**LENS64.network, "classes": 3},
+    train=TrainConfig(
+        steps=2_400, batch=32, lr=4e-4, ema=0.999, decay_share=0.6, sigmas=LogNormal(-1.0, 1.4), held_out_every=200, save_every=200
+    ),
+    sampling=Sampling(steps=20, high=80.0, low=0.03),
+    noiseless=True,  # substructure shows in small features of the light; the telescope's noise would hide them from the loss
+)
+PARAMETERS64 = replace(  # the same, told seven lens parameters: conditions.NAMES
+    CLASSES64, name="parameters64", network={**LENS64.network, "conditions": 7},
+)
+RECIPES = {recipe.name: recipe for recipe in (LENS64, LENS150, TINY, CLASSES64, PARAMETERS64)}
+
+
+@dataclass(frozen=True)
+class ClassifierRecipe:
+    """Network, training and data of a lens classifier. `model` holds arguments of `classify.LensClassifier`."""
+
+    name: str
+    train: ClassifierConfig
+    survey: Survey
+    model: dict = field(default_factory=dict)
+    n_train: int = 30_000
+    n_test: int = 7_500
+
+    def images(self, cache: Path | str | None = None) -> tuple[ImageSet, ImageSet]:
+        """The simulated images to train on, and those to test on."""
+        return tuple(simulated(self.survey, n, seed, cache=cache) for n, seed in ((self.n_train, TRAIN_SEED), (self.n_test, TEST_SEED)))
+
+
+LENSNET = ClassifierRecipe(  # Common Test I: Model I at 150 pixels, of which the central 100 hold all the light
+    name="lensnet",
+    model={"size": 100},
+    train=ClassifierConfig(
+        steps=3_700, frozen_steps=100, lr=8e-4, warmup_steps=100, elements=(0, 2), held_out_every=300, save_every=300
+    ),  # element 2, half a turn, is Model I's own symmetry: its lens and its source have two axes each, and nothing else is fixed
+    survey=model_i(),
+)
+CLASSIFIERS = {recipe.name: recipe for recipe in (LENSNET,)}
 
 NETWORKS = {  # arguments of UNet: the shipped one, and what published solutions to the same task took
     "lens64": LENS64.network,
@@ -147,7 +188,8 @@ def _begin(recipe: Recipe, images: ImageSet, start: checkpoint.Checkpoint | None
         transplant(start.denoiser, denoiser)
         return denoiser, Stretch.of(images.pixels)
     checkpoint.copy_weights(start, denoiser)
-    return denoiser, start.stretch
+    same_kind = (start.telescope is None) == (images.unobserved is None)  # the sky of noiseless images is 0, that of observed ones is not
+    return denoiser, start.stretch if same_kind else Stretch.of(images.pixels)
 
 
 def fit(

@@ -22,6 +22,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from . import conditions
 from .checkpoint import load_state, save_state
 from .data import ImageSet, Stretch, fingerprint_of
 from .diffusion import CRITERIA, WEIGHTS, Denoiser, LogNormal, Uniform
@@ -88,19 +89,16 @@ ELEMENTS = {1: (0,), 2: (0, 4), 8: tuple(range(8))}
 class Batches:
     """The batch of update k: stretched images, labels, sigma and noise, a function of (seed, k) alone.
 
-    `rows` are those to learn from; `null` is the null class of a conditional network, whose labels are given then.
+    `rows` are those to learn from; `net` is the network, which says whether labels are given.
     """
 
     def __init__(
         self, images: ImageSet, rows: np.ndarray, stretch: Stretch, config: TrainConfig, device: torch.device | str = "cpu",
-        null: int | None = None,
+        net: torch.nn.Module | None = None,
     ):  # fmt: skip
-        self.images, self.rows, self.stretch, self.config, self.device, self.null = images, rows, stretch, config, device, null
+        self.images, self.rows, self.stretch, self.config, self.device, self.net = images, rows, stretch, config, device, net
         self.epoch, self.order = -1, rows
-        if null is not None and images.labels is None:
-            raise TrainingError(f"{images.name} has no labels, but the network has {null} classes. Use class folders or classes=0.")
-        if null is not None and images.labels.max() >= null:
-            raise TrainingError(f"{images.name} has labels up to {images.labels.max()}, but the network has only {null} classes.")
+        self.labels = conditions.labels_for(net, images)
 
     def _rows(self, update: int) -> np.ndarray:
         """Rows of update k: the epochs' shuffled orders, one behind the other, cut into batches."""
@@ -116,14 +114,17 @@ class Batches:
         config, rows = self.config, self._rows(update)
         rng = np.random.default_rng([config.seed, 1, update])
         x = self.stretch(torch.from_numpy(self.images.pixels[rows]))
+        which = np.zeros(len(rows), int)
         if config.augment and self.images.symmetries > 1:
-            x = symmetry(x, rng.choice(ELEMENTS[self.images.symmetries], len(rows)))
+            which = rng.choice(ELEMENTS[self.images.symmetries], len(rows))
+            x = symmetry(x, which)
         u = (rng.random() + np.arange(len(rows)) / len(rows)) % 1  # stratified: each batch covers all noise levels
         sigma = config.sigmas.at(torch.from_numpy(rng.permutation(u)))
         label = None
-        if self.null is not None:
-            label = np.where(rng.random(len(rows)) < config.label_dropout, self.null, self.images.labels[rows])
-            label = torch.from_numpy(label).to(self.device)
+        if self.labels is not None:
+            label = conditions.told(self.labels[rows], which).to(self.device)
+            dropped = torch.from_numpy(rng.random(len(rows)) < config.label_dropout)
+            label[dropped] = self.net.null(int(dropped.sum()), self.device)
         x = x.to(self.device, memory_format=torch.channels_last)
         generator = torch.Generator(self.device).manual_seed(config.seed * 1_000_003 + update)
         eps = torch.randn(x.shape, generator=generator, device=self.device).contiguous(memory_format=torch.channels_last)
@@ -143,12 +144,12 @@ def held_out_loss(denoiser: Denoiser, images: ImageSet, rows: np.ndarray, stretc
     rows = rows[: config.held_out_images]
     generator = torch.Generator().manual_seed(config.seed)
     sigma = config.sigmas.at((torch.arange(len(rows)) + 0.5) / len(rows)).to(device)
-    total = 0.0
+    total, labels = 0.0, conditions.labels_for(denoiser.net, images)
     for start in range(0, len(rows), batch):
         part = slice(start, start + batch)
         x = stretch(torch.from_numpy(images.pixels[rows[part]]))
         eps = torch.randn(x.shape, generator=generator)
-        label = torch.from_numpy(images.labels[rows[part]]).to(device) if getattr(denoiser.net, "classes", 0) else None
+        label = None if labels is None else conditions.told(labels[rows[part]], np.zeros(len(x), int)).to(device)
         loss = denoiser.loss(x.to(device), sigma[part], eps.to(device), label, config.criterion, config.weight)
         total += float(loss.sum())
     return total / len(rows)
@@ -244,7 +245,7 @@ class _Run:
         self.identity = run_fingerprint(denoiser, images, train_rows, config)
         net, self.optimizer = accelerator.prepare(denoiser.net, optimizer)
         self.wrapped = Denoiser(net, denoiser.scaling.name, denoiser.data_std, denoiser.precision)
-        self.batches = Batches(images, train_rows, stretch, config, accelerator.device, getattr(denoiser.net, "classes", 0) or None)
+        self.batches = Batches(images, train_rows, stretch, config, accelerator.device, denoiser.net)
 
     def share(self, update: int, seconds: float) -> float:
         """Share of the budget that is spent."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 
-from lensdiff import data, metrics, notebook, recipes
+from lensdiff import conditions, data, metrics, notebook, recipes
 from lensdiff.checkpoint import load, shipped
 from lensdiff.drawn import FIRST_SEED, stored_pictures
 from lensdiff.errors import CheckpointError, DataError, ParameterError
@@ -71,6 +71,22 @@ def test_a_new_stage_starts_from_a_checkpoint_and_is_recorded(tmp_path):
     other = replace(SMALL, prediction="v")
     with pytest.raises(CheckpointError, match=r"first: training can't go on .*predicts edm, not v"):
         recipes.fit(other, made(), tmp_path / "other", start=first)
+
+
+@pytest.mark.parametrize("labels", [{"classes": 3}, {"conditions": 7}])
+def test_a_conditional_stage_starts_from_an_unconditional_one(tmp_path, labels):
+    images = data.simulated(diverse(16), 40, seed=1, cache=tmp_path, noiseless=True)
+    plain = recipes.fit(replace(SMALL, noiseless=True), images, tmp_path / "plain")
+    told = replace(SMALL, noiseless=True, network={**SMALL.network, **labels}, train=replace(SMALL.train, label_dropout=0.5))
+    model = recipes.fit(told, images, tmp_path / "told", start=plain)
+    assert model.spec["stages"][0]["sha256"] == plain.spec["sha256"] and model.stretch == plain.stretch
+    weights = model.denoiser.net.state_dict()
+    assert any(weights[name].abs().max() > 0 for name in weights if name.startswith("label."))  # it began at zero, and has learnt
+    asked = [0, 2] if "classes" in labels else conditions.of(images.truth[:2])
+    drawn = torch.cat(list(model.generate([1, 2], label=model.labels(asked), guidance=2.0)))
+    assert drawn.shape == (2, 1, 16, 16)
+    with pytest.raises(DataError, match="learns noiseless images"):
+        recipes.fit(told, data.simulated(diverse(16), 40, seed=1, cache=tmp_path), tmp_path / "seen", start=plain)
 
 
 def test_budgets_replace_each_other():

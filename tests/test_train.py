@@ -21,6 +21,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lensdiff import conditions
 from lensdiff.data import ImageSet, Stretch
 from lensdiff.diffusion import Denoiser, LogNormal, Uniform
 from lensdiff.errors import CheckpointError, TrainingError
@@ -57,9 +58,11 @@ def run(denoiser: Denoiser, images: ImageSet, settings: TrainConfig, **arguments
 class Spy(nn.Module):
     """A network that answers its one weight times its input, and keeps what it saw."""
 
-    def __init__(self, classes: int = 0):
+    null = UNet.null
+
+    def __init__(self, classes: int = 0, conditions: int = 0):
         super().__init__()
-        self.weight, self.classes = nn.Parameter(torch.ones(())), classes
+        self.weight, self.classes, self.conditions = nn.Parameter(torch.ones(())), classes, conditions
         self.x, self.noise, self.labels = [], [], []
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
@@ -136,7 +139,7 @@ def test_noise_levels_are_stratified_and_follow_their_distribution(lenses16: Ima
 def test_a_batch_is_a_function_of_seed_and_update(lenses16: ImageSet) -> None:
     def batches(seed: int) -> Batches:
         settings, stretch = config(seed=seed, batch=32), Stretch.of(lenses16.pixels)
-        return Batches(lenses16, lenses16.split()[0], stretch, settings, torch.device("cpu"), 3)
+        return Batches(lenses16, lenses16.split()[0], stretch, settings, torch.device("cpu"), Spy(classes=3))
 
     forwards, other = batches(0), batches(1)
     drawn = [forwards(k) for k in range(4)]
@@ -182,6 +185,36 @@ def test_a_conditional_network_needs_labels_it_knows(lenses16: ImageSet) -> None
         next(train(Denoiser(Spy(classes=3)), replace(lenses16, labels=None), config()))
     with pytest.raises(TrainingError, match="labels up to 2.*only 2 classes"):  # noqa: RUF043
         next(train(Denoiser(Spy(classes=2)), lenses16, config()))
+    with pytest.raises(TrainingError, match="labels down to -1.*only 3 classes"):  # noqa: RUF043
+        next(train(Denoiser(Spy(classes=3)), replace(lenses16, labels=lenses16.labels - 1), config()))
+    with pytest.raises(TrainingError, match="60 labels for 64 images"):
+        next(train(Denoiser(Spy(classes=3)), replace(lenses16, labels=lenses16.labels[:60]), config()))
+
+
+def test_a_network_with_lens_parameters_needs_a_table_that_matches(lenses16: ImageSet) -> None:
+    with pytest.raises(TrainingError, match="no labels.*lens parameters"):  # noqa: RUF043
+        next(train(Denoiser(Spy(conditions=7)), replace(lenses16, truth=None), config()))
+    with pytest.raises(TrainingError, match="60 labels for 64 images"):
+        next(train(Denoiser(Spy(conditions=7)), replace(lenses16, truth=lenses16.truth[:60]), config()))
+    with pytest.raises(TrainingError, match="conditioned on 3 numbers; lenses give 7"):
+        next(train(Denoiser(Spy(conditions=3)), lenses16, config()))
+
+
+def test_lens_parameters_turn_with_their_image_and_are_dropped(lenses16: ImageSet) -> None:
+    stretch = Stretch.of(lenses16.pixels)
+    settings = config(steps=60, batch=16, label_dropout=0.2, sigmas=NO_NOISE)
+    run(Denoiser(spy := Spy(conditions=7), "x0"), lenses16, settings, stretch=stretch)
+    images, labels = torch.cat(spy.x), torch.cat(spy.labels)
+    dropped = labels.isnan().any(1)
+    assert torch.equal(dropped, labels.isnan().all(1))
+    assert float(dropped.float().mean()) == pytest.approx(0.2, abs=5 * math.sqrt(0.16 / len(dropped)))
+    known = stretch(torch.from_numpy(lenses16.pixels[:]))
+    turned = torch.cat([symmetry(known, np.full(len(known), k)) for k in range(8)]).flatten(1)
+    nearest = torch.cdist(images[~dropped].flatten(1), turned).argmin(1)
+    k, row = np.unravel_index(nearest.numpy(), (8, len(known)))
+    values = conditions.encode(conditions.turned(conditions.of(lenses16.truth)[row], k))
+    np.testing.assert_allclose(labels[~dropped].numpy(), values, atol=1e-5)
+    assert len(set(k)) == 8
 
 
 def test_an_unconditional_network_gets_no_labels(lenses16: ImageSet) -> None:
