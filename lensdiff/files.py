@@ -147,6 +147,27 @@ def deeplense(root: Path | str, symmetries: int = 1, cache: Path | str | None = 
     )
 
 
+def common_test(root: Path | str, symmetries: int = 1, cache: Path | str | None = None) -> tuple[ImageSet, ImageSet]:
+    """(train, test) of Common Test I's folders: `train` and `val` (or `test`), each with `no`, `sphere` and `vort` (or `no_sub`, ...).
+
+    Raises DataError as `deeplense`, and where a split or the folder of a class is missing, before any file is read.
+    """
+    root, found = Path(root), []
+    for names in (("train",), ("val", "test")):
+        split = next((root / name for name in names if (root / name).is_dir()), None)
+        if split is None:
+            raise DataError(f"{root}: there is no folder {' or '.join(names)}. It needs train/ and val/, each with no, sphere, vort.")
+        for label, kind in enumerate(KINDS):
+            names = [name for name, value in CLASS_NAMES.items() if value == label]
+            if not any((split / name).is_dir() for name in names):
+                raise DataError(f"{split}: the class {kind} is missing. Its folder is called {' or '.join(names)}.")
+        found.append(split)
+    train, test = (deeplense(split, symmetries, cache) for split in found)
+    if train.pixels.shape[1:] != test.pixels.shape[1:]:
+        raise DataError(f"{root}: images of {train.pixels.shape[1:]} to train on and of {test.pixels.shape[1:]} to test on. Keep one size.")
+    return train, test
+
+
 def pictures(root: Path | str, size: int, colour: bool = True, symmetries: int = 2, cache: Path | str | None = None) -> ImageSet:
     """A folder of ordinary pictures, cropped to the central square, resized to `size`, in [0, 1], three channels or one."""
     from PIL import Image

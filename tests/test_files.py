@@ -318,6 +318,38 @@ def test_a_file_outside_the_class_folders_is_named(tmp_path: Path) -> None:
         deeplense(tmp_path / "data", cache=tmp_path / "cache")
 
 
+def common_test(root: Path, splits: tuple[str, ...] = ("train", "val"), kinds: tuple[str, ...] = ("no", "sphere", "vort")) -> None:
+    """Common Test I's folders, two files each."""
+    for split in splits:
+        for kind in kinds:
+            for i in range(2):
+                write(root / split / kind / f"{i}.npy", image())
+
+
+@pytest.mark.parametrize("names", [("train", "val"), ("train", "test")])
+def test_common_test_folders(tmp_path: Path, names: tuple[str, str]) -> None:
+    common_test(tmp_path / "set", names)
+    train, test = files.common_test(tmp_path / "set", symmetries=8, cache=tmp_path / "cache")
+    assert (train.name, test.name) == ("folder-train", f"folder-{names[1]}") and train.fingerprint != test.fingerprint
+    for part in (train, test):
+        assert part.labels.tolist() == [0, 0, 1, 1, 2, 2] and part.classes == ("no_sub", "cdm", "axion") and part.symmetries == 8
+
+
+def test_what_common_test_folders_lack_is_named_before_any_file_is_read(tmp_path: Path) -> None:
+    common_test(tmp_path / "one", ("train",))
+    with pytest.raises(DataError, match=r"one: there is no folder val or test"):
+        files.common_test(tmp_path / "one")
+    common_test(tmp_path / "two", kinds=("no", "sphere"))
+    (tmp_path / "two" / "train" / "no" / "0.npy").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"train: the class axion is missing\. Its folder is called axion or vort"):
+        files.common_test(tmp_path / "two")
+    common_test(tmp_path / "three")
+    for path in (tmp_path / "three" / "val").rglob("*.npy"):
+        write(path, image(20, 20))
+    with pytest.raises(DataError, match=r"\(1, 10, 12\) to train on and of \(1, 20, 20\)"):
+        files.common_test(tmp_path / "three", cache=tmp_path / "cache")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.npy: can't be read"):
         read_npy(tmp_path / "gone.npy")

@@ -1,0 +1,244 @@
+"""The lens classifier: its networks, its training, its checkpoint, and what it refuses."""
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lensdiff import classify, extractors, judge, learn, recipes
+from lensdiff.checkpoint import shipped
+from lensdiff.classify import AttentionHead, LensClassifier, PlainHead, center_crop, load, predict, save
+from lensdiff.data import ImageSet
+from lensdiff.errors import CheckpointError, DataError, TrainingError
+from lensdiff.learn import ClassifierConfig, fit_classifier, train_classifier
+from lensdiff.simulate import KINDS
+
+QUICK = ClassifierConfig(steps=6, frozen_steps=3, batch=6, lr=5e-4, warmup_steps=1, held_out_every=3, save_every=2)
+
+
+def squares(n=60, side=40, seed=0):
+    """Images whose class is the place of a bright square: easy, and not to be told by the mean."""
+    rng, labels = np.random.default_rng(seed), np.arange(n) % 3
+    pixels = 0.2 * rng.random((n, 1, side, side), np.float32)
+    for image, label in zip(pixels, labels, strict=True):
+        image[0, 4 + 12 * label : 12 + 12 * label, 10:30] += 0.7
+    return ImageSet("squares", pixels, "a" * 64, KINDS, labels)
+
+
+def small(seed=0, **arguments):
+    torch.manual_seed(seed)
+    return LensClassifier(**{"size": 40, "pretrained": False, **arguments})
+
+
+# ---- networks ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", ["attention", "plain"])
+def test_a_classifier_answers_with_logits_and_features(head):
+    model, images = small(head=head).eval(), torch.rand(3, 1, 50, 50)
+    assert model(images).shape == (3, 3)
+    features = model.features(images)
+    assert features.shape == (3, model.head.width)
+    torch.testing.assert_close(model.head.last(features), model(images))
+    with pytest.raises(DataError, match="takes"):
+        model(torch.rand(3, 2, 50, 50))
+
+
+def test_attention_is_torchs():
+    torch.manual_seed(0)
+    head, x = AttentionHead(16, 3, widths=(32, 24, 16)).eval(), torch.randn(2, 16, 3, 3)
+    oracle = nn.MultiheadAttention(32, 4, batch_first=True)
+    oracle.load_state_dict({
+        "in_proj_weight": head.qkv.weight, "in_proj_bias": head.qkv.bias,
+        "out_proj.weight": head.out.weight, "out_proj.bias": head.out.bias,
+    })  # fmt: skip
+    tokens = head.token(x.flatten(2).transpose(1, 2))
+    mixed = oracle(*[head.norm(tokens)] * 3, need_weights=False)[0]
+    torch.testing.assert_close(head.features(x), head.blocks((tokens + mixed).mean(1)))
+
+
+def test_the_published_head_has_its_three_blocks():
+    blocks = AttentionHead(16, 3).blocks
+    assert [[type(layer).__name__ for layer in block] for block in blocks] == [["Linear", "PReLU", "BatchNorm1d", "Dropout"]] * 3
+    assert PlainHead(16, 3).width == 16
+
+
+def test_a_crop_keeps_pixels_and_a_margin_is_black():
+    x = torch.arange(36.0).reshape(1, 1, 6, 6)
+    assert torch.equal(center_crop(x, 4), x[..., 1:5, 1:5])
+    wide = center_crop(x, 9)
+    assert wide.shape == (1, 1, 9, 9) and wide.sum() == x.sum()
+    seen = small(view="resize").prepare(torch.rand(2, 1, 64, 64))
+    assert seen.shape == (2, 3, 40, 40) and -1 <= seen.min() < seen.max() <= 1.01
+
+
+def test_the_pretrained_backbone_is_the_packaged_one():
+    model = LensClassifier(size=64)
+    own, package = model.backbone.state_dict(), classify.lite0().state_dict()
+    assert all(torch.equal(tensor, package[name]) for name, tensor in own.items())
+    assert not any(name.startswith("classifier") for name in own)
+
+
+def test_any_timm_name_with_its_weights_in_a_file(tmp_path):
+    import timm
+    from safetensors.torch import save_file
+
+    net = timm.create_model("mobilenetv3_small_050", pretrained=False, num_classes=0)
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    for name in ("w.safetensors", "w.pth"):
+        model = small(backbone="mobilenetv3_small_050", weights=tmp_path / name, pretrained=True)
+        assert torch.equal(model.backbone.conv_stem.weight, net.conv_stem.weight)
+        assert model(torch.rand(2, 1, 40, 40)).shape == (2, 3)
+    (tmp_path / "w.pth").write_bytes(b"no weights")
+    for path in ("w.pth", "missing.pth"):
+        with pytest.raises(CheckpointError, match=r"\.pth: pretrained weights can't be had .* package"):
+            small(backbone="mobilenetv3_small_050", weights=tmp_path / path)
+    with pytest.raises(DataError, match="timm knows no network 'efficientnet_b22'"):
+        small(backbone="efficientnet_b22")
+
+
+def test_without_a_network_the_cure_is_named(monkeypatch):
+    monkeypatch.setattr("timm.create_model", lambda *_, **__: (_ for _ in ()).throw(OSError("no route to host")))
+    with pytest.raises(CheckpointError, match=r"efficientnet_b2: .*no route to host.* give `weights`"):
+        classify.pretrained_backbone("efficientnet_b2")
+
+
+@pytest.mark.parametrize("wrong", [{"head": "deep"}, {"view": "zoom"}, {"size": 16}, {"classes": ("one",)}])
+def test_arguments_that_make_no_classifier(wrong):
+    with pytest.raises(DataError, match="head must be one of"):
+        LensClassifier(**wrong)
+
+
+# ---- training ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_it_learns_what_can_be_learnt():
+    model, images = LensClassifier(size=40), squares(120)
+    steps = list(train_classifier(model, images, replace(QUICK, steps=30, frozen_steps=10, batch=24, lr=1e-3)))
+    assert [step.frozen for step in steps] == [True] * 10 + [False] * 30
+    assert judge.report(predict(model, squares(60, seed=9)), squares(60, seed=9).labels, KINDS)["accuracy"] > 0.9
+
+
+def test_the_first_stage_leaves_the_backbone_alone():
+    model = small()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    steps = train_classifier(model, squares(), QUICK)
+    for _ in range(3):
+        next(steps)
+    after = model.state_dict()
+    moved = {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}
+    assert moved == {"head"}
+    next(steps)
+    assert any(not torch.equal(after[name], before[name]) for name in after if name.startswith("backbone"))
+
+
+def test_a_killed_run_ends_with_the_same_weights(tmp_path):
+    whole = fit_classifier(small(), squares(), QUICK, tmp_path / "whole")
+
+    def kill(step):
+        if step.number == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_classifier(small(), squares(), QUICK, tmp_path / "again", state=tmp_path / "state", each=kill)
+    again = fit_classifier(small(), squares(), QUICK, tmp_path / "again", state=tmp_path / "state")
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+    spec = json.loads((tmp_path / "again" / "spec.json").read_text())
+    assert [row["update"] for row in spec["curve"]] == [3, 6, 9] and spec["images_seen"] == 54
+    finished = fit_classifier(small(), squares(), QUICK, tmp_path / "again", state=tmp_path / "state")
+    assert torch.equal(finished.head.last.weight, again.head.last.weight)
+    with pytest.raises(CheckpointError, match="another run"):
+        fit_classifier(small(), squares(), replace(QUICK, lr=1e-4), tmp_path / "other", state=tmp_path / "state")
+
+
+def test_images_are_turned_by_the_given_elements_only():
+    images = squares(6)
+    x, labels = learn.batch_of(images, np.arange(6), 0, replace(QUICK, elements=(2,)))
+    for image, label in zip(x, labels, strict=True):
+        same = [np.array_equal(image[0], np.rot90(images.pixels[row, 0], 2)) for row in range(6)]
+        assert sum(same) == 1 and images.labels[same.index(True)] == label
+    assert sorted(learn.batch_of(images, np.arange(6), 5, QUICK)[1].tolist()) == [0, 0, 1, 1, 2, 2]  # an epoch has each image once
+
+
+def test_bad_settings_are_refused():
+    for wrong in ({"steps": 0}, {"batch": 1}, {"elements": (8,)}, {"elements": ()}):
+        with pytest.raises(ValueError, match=r"steps must|elements are"):
+            ClassifierConfig(**wrong)
+    with pytest.raises(TrainingError, match=r"loss is .* at update"):
+        list(train_classifier(small(), squares(), replace(QUICK, frozen_steps=0, lr=1e30, warmup_steps=0, clip=1e30)))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"labels": None}, "has no labels"),
+    ({"labels": np.arange(50) % 3}, "50 labels for 60 images"),
+    ({"labels": np.arange(60) % 4}, "image 3 has the label 3"),
+    ({"labels": np.arange(60) % 3 - 1}, "image 0 has the label -1"),
+    ({"labels": np.arange(60) % 2}, "lacks a class: 30 no_sub, 30 cdm, 0 axion"),
+    ({"labels": np.minimum(np.arange(60) % 6, 2)}, "unbalanced: 10 no_sub, 10 cdm, 40 axion"),
+    ({"classes": ("cat", "dog", "bird")}, "has the classes .*cat.* the classifier"),
+])  # fmt: skip
+def test_labels_that_cannot_be_learnt_are_refused_before_any_step(change, message):
+    with pytest.raises(DataError, match=message):
+        next(train_classifier(small(), replace(squares(), **change), QUICK))
+
+
+def test_an_unbalanced_set_can_be_balanced_or_taken_as_it_is():
+    uneven = replace(squares(), labels=np.minimum(np.arange(60) % 6, 2))
+    even = learn.balanced(uneven)
+    assert np.bincount(even.labels).tolist() == [10, 10, 10] and len(even) == len(even.pixels) == 30
+    learn.checked(even, KINDS)
+    next(train_classifier(small(), uneven, QUICK, unbalanced=True))
+
+
+# ---- checkpoint -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_classifier_describes_itself(tmp_path):
+    model = small(head="plain", classes=("a", "b")).eval()
+    folder, images = save(tmp_path / "model", model, note="mine"), torch.rand(5, 1, 44, 44)
+    again = load(folder, classes=("a", "b"))
+    np.testing.assert_allclose(predict(again, images), predict(model, images), atol=2e-2)
+    assert classify.read(folder)[1]["note"] == "mine"
+    with pytest.raises(CheckpointError, match=r"knows \('a', 'b'\), not \('no_sub'"):
+        load(folder, classes=KINDS)
+    with pytest.raises(CheckpointError, match=r"lens64: this is a UNet, no classifier"):
+        load(shipped("lens64"))
+    (folder / "weights.safetensors").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        load(folder)
+
+
+def test_answers_do_not_depend_on_the_batch_or_the_mode():
+    model, images = small().train(), squares(7)
+    whole = predict(model, images)
+    np.testing.assert_allclose(predict(model, images, batch=2), whole, atol=1e-4)
+    np.testing.assert_allclose(predict(model, images, rows=[4, 1]), whole[[4, 1]], atol=1e-4)
+    assert model.training
+    assert predict(model, images, rows=[]).shape == (0, 3)
+    assert predict(model, images, features=True).shape == (7, 128)
+
+
+# ---- what is shipped --------------------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_classifier_is_what_its_report_says():
+    recipe, folder = recipes.LENSNET, shipped("lensnet")
+    assert (folder / "weights.safetensors").stat().st_size < 15e6
+    spec, report = classify.read(folder)[1], json.loads((folder / "report.json").read_text())
+    assert report["weights_sha256"] == spec["sha256"]
+    assert {k: spec["arguments"][k] for k in recipe.model} == recipe.model
+    assert spec["images_seen"] == (recipe.train.steps + recipe.train.frozen_steps) * recipe.train.batch
+    assert report["all"]["n"] == 7_500 and report["tenth"]["n"] == 750
+    assert np.sum(report["all"]["confusion"]) == 7_500
+    assert np.trace(report["all"]["confusion"]) / 7_500 == pytest.approx(report["all"]["accuracy"])
+    low, high = report["all"]["interval"]
+    assert low < report["all"]["accuracy"] < high
+    few = replace(recipe, n_test=90).images
+    net = extractors.extractor("lensnet")
+    assert net.name == "FD-LensNet" and net.sha256 == spec["sha256"]
+    assert callable(few)
