@@ -97,8 +97,8 @@ class PlainHead(nn.Module):
 class AttentionHead(nn.Module):
     """Self-attention over the map's places, then three blocks of Linear, PReLU, BatchNorm and Dropout, then the logits.
 
-    Each place of the map is a token of `widths[0]` numbers, with a learnt position where the map's size is known; four heads of attention
-    with a residual connection (Vaswani et al. 2017, section 3.2), and the mean over the tokens.
+    Each place of the map is a token of `widths[0]` numbers; four heads of attention with a residual connection (Vaswani et al. 2017,
+    section 3.2), and the mean over the tokens. Positions are not told: the backbone's padding lets a token know where it is.
     """
 
     def __init__(self, channels: int, classes: int, dropout: float = 0.2, widths: tuple[int, ...] = (256, 256, 192, 128)):
@@ -176,8 +176,11 @@ class LensClassifier(nn.Module):
         return ((x - 0.498) / 0.502).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
     def maps(self, images: Tensor) -> Tensor:
-        """The backbone's last map, (n, C, h, w)."""
-        return self.backbone.forward_features(self.prepare(images))
+        """The backbone's last map, (n, C, h, w). Raises DataError for a backbone that gives none."""
+        found = self.backbone.forward_features(self.prepare(images))
+        if found.ndim != 4 or found.shape[1] != self.backbone.num_features:
+            raise DataError(f"{self.arguments['backbone']} gives {tuple(found.shape)}, no map (n, C, h, w): take a convolutional network.")
+        return found
 
     def features(self, images: Tensor) -> Tensor:
         """Penultimate features (n, head.width)."""
@@ -185,6 +188,12 @@ class LensClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.maps(images))
+
+
+def half(device: torch.device) -> torch.autocast:
+    """bfloat16 on a GPU that has it. Not on a CPU: one without instructions for it is ten times slower in depthwise convolutions."""
+    on = device.type == "cuda" and checkpoint.best_precision(device) == "bf16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on)
 
 
 @torch.no_grad()
@@ -203,7 +212,7 @@ def predict(
     answer, found = model.features if features else model, []
     for start in progress(range(0, len(rows), batch), what="classifying"):
         part = torch.as_tensor(np.asarray(pixels[rows[start : start + batch]]), dtype=torch.float32)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=checkpoint.best_precision(device) == "bf16"):
+        with half(device):
             found.append(answer(part.to(device)).float().cpu().numpy())
     model.train(was)
     width = model.head.width if features else len(model.classes)

@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checkpoint import best_device, best_precision, load_state, save_state
-from .classify import LensClassifier, predict
+from .checkpoint import best_device, load_state, save_state
+from .classify import LensClassifier, half, predict, read
 from .classify import load as load_classifier
 from .classify import save as save_classifier
 from .data import ImageSet, fingerprint_of, progress
-from .errors import DataError, TrainingError
+from .errors import CheckpointError, DataError, TrainingError
 from .train import ELEMENTS, learning_rate, symmetry
 
 BALANCE = 0.8  # least number of images of a class, over that of the largest
@@ -142,8 +142,7 @@ class _Run:
         return loss.item(), lr
 
     def _logits(self, x: Tensor) -> Tensor:
-        half = self.device.type == "cuda" and best_precision(self.device) == "bf16"  # on a CPU it is slow for depthwise convolutions
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+        with half(self.device):
             if not self.frozen:
                 return self.model(x).float()
             with torch.no_grad():
@@ -187,6 +186,23 @@ def train_classifier(
     model.eval()
 
 
+def _keep(path: Path, curve: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(curve))
+    part.replace(path)
+
+
+def _begin(model: LensClassifier, start: Path | str) -> list[dict]:
+    """Give the model the weights of another; returns the stages before this one, each with what decided it and its SHA-256."""
+    weights, spec = read(start)
+    if spec["arguments"] != model.arguments:
+        raise CheckpointError(f"{start}: made with {spec['arguments']}, not {model.arguments}. Take the same network.")
+    model.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()})
+    names = ("config", "data", "images_seen", "seconds", "machine", "sha256")
+    return [*spec.get("stages", []), {name: spec.get(name) for name in names}]
+
+
 def fit_classifier(
     model: LensClassifier,
     images: ImageSet,
@@ -196,11 +212,14 @@ def fit_classifier(
     state: Path | str | None = None,
     each: Callable[[ClassifierStep], object] | None = None,
     unbalanced: bool = False,
+    start: Path | str | None = None,
 ) -> LensClassifier:
     """Train a classifier and save it in `folder`, with its curve; `each` is called after every update. Returns it as it was saved.
 
-    Arguments and errors as `train_classifier`.
+    With `start`, the folder of a classifier, training goes on from its weights with a fresh optimiser: a new stage, and recorded so.
+    Arguments and errors as `train_classifier`; CheckpointError where the start is another network.
     """
+    stages = _begin(model, start) if start else []
     path = Path(state) / "curve.json" if state else None
     curve = json.loads(path.read_text()) if path and path.exists() else []
     losses, about = [], curve[-1] if curve else {}
@@ -212,15 +231,12 @@ def fit_classifier(
             row = {"update": step.number, "loss": sum(losses) / len(losses), "held_out": step.held_out[0], "accuracy": step.held_out[1]}
             curve, losses = [*(r for r in curve if r["update"] < step.number), {**row, **about}], []
             if path:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                part = path.with_suffix(".part")
-                part.write_text(json.dumps(curve))
-                part.replace(path)
+                _keep(path, curve)
         if each is not None:
             each(step)
     save_classifier(
         folder, model, config=asdict(config), curve=curve, images_seen=about.get("images_seen", 0), seconds=about.get("seconds", 0.0),
         data={"name": images.name, "fingerprint": images.fingerprint, "images": len(images)},
-        machine=f"{platform.machine()}, {torch.get_num_threads()} threads",
+        machine=f"{platform.machine()}, {torch.get_num_threads()} threads", stages=stages,
     )  # fmt: skip
     return load_classifier(folder)

@@ -57,6 +57,15 @@ class VectorEmbedding(nn.Module):
         return torch.where(none, self.null, self.layers(values.nan_to_num().float()))
 
 
+def label_embedding(classes: int, conditions: int, width: int) -> nn.Module | None:
+    """What turns labels into (n, width): a row for each class and one for none, or layers for that many numbers; None without labels."""
+    if classes and conditions:
+        raise ValueError("A network is conditioned on classes or on numbers, not on both.")
+    if conditions:
+        return VectorEmbedding(conditions, width)
+    return nn.Embedding(classes + 1, width) if classes else None
+
+
 class ResidualBlock(nn.Module):
     """norm, SiLU, 3x3, noise, norm, SiLU, 3x3, and the input added (Ho et al. 2020, appendix B).
 
@@ -66,6 +75,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels_in: int, channels: int, width: int, embedding: str = "scale_shift", dropout: float = 0.0):
         super().__init__()
+        if embedding not in ("scale_shift", "add"):
+            raise ValueError(f"embedding must be 'scale_shift' or 'add', not {embedding!r}.")
         self.scale_shift = embedding == "scale_shift"
         self.norm1, self.conv1 = norm(channels_in), nn.Conv2d(channels_in, channels, 3, padding=1)
         self.noise = nn.Linear(width, channels * (2 if self.scale_shift else 1))
@@ -140,17 +151,13 @@ class UNet(nn.Module):
         conditions: int = 0,
     ):
         super().__init__()
-        if embedding not in ("scale_shift", "add"):
-            raise ValueError(f"embedding must be 'scale_shift' or 'add', not {embedding!r}.")
         if not channels or min(*channels, blocks, unshuffle, image_channels) < 1:
             raise ValueError("channels, blocks, unshuffle and image_channels must be positive.")
-        if classes and conditions:
-            raise ValueError("A network is conditioned on classes or on numbers, not on both.")
         self.image_channels, self.unshuffle, self.classes, self.conditions = image_channels, unshuffle, classes, conditions
         self.multiple = unshuffle * 2 ** (len(channels) - 1)
         width = 4 * channels[0]
         self.noise = NoiseEmbedding(width)
-        self.label = VectorEmbedding(conditions, width) if conditions else nn.Embedding(classes + 1, width) if classes else None
+        self.label = label_embedding(classes, conditions, width)
         folded = image_channels * unshuffle**2
         self.stem = nn.Conv2d(folded, channels[0], 3, padding=1)
 

@@ -61,20 +61,22 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="updates of the whole, in place of the recipe's")
     parser.add_argument("--images", type=int, help="train on this many images only")
     parser.add_argument("--seed", type=int, help="of the head's weights and of the order of the images")
+    parser.add_argument("--start", type=Path, help="a classifier of the same network to go on from: a new stage, with a fresh optimiser")
+    parser.add_argument("--lr", type=float, help="learning rate of the whole, in place of the recipe's")
     parser.add_argument("--report", action="store_true", help="do not train; classify the test images and write report.json")
     args = parser.parse_args()
     try:
         recipe = recipes.CLASSIFIERS[args.recipe]
         train, test = files.common_test(args.data) if args.data else recipe.images()
         if not args.report:
-            changes = {name: value for name in ("steps", "seed") if (value := getattr(args, name)) is not None}
-            config = replace(recipe.train, **changes)
+            changes = {name: value for name in ("steps", "seed", "lr") if (value := getattr(args, name)) is not None}
+            config = replace(recipe.train, **changes, **({"frozen_steps": 0} if args.start else {}))
             chosen = {name: value for name in ("head", "size", "backbone", "weights") if (value := getattr(args, name)) is not None}
             rows, held = train.split(HELD_OUT)
             torch.manual_seed(config.seed)
             model = LensClassifier(**{**recipe.model, **chosen})
             fewer = np.random.default_rng(config.seed).permutation(rows)[: args.images]
-            fit_classifier(model, train, config, args.folder, (np.sort(fewer), held), args.state, tell)
+            fit_classifier(model, train, config, args.folder, (np.sort(fewer), held), args.state, tell, start=args.start)
         found = write_report(args.folder, train, test)
     except (LensdiffError, ValueError) as error:
         print(error, file=sys.stderr)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lensdiff import classify, extractors, judge, learn, recipes
+from lensdiff import classify, data, extractors, judge, learn, metrics, notebook, recipes
 from lensdiff.checkpoint import shipped
 from lensdiff.classify import AttentionHead, LensClassifier, PlainHead, center_crop, load, predict, save
 from lensdiff.data import ImageSet
@@ -100,6 +100,11 @@ def test_any_timm_name_with_its_weights_in_a_file(tmp_path):
         small(backbone="efficientnet_b22")
 
 
+def test_a_backbone_without_a_map_is_refused():
+    with pytest.raises(DataError, match=r"vit_tiny_patch16_224 gives .* convolutional"):
+        small(backbone="vit_tiny_patch16_224", size=224)(torch.rand(1, 1, 224, 224))
+
+
 def test_without_a_network_the_cure_is_named(monkeypatch):
     monkeypatch.setattr("timm.create_model", lambda *_, **__: (_ for _ in ()).throw(OSError("no route to host")))
     with pytest.raises(CheckpointError, match=r"efficientnet_b2: .*no route to host.* give `weights`"):
@@ -154,6 +159,17 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     assert torch.equal(finished.head.last.weight, again.head.last.weight)
     with pytest.raises(CheckpointError, match="another run"):
         fit_classifier(small(), squares(), replace(QUICK, lr=1e-4), tmp_path / "other", state=tmp_path / "state")
+
+
+def test_a_new_stage_goes_on_from_a_classifier_and_is_recorded(tmp_path):
+    first = fit_classifier(small(), squares(), QUICK, tmp_path / "first")
+    still = replace(QUICK, steps=1, frozen_steps=0, lr=1e-12, weight_decay=0.0)
+    second = fit_classifier(small(seed=5), squares(), still, tmp_path / "second", start=tmp_path / "first")
+    torch.testing.assert_close(second.head.last.weight, first.head.last.weight, rtol=0, atol=1e-3)
+    stages = classify.read(tmp_path / "second")[1]["stages"]
+    assert [stage["images_seen"] for stage in stages] == [54] and stages[0]["sha256"] == classify.read(tmp_path / "first")[1]["sha256"]
+    with pytest.raises(CheckpointError, match="Take the same network"):
+        fit_classifier(small(head="plain"), squares(), still, tmp_path / "third", start=tmp_path / "first")
 
 
 def test_images_are_turned_by_the_given_elements_only():
@@ -238,7 +254,28 @@ def test_the_shipped_classifier_is_what_its_report_says():
     assert np.trace(report["all"]["confusion"]) / 7_500 == pytest.approx(report["all"]["accuracy"])
     low, high = report["all"]["interval"]
     assert low < report["all"]["accuracy"] < high
-    few = replace(recipe, n_test=90).images
     net = extractors.extractor("lensnet")
-    assert net.name == "FD-LensNet" and net.sha256 == spec["sha256"]
-    assert callable(few)
+    assert net.name == "FD-LensNet" and net.sha256 == spec["sha256"] and net.width == 128
+    readme = (notebook.home() / "README.md").read_text()
+    for part in ("all", "tenth"):
+        assert f"{100 * report[part]['accuracy']:.2f} %" in readme and f"{report[part]['macro_auc']:.4f}" in readme
+
+
+@pytest.mark.slow
+def test_the_shipped_classifier_is_right_as_often_as_it_says(tmp_path):
+    report = json.loads((shipped("lensnet") / "report.json").read_text())["all"]
+    fresh = data.simulated(recipes.LENSNET.survey, 240, seed=11, cache=tmp_path)  # a seed that it has never met
+    right = int((predict(load(shipped("lensnet")), fresh).argmax(1) == fresh.labels).sum())
+    low, high = judge.interval(right, 240, level=0.999)
+    assert low < report["accuracy"] < high
+    features = extractors.extractor("lensnet")(metrics.to_uint8(fresh.pixels[:6]))
+    assert features.shape == (6, 128) and features.isfinite().all()
+
+
+def test_the_stored_comparison_of_heads_is_whole():
+    runs = json.loads((notebook.home() / "data" / "comparisons" / "heads.json").read_text())
+    assert {run["head"] for run in runs["heads"]} == {"attention", "plain"}
+    assert all(run["train_images"] == 30_000 for run in runs["heads"])
+    assert [run["train_images"] for run in runs["sizes"]] == sorted({run["train_images"] for run in runs["sizes"]})
+    for run in (*runs["heads"], *runs["sizes"]):
+        assert run["interval"][0] < run["accuracy"] < run["interval"][1] and 0.3 < run["accuracy"] < 1
