@@ -148,6 +148,7 @@ def _set_aside(folder: Path) -> list[Path]:
 
 
 def read_folder(folder: Path, file_name: str, spec_name: str, cure: str) -> tuple[dict[str, Tensor], dict]:
+    """Tensors and description of a folder that `write_folder` wrote. Raises CheckpointError, with the cure, for anything else."""
     if not folder.exists():
         folder = (_set_aside(folder) or [folder])[-1]
     try:

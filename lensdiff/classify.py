@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torchvision.transforms.functional import center_crop
 
 from . import checkpoint
 from .data import ImageSet, progress
@@ -129,16 +130,6 @@ class AttentionHead(nn.Module):
 HEADS = {"attention": AttentionHead, "plain": PlainHead}
 
 
-def center_crop(images: Tensor, size: int) -> Tensor:
-    """The central `size` x `size` pixels of images (n, C, H, W), with a black margin where they are smaller."""
-    for dim in (-2, -1):
-        side = images.shape[dim]
-        if side > size:
-            images = images.narrow(dim, (side - size) // 2, size)
-    short = [size - side for side in images.shape[-2:]]
-    return F.pad(images, (short[1] // 2, short[1] - short[1] // 2, short[0] // 2, short[0] - short[0] // 2)) if any(short) else images
-
-
 class LensClassifier(nn.Module):
     """Images in [0, 1], (n, 1, H, W), to logits (n, classes).
 
@@ -172,7 +163,7 @@ class LensClassifier(nn.Module):
             shape = (self.size, self.size)
             x = F.interpolate(images.float(), shape, mode="bilinear", antialias=True, align_corners=False)
         else:
-            x = center_crop(images.float(), self.size)
+            x = center_crop(images.float(), [self.size])
         return ((x - 0.498) / 0.502).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
     def maps(self, images: Tensor) -> Tensor:
@@ -230,11 +221,11 @@ def save(folder: Path | str, model: LensClassifier, **spec) -> Path:
 
 
 def read(folder: Path | str) -> tuple[dict[str, Tensor], dict]:
-    """Weights and description of a classifier. Raises CheckpointError for a folder that is missing, damaged or none of a classifier."""
+    """Weights, float32, and description of a classifier. Raises CheckpointError for a missing or damaged folder, or of another kind."""
     weights, spec = checkpoint.read_folder(Path(folder), "weights.safetensors", "spec.json", CURE)
     if spec.get("kind") != "classifier":
         raise CheckpointError(f"{folder}: this is a {spec.get('network', {}).get('name', 'checkpoint')}, no classifier.")
-    return weights, spec
+    return {name: one.float() if one.is_floating_point() else one for name, one in weights.items()}, spec
 
 
 def load(folder: Path | str, classes: tuple[str, ...] | None = None, device: torch.device | str | None = None) -> LensClassifier:
@@ -245,7 +236,7 @@ def load(folder: Path | str, classes: tuple[str, ...] | None = None, device: tor
         raise CheckpointError(f"{folder}: this classifier knows {known}, not {tuple(classes)}. Take or train one on these classes.")
     try:
         model = LensClassifier(**spec["arguments"], pretrained=False)
-        model.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()})
+        model.load_state_dict(weights)
     except (TypeError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{folder}: its spec.json and its weights don't agree ({error}). {CURE}") from error
     return model.to(device or checkpoint.best_device()).eval().requires_grad_(False)

@@ -198,7 +198,7 @@ def _begin(model: LensClassifier, start: Path | str) -> list[dict]:
     weights, spec = read(start)
     if spec["arguments"] != model.arguments:
         raise CheckpointError(f"{start}: made with {spec['arguments']}, not {model.arguments}. Take the same network.")
-    model.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()})
+    model.load_state_dict(weights)
     names = ("config", "data", "images_seen", "seconds", "machine", "sha256")
     return [*spec.get("stages", []), {name: spec.get(name) for name in names}]
 

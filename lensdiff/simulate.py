@@ -116,6 +116,7 @@ def _uniform(u: np.ndarray, prior: tuple[float, float]) -> np.ndarray:
 
 
 def log_uniform(u: np.ndarray, prior: tuple[float, float]) -> np.ndarray:
+    """Quantiles `u` in [0, 1] of a log-uniform prior (low, high), in its unit."""
     return prior[0] * (prior[1] / prior[0]) ** u
 
 

@@ -67,8 +67,8 @@ def test_the_published_head_has_its_three_blocks():
 
 def test_a_crop_keeps_pixels_and_a_margin_is_black():
     x = torch.arange(36.0).reshape(1, 1, 6, 6)
-    assert torch.equal(center_crop(x, 4), x[..., 1:5, 1:5])
-    wide = center_crop(x, 9)
+    assert torch.equal(center_crop(x, [4]), x[..., 1:5, 1:5])
+    wide = center_crop(x, [9])
     assert wide.shape == (1, 1, 9, 9) and wide.sum() == x.sum()
     seen = small(view="resize").prepare(torch.rand(2, 1, 64, 64))
     assert seen.shape == (2, 3, 40, 40) and -1 <= seen.min() < seen.max() <= 1.01
