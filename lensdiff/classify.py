@@ -243,13 +243,15 @@ def load(folder: Path | str, classes: tuple[str, ...] | None = None, device: tor
 
 
 class LensNet(nn.Module):
-    """A lens classifier as an extractor: uint8 images (n, 1, H, W) to its penultimate features (n, width)."""
+    """A lens classifier as an extractor: uint8 images (n, 1, H, W) to its penultimate features (n, width).
 
-    name = "FD-LensNet"
+    Its distance is named after its folder: FD-LensNet for `lensnet`, FD-judge64 for `judge64`.
+    """
 
     def __init__(self, folder: Path | str):
         super().__init__()
         self.net = load(folder, device="cpu")
+        self.name = f"FD-{'LensNet' if Path(folder).name == 'lensnet' else Path(folder).name}"
         self.width, self.sha256 = self.net.head.width, read(folder)[1]["sha256"]
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Scores beside the Frechet distance, in the same features: precision and recall, a two-sample test, and one row a class."""
+"""Scores beside the Frechet distance, in the same features: precision and recall, a two-sample test, and distances class by class."""
 from __future__ import annotations
 
 import numpy as np
@@ -73,3 +73,21 @@ def per_class(real: np.ndarray, labels: np.ndarray, drawn: np.ndarray, mixed: np
         far = [frechet(Statistics.of(rows[:size]), mine) for rows in (drawn, mixed)]
         found.append({"class": int(label), "n_real": mine.n, "n_drawn": size, "drawn": far[0], "mixed": far[1]})
     return found
+
+
+def by_class(real: np.ndarray, real_labels: np.ndarray, drawn: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Distance of the images `drawn` (m, width) for each class from the real ones of that class, (classes,).
+
+    The floor is the same with other real images in place of `drawn`, as many of each class. Raises MetricError where the labels are not one
+    for each image, or a class has fewer than 4 images on one side.
+    """
+    real, drawn = _rows(real, drawn, least=4)
+    if len(real_labels) != len(real) or len(labels) != len(drawn):
+        raise MetricError(f"{len(real_labels)} and {len(labels)} labels for {len(real)} and {len(drawn)} images: give one for each.")
+    found = []
+    for label in np.unique(real_labels):
+        mine, asked = real[real_labels == label], drawn[labels == label]
+        if min(len(mine), len(asked)) < 4:
+            raise MetricError(f"Class {label}: {len(mine)} real and {len(asked)} drawn images are too few: give four or more of both.")
+        found.append(frechet(Statistics.of(asked), Statistics.of(mine)))
+    return np.array(found)

@@ -11,16 +11,18 @@ import numpy as np
 import torch
 
 from . import checkpoint
-from .data import TEST_SEED, TRAIN_SEED, ImageSet, Stretch, progress, simulated
+from .data import TEST_IMAGES, TEST_SEED, TRAIN_SEED, ImageSet, Stretch, progress, simulated
 from .diffusion import Denoiser, LogNormal
-from .errors import DataError
-from .learn import ClassifierConfig
+from .errors import CheckpointError, DataError
+from .learn import ClassifierConfig, checked
 from .networks import UNet
 from .sample import Sampling
-from .survey import Survey, model_i
+from .survey import Survey, diverse, model_i
 from .telescope import Telescope
 from .train import Step, TrainConfig, train
 from .transplant import transplant
+
+JUDGE_SEED = 3  # of the lenses that judge64 learns from
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,12 @@ class ClassifierRecipe:
     model: dict = field(default_factory=dict)
     n_train: int = 30_000
     n_test: int = 7_500
+    train_seed: int = TRAIN_SEED
 
     def images(self, cache: Path | str | None = None) -> tuple[ImageSet, ImageSet]:
         """The simulated images to train on, and those to test on."""
-        return tuple(simulated(self.survey, n, seed, cache=cache) for n, seed in ((self.n_train, TRAIN_SEED), (self.n_test, TEST_SEED)))
+        sizes = (self.n_train, self.train_seed), (self.n_test, TEST_SEED)
+        return tuple(simulated(self.survey, n, seed, cache=cache) for n, seed in sizes)
 
 
 LENSNET = ClassifierRecipe(  # Common Test I: Model I at 150 pixels, of which the central 100 hold all the light
@@ -109,7 +113,15 @@ LENSNET = ClassifierRecipe(  # Common Test I: Model I at 150 pixels, of which th
     ),  # element 2, half a turn, is Model I's own symmetry: its lens and its source have two axes each, and nothing else is fixed
     survey=model_i(),
 )
-CLASSIFIERS = {recipe.name: recipe for recipe in (LENSNET,)}
+JUDGE64 = ClassifierRecipe(  # of drawn lenses: it learns the population of the conditional models, from lenses that they never saw
+    name="judge64",
+    model={"size": 128, "view": "resize"},  # 64 pixels, enlarged: the backbone folds by 32, and would leave a map of 2 x 2
+    train=ClassifierConfig(steps=2_400, frozen_steps=100, lr=8e-4, warmup_steps=100, held_out_every=300, save_every=300),
+    survey=diverse(64),
+    n_test=TEST_IMAGES,
+    train_seed=JUDGE_SEED,
+)
+CLASSIFIERS = {recipe.name: recipe for recipe in (LENSNET, JUDGE64)}
 
 NETWORKS = {  # arguments of UNet: the shipped one, and what published solutions to the same task took
     "lens64": LENS64.network,
@@ -179,6 +191,20 @@ def _telescope(recipe: Recipe, images: ImageSet) -> Telescope:
     return Telescope.of(images.truth, images.unobserved)
 
 
+def _check_classes(recipe: Recipe, images: ImageSet, start: checkpoint.Checkpoint | None, unbalanced: bool) -> None:
+    """Raises DataError or CheckpointError where a network told classes can't learn these, or the start was told other ones."""
+    count, names = recipe.network.get("classes", 0), images.classes
+    if not count:
+        return
+    if names and len(names) != count:
+        cure = f'Take a recipe with network={{..., "classes": {len(names)}}}, or other folders.'
+        raise DataError(f"{images.name} has {len(names)} classes ({', '.join(names)}), {recipe.name} is told {count}. {cure}")
+    checked(images, names or tuple(f"class {k}" for k in range(count)), unbalanced)
+    known = tuple(start.spec.get("classes", ())) if start and start.denoiser.net.classes else names
+    if known != names:
+        raise CheckpointError(f"{start.folder}: it knows the classes {known}, not {names}. Start from a model without classes.")
+
+
 def _begin(recipe: Recipe, images: ImageSet, start: checkpoint.Checkpoint | None) -> tuple[Denoiser, Stretch]:
     """The denoiser that training begins with, and its stretch."""
     denoiser = recipe.denoiser()
@@ -200,18 +226,21 @@ def fit(
     each: Callable[[Step], object] | None = None,
     rows: tuple[np.ndarray, np.ndarray] | None = None,
     start: checkpoint.Checkpoint | None = None,
+    unbalanced: bool = False,
 ) -> checkpoint.Checkpoint:
     """Train a recipe on images and save the EMA's weights in `folder`, with its curve; `each` is called after every update.
 
     With `state`, a folder, the run can be killed and called again. `rows` are the (train, held-out) indices, by default the set's own
     split. With `start`, training goes on from a checkpoint's weights and stretch, with a fresh optimiser: a new stage, and recorded so. A
     start that folds fewer pixels is transplanted, and the stretch is then that of `images`.
-    Raises DataError where the images are not square, or observed ones though the recipe needs noiseless ones; CheckpointError where the
-    start has another network.
+    Raises DataError where the images are not square, observed ones though the recipe needs noiseless ones, or in classes that a network
+    told classes can't learn (a missing one, or, without `unbalanced`, unequal ones); CheckpointError where the start has another network or
+    knows other classes.
     """
     channels, height, width = images.pixels.shape[1:]
     if height != width:
         raise DataError(f"{images.name}: images of {width} x {height} pixels are not square. Crop them.")
+    _check_classes(recipe, images, start, unbalanced)
     telescope = {"telescope": _telescope(recipe, images).as_dict()} if recipe.noiseless else {}
     recipe = replace(recipe, network={**recipe.network, "image_channels": channels})
     denoiser, stretch = _begin(recipe, images, start)

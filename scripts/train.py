@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--state", type=Path, help="folder for the full state, to resume from")
     parser.add_argument("--data", type=Path, help="a DeepLense folder (default: 10,000 simulated lenses)")
     parser.add_argument("--symmetries", type=int, choices=(1, 2, 8), default=1, help="of the population in --data")
+    parser.add_argument("--unbalanced", action="store_true", help="classes in --data may have unequal numbers of images")
     parser.add_argument("--steps", type=int, help="updates, in place of the recipe's budget")
     parser.add_argument("--minutes", type=float, help="minutes, in place of the recipe's budget")
     parser.add_argument("--batch", type=int, help="images an update, in place of the recipe's")
@@ -49,7 +50,7 @@ def main() -> int:
             recipe = replace(recipe, noiseless=False)
         own = files.deeplense(args.data, args.symmetries) if args.data else None
         images = own or data.lenses("train", recipe.pixels, noiseless=recipe.noiseless)
-        model = recipes.fit(recipe, images, args.folder, args.state, tell, start=start)
+        model = recipes.fit(recipe, images, args.folder, args.state, tell, start=start, unbalanced=args.unbalanced)
     except (LensdiffError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

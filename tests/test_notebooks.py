@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 files = importlib.import_module("notebook_files")
 
 PATHS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-FOLDERS = ("checkpoint", "data_folder", "inception_weights")  # checked where they are read: see test_files and test_checkpoint
+FOLDERS = ("checkpoint", "numbers_checkpoint", "judge_checkpoint", "data_folder", "inception_weights")  # checked where they are read
 every = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 

@@ -154,6 +154,38 @@ def test_the_shipped_sampling_is_near_the_best_and_precision_does_not_matter():
     assert abs(own["bf16"] - own["fp32"]) <= card["distance_error"]
 
 
+TOLD = replace(SMALL, name="told", network={**SMALL.network, "classes": 3})
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"labels": None}, "lenses has no labels"),
+    ({"labels": np.arange(39) % 3}, "39 labels for 40 images"),
+    ({"labels": np.arange(40) % 3 + 1}, "image 2 has the label 3"),
+    ({"labels": np.arange(40) % 2}, "lacks a class: 20 no_sub, 20 cdm, 0 axion"),
+    ({"labels": np.minimum(np.arange(40) % 8, 2)}, "unbalanced: 5 no_sub, 5 cdm, 30 axion"),
+    ({"labels": np.arange(40) % 2, "classes": ("a", "b")}, r"2 classes \(a, b\), told is told 3"),
+])  # fmt: skip
+def test_classes_that_cannot_be_learnt_are_refused_before_any_update(tmp_path, change, message):
+    images = replace(made(), name="lenses", classes=("no_sub", "cdm", "axion"), labels=np.arange(40) % 3)
+    steps = []
+    with pytest.raises(DataError, match=message):
+        recipes.fit(TOLD, replace(images, **change), tmp_path / "model", tmp_path / "state", steps.append)
+    assert not steps and not list(tmp_path.iterdir())
+
+
+def test_unequal_classes_are_learnt_where_that_is_meant_and_other_classes_are_no_start(tmp_path):
+    images = replace(made(), classes=("no_sub", "cdm", "axion"), labels=np.minimum(np.arange(40) % 8, 2))
+    model = recipes.fit(TOLD, images, tmp_path / "model", unbalanced=True)
+    assert model.spec["classes"] == ["no_sub", "cdm", "axion"] and model.denoiser.net.classes == 3
+    again = recipes.fit(TOLD, images, tmp_path / "again", start=model, unbalanced=True)
+    assert again.spec["stages"][0]["sha256"] == model.spec["sha256"]
+    other = replace(images, classes=("dog", "cat", "bird"), labels=np.arange(40) % 3)
+    with pytest.raises(CheckpointError, match=r"model: it knows the classes \('no_sub', 'cdm', 'axion'\), not \('dog'"):
+        recipes.fit(TOLD, other, tmp_path / "never", start=model)
+    plain = recipes.fit(SMALL, other, tmp_path / "plain")  # a start without classes knows none that could differ
+    recipes.fit(TOLD, other, tmp_path / "told", start=plain)
+
+
 def test_a_recipe_is_widened_in_proportion():
     assert recipes.widened(recipes.LENS150, 96).network["channels"] == (96, 192, 288)
     assert recipes.widened(recipes.LENS150, 16).network["channels"] == (16, 32, 48)

@@ -1,0 +1,161 @@
+"""Was it drawn as asked: a bench that knows the answer, distances class by class, agreement in closed form, and what is shipped."""
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import perturb
+from torch import nn
+
+from lensdiff import asked, classify, conditions, quality, recipes
+from lensdiff.checkpoint import load, save, shipped
+from lensdiff.classify import LensClassifier
+from lensdiff.data import ImageSet, Stretch
+from lensdiff.diffusion import Denoiser
+from lensdiff.errors import DataError, MetricError
+from lensdiff.metrics import Statistics, frechet
+from lensdiff.modelling import Fit
+from lensdiff.networks import UNet
+from lensdiff.sample import Sampling
+from lensdiff.simulate import KINDS
+
+
+class Judge(nn.Module):
+    """Answers the class by the image's mean: dark, grey or bright."""
+
+    classes, head = KINDS, None
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return -100 * (x.mean((1, 2, 3))[:, None] - torch.tensor([0.2, 0.5, 0.8])).abs()
+
+
+class Means(nn.Module):
+    """Four features of an image: the means of its quarters."""
+
+    name, width, sha256 = "FD-Means", 4, "means"
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images):
+        return nn.functional.adaptive_avg_pool2d(images.float() / 255, 2).flatten(1)
+
+
+def grey(n, seed):
+    """Images whose mean is that of their class, with noise."""
+    rng = np.random.default_rng(seed)
+    labels = asked.in_turn(n // 3)
+    pixels = (np.array([0.2, 0.5, 0.8])[labels][:, None, None, None] + 0.03 * rng.standard_normal((n, 1, 8, 8))).clip(0, 1)
+    return ImageSet(f"grey {seed}", pixels.astype(np.float32), f"grey {seed}", KINDS, labels)
+
+
+def test_the_bench_knows_right_images_from_wrong_ones():
+    real, other = grey(90, 0), grey(60, 1)
+    bench = asked.Bench.of(Judge(), [Means()], real)
+    right = bench.row(other.pixels, other.labels)
+    wrong = bench.row(other.pixels, (other.labels + 1) % 3)
+    assert right["accuracy"] == 1 and right["macro_auc"] == 1 and wrong["accuracy"] == 0
+    assert set(right["distance"]) == {"FD-Means"} and set(right["distance"]["FD-Means"]) == set(KINDS)
+    assert all(right["distance"]["FD-Means"][k] * 100 < wrong["distance"]["FD-Means"][k] for k in KINDS)
+    assert asked.nearest([wrong, right], "FD-Means") is right
+    as_bytes = bench.row(torch.from_numpy((other.pixels * 255).round().astype(np.uint8)), other.labels)
+    assert as_bytes["accuracy"] == 1
+    with pytest.raises(DataError, match="the judge knows"):
+        asked.Bench.of(Judge(), [Means()], ImageSet("x", real.pixels, "x", ("a", "b", "c"), real.labels))
+
+
+def test_distances_class_by_class_are_those_of_the_classes():
+    rng = np.random.default_rng(0)
+    real, drawn = rng.standard_normal((90, 3)), rng.standard_normal((60, 3)) + 1
+    labels = [np.arange(n) % 3 for n in (90, 60)]
+    found = quality.by_class(real, labels[0], drawn, labels[1])
+    for k in range(3):
+        mine, theirs = (Statistics.of(x[y == k].astype(np.float32)) for x, y in zip((real, drawn), labels, strict=True))
+        assert found[k] == pytest.approx(frechet(theirs, mine), rel=1e-5)
+    with pytest.raises(MetricError, match="90 and 59 labels for 90 and 60"):
+        quality.by_class(real, labels[0], drawn, labels[1][:-1])
+    with pytest.raises(MetricError, match=r"Class 2: 30 real and 0 drawn"):
+        quality.by_class(real, labels[0], drawn, labels[1] % 2)
+
+
+def test_agreement_is_that_of_a_known_error():
+    rng = np.random.default_rng(1)
+    wanted = rng.uniform(0.5, 2, (4_000, 7))
+    error = 0.02 + 0.05 * rng.standard_normal(wanted.shape)
+    rms = np.full(len(wanted), 0.01)
+    rms[:100], error[:100] = 0.5, 1e3  # fits that failed
+    found = asked.agreement(wanted, Fit(wanted + error, np.zeros((len(wanted), 3)), rms))
+    assert list(found) == list(conditions.NAMES)
+    for row in found.values():
+        assert row["bias"] == pytest.approx(0.02, abs=0.004) and row["scatter"] == pytest.approx(0.05, rel=0.06)
+        assert row["rms"] == pytest.approx(np.hypot(0.02, 0.05), rel=0.05)
+        assert row["correlation"] == pytest.approx(1 / np.sqrt(1 + 0.05**2 / (1.5**2 / 12)), abs=0.004)
+        assert (row["n"], row["unfitted"]) == (3_900, 100)
+    with pytest.raises(MetricError, match="5 of 4000 fits"):
+        asked.agreement(wanted, Fit(wanted, wanted, np.where(np.arange(4_000) < 5, 0.0, 1.0)))
+
+
+@pytest.mark.parametrize("network", [{"classes": 3}, {"conditions": 7}])
+def test_one_image_is_drawn_for_each_entry_whatever_the_batch(tmp_path, network):
+    torch.manual_seed(0)
+    denoiser = Denoiser(perturb(UNet((16, 32), blocks=1, **network)))
+    about = {"channels": (16, 32), "blocks": 1, **network}
+    how = {"sampler": "dpmpp_2m", "steps": 2, "levels": "log", "high": 40.0, "low": 0.1, "eta": 0.0, "clamp": True}
+    model = load(save(tmp_path / "m", denoiser, about, Stretch(0.3, 0.2), 16, classes=list(KINDS), sampling=how), precision="fp32")
+    assert model.sampling == Sampling(**how)
+    wanted = ["axion", "cdm", "no_sub"] if "classes" in network else np.random.default_rng(0).normal(size=(3, 7))
+    whole = asked.draw(model, wanted, first_seed=5)
+    assert whole.dtype == torch.uint8 and whole.shape == (3, 1, 16, 16)
+    alone = asked.draw(model, wanted[1:2], first_seed=6)
+    assert (whole[1].int() - alone[0].int()).abs().max() <= 1
+    assert (whole != asked.draw(model, wanted[::-1], first_seed=5)).any()
+
+
+# ---- what is shipped --------------------------------------------------------------------------------------------------------
+
+
+def test_the_judge_never_saw_a_lens_of_the_models_or_of_the_test_set():
+    seeds = {recipes.JUDGE_SEED, recipes.TRAIN_SEED, recipes.TEST_SEED}
+    assert len(seeds) == 3 and recipes.JUDGE64.train_seed == recipes.JUDGE_SEED
+
+
+@pytest.mark.parametrize("name", ["classes64", "parameters64"])
+def test_a_conditional_model_is_what_its_report_says(name):
+    model = load(shipped(name))
+    found = json.loads((model.folder / "asked.json").read_text())
+    assert found["model_sha256"] == model.spec["sha256"] and found["sampling"] == str(model.sampling)
+    recipe = recipes.RECIPES[name]
+    assert model.spec["recipe"]["train"]["label_dropout"] == recipe.train.label_dropout == 0.1
+    assert model.spec["stages"][-1]["sha256"] == load(shipped("lens64")).spec["sha256"]
+    assert (model.denoiser.net.classes, model.denoiser.net.conditions) == ((3, 0) if name == "classes64" else (0, 7))
+
+
+def test_the_report_of_the_classes_is_whole():
+    found = json.loads((shipped("classes64") / "asked.json").read_text())
+    assert found["judge_sha256"] == classify.read(shipped("judge64"))[1]["sha256"]
+    best = asked.nearest(found["scales"], found["ruler"])
+    assert found["best"]["guidance"] == best["guidance"]
+    for row in (*found["scales"], found["floor"], found["best"], found["best_floor"]):
+        assert np.trace(row["confusion"]) / row["n"] == pytest.approx(row["accuracy"])
+        assert set(row["distance"]) == {"FD-EfficientNet", "FD-judge64"}
+        assert all(set(each) == set(KINDS) for each in row["distance"].values())
+    assert found["best"]["n"] == found["best_floor"]["n"] and found["floor"]["n"] == found["scales"][0]["n"]
+
+
+def test_a_judge_of_other_classes_is_refused(tmp_path):
+    folder = classify.save(tmp_path / "j", LensClassifier(32, head="plain", classes=("a", "b")))
+    with pytest.raises(Exception, match=r"knows \('a', 'b'\), not"):
+        classify.load(folder, tuple(KINDS))
+
+
+def test_the_asked_radius_is_measured():
+    found = json.loads((shipped("parameters64") / "asked.json").read_text())
+    for row in (found["real"], *(one["fits"] for one in found["scales"])):
+        assert row["einstein_radius_arcsec"]["n"] + row["einstein_radius_arcsec"]["unfitted"] == found["n"]
+    told = found["scales"][0]
+    assert told["guidance"] == 1 and told["fits"]["einstein_radius_arcsec"]["correlation"] > 0.97

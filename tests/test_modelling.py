@@ -1,0 +1,82 @@
+"""Lens modelling: known lenses are found again from their images alone, whatever they were, and what can't be fitted is seen."""
+import numpy as np
+import pytest
+import torch
+
+from lensdiff import conditions, modelling
+from lensdiff import simulate as sim
+from lensdiff.data import min_max
+from lensdiff.errors import MetricError
+from lensdiff.survey import diverse
+
+SURVEY = diverse(48)
+
+
+@pytest.fixture(scope="module")
+def bare():
+    truth = sim.sample_params(12, "no_sub", seed=5, survey=SURVEY)
+    light = sim.render(truth, SURVEY)
+    return truth, light
+
+
+def test_a_lens_without_noise_is_found_exactly(bare):
+    truth, light = bare
+    found = modelling.fit(min_max(light.numpy())[:, None], SURVEY)
+    good = found.rms < 1e-3
+    assert good.sum() >= 11  # one may end in another minimum, and its rms says so
+    wanted = modelling.parameters(truth)
+    np.testing.assert_allclose(found.values[good], wanted[good, :7], atol=4e-3)
+    np.testing.assert_allclose(found.source[good, 0], wanted[good, 7], atol=0.02)
+
+
+def test_a_noisy_lens_is_found_within_its_noise(bare):
+    truth, light = bare
+    found = modelling.fit(min_max(sim.observe(light, truth, SURVEY, seed=1))[:, None], SURVEY)
+    error = np.abs(found.values - conditions.of(truth))
+    assert np.median(error[:, 0]) < 0.005 and np.median(error[:, 3:5]) < 0.02
+    assert np.median(found.rms) < 0.02
+
+
+def test_the_fit_does_not_move_from_the_truth(bare):
+    truth, light = bare
+    start = modelling.parameters(truth)
+    found = modelling.fit(min_max(light.numpy())[:, None], SURVEY, rounds=2, start=start)
+    np.testing.assert_allclose(found.values, start[:, :7], atol=2e-3)
+    assert found.rms.max() < 1e-3
+
+
+def test_brightness_and_sky_do_not_matter(bare):
+    light = bare[1]
+    image = min_max(light.numpy()[:4])[:, None]
+    one, other = (modelling.fit(x, SURVEY, rounds=6) for x in (image, 0.1 + 0.5 * image))
+    np.testing.assert_allclose(one.values, other.values, atol=2e-3)
+    np.testing.assert_allclose(one.rms / 2, other.rms, atol=1e-3)
+
+
+def test_a_mass_inside_the_lens_makes_the_measured_ring_larger():
+    truth = sim.sample_params(8, "axion", seed=2, survey=diverse(48, axion_mass_ev=(1e-22, 1e-22)))
+    found = modelling.fit(min_max(sim.render(truth, SURVEY).numpy())[:, None], SURVEY)
+    string = float(sim.einstein_radius_arcsec(SURVEY.string_mass_msun, SURVEY))
+    expected = np.hypot(truth["einstein_radius_arcsec"], string)  # a point inside: the masses add, and mass goes as the radius squared
+    bare = np.abs(found.values[:, 0] - truth["einstein_radius_arcsec"])
+    assert np.median(found.values[:, 0] - truth["einstein_radius_arcsec"]) > 0
+    assert np.median(np.abs(found.values[:, 0] - expected)) < np.median(bare) + 0.05
+
+
+def test_what_is_no_lens_is_left_over():
+    squares = np.zeros((2, 1, 48, 48), np.float32)
+    squares[0, 0, 4:12, 4:44], squares[1, 0, 30:40, 6:10] = 1.0, 1.0
+    assert (modelling.fit(squares, SURVEY, rounds=8).rms > 0.05).all()
+
+
+def test_the_first_guess_reads_ring_and_source_off_the_ridge():
+    truth = sim.sample_params(40, "no_sub", seed=7, survey=SURVEY)
+    guess = modelling.first_guess(min_max(sim.render(truth, SURVEY).numpy())[:, None], SURVEY)
+    wanted = conditions.of(truth)
+    for column, least in ((0, 0.95), (3, 0.85), (4, 0.85)):
+        assert np.corrcoef(guess[:, column], wanted[:, column])[0, 1] > least
+
+
+def test_images_of_another_size_are_refused():
+    with pytest.raises(MetricError, match=r"needs those of the survey, \(n, 1, 48, 48\)"):
+        modelling.fit(torch.rand(2, 1, 32, 32).numpy(), SURVEY)
