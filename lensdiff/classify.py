@@ -250,8 +250,8 @@ class LensNet(nn.Module):
 
     def __init__(self, folder: Path | str):
         super().__init__()
-        self.net = load(folder, device="cpu")
-        self.name = f"FD-{'LensNet' if Path(folder).name == 'lensnet' else Path(folder).name}"
+        self.net, name = load(folder, device="cpu"), Path(folder).resolve().name
+        self.name = f"FD-{'LensNet' if name == 'lensnet' else name}"
         self.width, self.sha256 = self.net.head.width, read(folder)[1]["sha256"]
 
     def forward(self, images: Tensor) -> Tensor:

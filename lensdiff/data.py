@@ -139,6 +139,14 @@ def progress(items: Iterable | None = None, total: int | None = None, what: str 
     return tqdm(items, total=total, desc=what, disable=quiet(), leave=False)
 
 
+def write_json(path: Path, about: object) -> None:
+    """Write a JSON file under a temporary name, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(about, indent=1) + "\n")
+    part.replace(path)
+
+
 def fingerprint_of(description: object) -> str:
     """SHA-256 of a JSON-able description."""
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()

@@ -18,7 +18,7 @@ from .checkpoint import best_device, load_state, save_state
 from .classify import LensClassifier, half, predict, read
 from .classify import load as load_classifier
 from .classify import save as save_classifier
-from .data import ImageSet, fingerprint_of, progress
+from .data import ImageSet, fingerprint_of, progress, write_json
 from .errors import CheckpointError, DataError, TrainingError
 from .train import ELEMENTS, learning_rate, symmetry
 
@@ -80,7 +80,7 @@ def checked(images: ImageSet, classes: tuple[str, ...], unbalanced: bool = False
     if not count.all():
         raise DataError(f"{images.name} lacks a class: {told}. Add its folder.")
     if not unbalanced and count.min() < BALANCE * count.max():
-        raise DataError(f"{images.name} is unbalanced: {told}. Take learn.balanced(images), or say unbalanced=True.")
+        raise DataError(f"{images.name} is unbalanced: {told}. Take learn.balanced(images), or say unbalanced=True (--unbalanced).")
 
 
 def balanced(images: ImageSet, seed: int = 0) -> ImageSet:
@@ -186,13 +186,6 @@ def train_classifier(
     model.eval()
 
 
-def _keep(path: Path, curve: list[dict]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(curve))
-    part.replace(path)
-
-
 def _begin(model: LensClassifier, start: Path | str) -> list[dict]:
     """Give the model the weights of another; returns the stages before this one, each with what decided it and its SHA-256."""
     weights, spec = read(start)
@@ -231,7 +224,7 @@ def fit_classifier(
             row = {"update": step.number, "loss": sum(losses) / len(losses), "held_out": step.held_out[0], "accuracy": step.held_out[1]}
             curve, losses = [*(r for r in curve if r["update"] < step.number), {**row, **about}], []
             if path:
-                _keep(path, curve)
+                write_json(path, curve)
         if each is not None:
             each(step)
     save_classifier(

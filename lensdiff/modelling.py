@@ -17,8 +17,8 @@ from .conditions import ellipticity
 from .errors import MetricError
 from .survey import Survey
 
-SOURCE = ("ln of the source's radius", "source ellipticity e1", "source ellipticity e2", "amplitude", "sky")
-STEPS = np.array([2e-3, 2e-3, 2e-3, 2e-3, 2e-3, 1e-3, 1e-3, 1e-2, 1e-2, 1e-2])  # of the finite differences, all but amplitude and sky
+SOURCE = ("ln of the source's radius in arcsec", "source ellipticity e1", "source ellipticity e2")
+STEPS = np.array([2e-3, 2e-3, 2e-3, 2e-3, 2e-3, 1e-3, 1e-3, 1e-2, 1e-2, 1e-2])  # of the finite differences, for NAMES and SOURCE
 LIMITS = {1: 0.45, 5: 0.25, 8: 0.6}  # largest modulus of the pairs that begin there: ellipticity, shear, source ellipticity
 
 
@@ -43,9 +43,9 @@ def _truth(p: np.ndarray, survey: Survey) -> np.ndarray:
 
 def limited(p: np.ndarray, survey: Survey) -> np.ndarray:
     """Parameters (n, 10) back inside what is a lens at all."""
-    p, field = p.copy(), survey.pixels * survey.pixel_arcsec / 2
-    p[:, 0], p[:, 7] = p[:, 0].clip(0.1, field), p[:, 7].clip(np.log(0.02), np.log(field / 2))
-    p[:, 3:5] = p[:, 3:5].clip(-field, field)
+    p, half = p.copy(), survey.pixels * survey.pixel_arcsec / 2
+    p[:, 0], p[:, 7] = p[:, 0].clip(0.1, half), p[:, 7].clip(np.log(0.02), np.log(half / 2))
+    p[:, 3:5] = p[:, 3:5].clip(-half, half)
     for first, most in LIMITS.items():
         pair = p[:, first : first + 2]
         p[:, first : first + 2] = pair * np.minimum(1, most / np.maximum(np.hypot(*pair.T), 1e-9))[:, None]
@@ -95,12 +95,13 @@ def _slopes(p: np.ndarray, light: np.ndarray, survey: Survey) -> np.ndarray:
 
 
 def _proposal(slopes: np.ndarray, left: np.ndarray, linear: np.ndarray, light: np.ndarray, damping: np.ndarray) -> np.ndarray:
-    """Steps (n, 10) of Levenberg and Marquardt (Marquardt 1963, eq. 13 to 16); amplitude and sky move along freely."""
+    """Steps (n, 10) of Levenberg and Marquardt, the damping in proportion to the diagonal (Marquardt 1963); amplitude and sky are free."""
     ones = np.ones_like(light)
     system = np.concatenate([slopes * linear[:, :1, None], light[:, :, None], ones[:, :, None]], 2)
     normal, right = system.transpose(0, 2, 1) @ system, system.transpose(0, 2, 1) @ left[:, :, None]
     diagonal = np.einsum("nii->ni", normal)
-    damped = normal + np.eye(normal.shape[1]) * (diagonal * damping[:, None] + 1e-9)[:, :, None]
+    damped_ones = np.arange(normal.shape[1]) < slopes.shape[2]  # not amplitude and sky, which `scaled` finds anew after each step
+    damped = normal + np.eye(normal.shape[1]) * (diagonal * damping[:, None] * damped_ones + 1e-9)[:, :, None]
     return np.linalg.solve(damped, right)[:, :10, 0]
 
 
@@ -124,11 +125,14 @@ def _descend(p: np.ndarray, target: np.ndarray, survey: Survey, rounds: int) -> 
 def fit(images: np.ndarray, survey: Survey, rounds: int = 25, start: np.ndarray | None = None, chunk: int = 64) -> Fit:
     """Fit an isothermal ellipsoid with shear and one Sersic source to each image (n, 1, H, W) in [0, 1].
 
-    It starts from `first_guess`, or from `start` (n, 10). Raises MetricError for images of another size than the survey's.
+    It starts from `first_guess`, or from `start` (n, 10). Raises MetricError for no image, images of another size than the survey's,
+    pixels outside [0, 1] or not finite, constant images.
     """
     images = np.asarray(images, np.float32)
-    if images.shape[1:] != (1, survey.pixels, survey.pixels):
+    if images.shape[1:] != (1, survey.pixels, survey.pixels) or not len(images):
         raise MetricError(f"Images of shape {images.shape}: a fit needs those of the survey, (n, 1, {survey.pixels}, {survey.pixels}).")
+    if not (images.min() >= -1e-3 and images.max() <= 1.001):  # NaN, too, is not between them
+        raise MetricError(f"Pixels from {images.min():.3g} to {images.max():.3g}: a fit needs [0, 1]. Divide bytes by 255.")
     start = first_guess(images, survey) if start is None else limited(np.asarray(start, float), survey)
     found, left = np.empty_like(start), np.empty(len(images))
     for rows in np.array_split(np.arange(len(images)), max(1, -(-len(images) // chunk))):

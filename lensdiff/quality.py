@@ -76,10 +76,10 @@ def per_class(real: np.ndarray, labels: np.ndarray, drawn: np.ndarray, mixed: np
 
 
 def by_class(real: np.ndarray, real_labels: np.ndarray, drawn: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Distance of the images `drawn` (m, width) for each class from the real ones of that class, (classes,).
+    """Frechet distance of the features `drawn` (m, width) asked for as each class from those `real` (n, width) of that class, (classes,).
 
-    The floor is the same with other real images in place of `drawn`, as many of each class. Raises MetricError where the labels are not one
-    for each image, or a class has fewer than 4 images on one side.
+    `real_labels` (n,) and `labels` (m,) say which is which. The floor is the same with other real images in place of `drawn`, as
+    many of each class. Raises MetricError where the labels are not one for each image, or a class has fewer than 4 images on one side.
     """
     real, drawn = _rows(real, drawn, least=4)
     if len(real_labels) != len(real) or len(labels) != len(drawn):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from . import checkpoint
-from .data import TEST_IMAGES, TEST_SEED, TRAIN_SEED, ImageSet, Stretch, progress, simulated
+from .data import TEST_IMAGES, TEST_SEED, TRAIN_SEED, ImageSet, Stretch, progress, simulated, write_json
 from .diffusion import Denoiser, LogNormal
 from .errors import CheckpointError, DataError
 from .learn import ClassifierConfig, checked
@@ -22,7 +22,7 @@ from .telescope import Telescope
 from .train import Step, TrainConfig, train
 from .transplant import transplant
 
-JUDGE_SEED = 3  # of the lenses that judge64 learns from
+JUDGE_SEED = 4  # of the lenses that judge64 learns from: those of data/sample have 3
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ CLASSES64 = Recipe(  # a new stage of lens64, told the class: `fit(..., start=lo
     sampling=Sampling(steps=20, high=80.0, low=0.03),
     noiseless=True,  # substructure shows in small features of the light; the telescope's noise would hide them from the loss
 )
-PARAMETERS64 = replace(  # the same, told seven lens parameters: conditions.NAMES
-    CLASSES64, name="parameters64", network={**LENS64.network, "conditions": 7},
+PARAMETERS64 = replace(  # the same, told seven lens parameters (conditions.NAMES), which show more plainly than a class
+    CLASSES64, name="parameters64", network={**LENS64.network, "conditions": 7}, train=replace(CLASSES64.train, steps=1_600),
 )
 RECIPES = {recipe.name: recipe for recipe in (LENS64, LENS150, TINY, CLASSES64, PARAMETERS64)}
 
@@ -115,8 +115,8 @@ LENSNET = ClassifierRecipe(  # Common Test I: Model I at 150 pixels, of which th
 )
 JUDGE64 = ClassifierRecipe(  # of drawn lenses: it learns the population of the conditional models, from lenses that they never saw
     name="judge64",
-    model={"size": 128, "view": "resize"},  # 64 pixels, enlarged: the backbone folds by 32, and would leave a map of 2 x 2
-    train=ClassifierConfig(steps=2_400, frozen_steps=100, lr=8e-4, warmup_steps=100, held_out_every=300, save_every=300),
+    model={"size": 96, "view": "resize"},  # 64 pixels, enlarged: the backbone folds by 32, and would leave a map of 2 x 2
+    train=ClassifierConfig(steps=1_600, frozen_steps=100, lr=8e-4, warmup_steps=100, held_out_every=300, save_every=300),
     survey=diverse(64),
     n_test=TEST_IMAGES,
     train_seed=JUDGE_SEED,
@@ -170,10 +170,7 @@ class _Curve:
         self.rows = [*(r for r in self.rows if r["update"] < step.number), row]
         self.losses = []
         if self.path:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            part = self.path.with_suffix(".part")
-            part.write_text(json.dumps(self.rows))
-            part.replace(self.path)
+            write_json(self.path, self.rows)
 
 
 def _stages(start: checkpoint.Checkpoint | None) -> list[dict]:

@@ -20,20 +20,16 @@ from lensdiff import notebook as nb
 from lensdiff.checkpoint import Checkpoint, load, shipped
 from lensdiff.classify import load as load_classifier
 from lensdiff.classify import predict, read
+from lensdiff.data import write_json
 from lensdiff.drawn import FIRST_SEED
-from lensdiff.errors import LensdiffError
+from lensdiff.errors import LensdiffError, MetricError
 from lensdiff.extractors import extractor
+from lensdiff.metrics import to_uint8
 from lensdiff.survey import diverse
 
+MOST = 682  # images of a class: features of more than 2,048 images are not kept
 REFERENCE = 1_998  # test images that distances are taken from, 666 a class; the floor's come behind them
 RULER = "FD-EfficientNet"  # its distance chooses the scale: the judge's own features would choose what pleases the judge
-
-
-def write(path: Path, about: dict) -> None:
-    """A JSON file, under a temporary name first."""
-    part = path.with_name(f"{path.name}.tmp")
-    part.write_text(json.dumps(about, indent=1) + "\n")
-    part.replace(path)
 
 
 class Rows:
@@ -48,7 +44,7 @@ class Rows:
         """The row, computed where it is not there yet."""
         if name not in self.rows:
             self.rows[name] = compute()
-            write(self.path, {**self.about, "rows": self.rows})
+            write_json(self.path, {**self.about, "rows": self.rows})
             print(f"{time.strftime('%H:%M')}  {name}: {says(self.rows[name])}", flush=True)
         return self.rows[name]
 
@@ -61,6 +57,10 @@ def says(row: dict) -> str:
 
 def of_classes(model: Checkpoint, judge_folder: Path, scales: list[float], each: int, most: int) -> dict:
     """Everything that asked.json of a model of classes holds."""
+    if not model.denoiser.net.classes:
+        raise MetricError(f"{model.folder}: it is told neither classes nor lens parameters. Score it with scripts/score.py.")
+    if not 4 <= min(each, most) <= max(each, most) <= MOST:
+        raise MetricError(f"{each} and {most} images of a class: from 4 to {MOST} can be judged.")
     test = data.lenses("test", model.shape[-1])
     judge_net = load_classifier(judge_folder, tuple(model.spec["classes"]))
     nets = [extractor("efficientnet"), extractor("lensnet", path=judge_folder)]
@@ -69,9 +69,9 @@ def of_classes(model: Checkpoint, judge_folder: Path, scales: list[float], each:
     keep = Rows(model.folder / "asked.part.json", about)
     bench = asked.Bench.of(judge_net, nets, test.subset(np.arange(REFERENCE), "reference"))
 
-    def drawn(scale: float, count: int) -> dict:
-        labels = asked.in_turn(count)
-        return {"guidance": scale, **bench.row(asked.draw(model, labels, FIRST_SEED, scale), labels)}
+    def drawn(scale: float, count: int, first_seed: int = FIRST_SEED) -> dict:
+        images = asked.drawn_set(model, 3 * count, scale, first_seed)
+        return {"guidance": scale, **bench.row(images.pixels, images.labels)}
 
     def real(count: int) -> dict:
         rows = np.arange(REFERENCE, REFERENCE + 3 * count)
@@ -80,7 +80,7 @@ def of_classes(model: Checkpoint, judge_folder: Path, scales: list[float], each:
     found = {"floor": keep.get(f"real, {3 * each} images", lambda: real(each), says)}
     found["scales"] = [keep.get(f"guidance {s:g}, {3 * each} images", lambda s=s: drawn(s, each), says) for s in scales]
     best = asked.nearest(found["scales"], RULER)["guidance"]
-    found["best"] = keep.get(f"guidance {best:g}, {3 * most} images", lambda: drawn(best, most), says)
+    found["best"] = keep.get(f"guidance {best:g}, {3 * most} images", lambda: drawn(best, most, asked.AGAIN), says)
     found["best_floor"] = keep.get(f"real, {3 * most} images", lambda: real(most), says)
     whole = judge.report(predict(judge_net, test), test.labels, judge_net.classes)
     return {**about, "machine": nb.machine(), "ruler": RULER, "real": whole, **found}
@@ -89,6 +89,8 @@ def of_classes(model: Checkpoint, judge_folder: Path, scales: list[float], each:
 def of_parameters(model: Checkpoint, scales: list[float], n: int) -> dict:
     """Everything that asked.json of a model of lens parameters holds: the lenses asked for are the first of the test set."""
     survey, test = diverse(model.shape[-1]), data.lenses("test", model.shape[-1], noiseless=True)
+    if not 8 <= n <= len(test):
+        raise MetricError(f"{n} lenses: from 8 to {len(test):,} can be asked for.")
     wanted = conditions.of(test.truth[:n])
     about = {"model_sha256": model.spec["sha256"], "sampling": str(model.sampling), "n": n, "asked": f"truth of {test.name}, 0 to {n - 1}"}
     keep = Rows(model.folder / "asked.part.json", about)
@@ -103,7 +105,7 @@ def of_parameters(model: Checkpoint, scales: list[float], n: int) -> dict:
         pictures = asked.draw(model, wanted, FIRST_SEED, scale, observed=False)
         return row(pictures.numpy() / np.float32(255))
 
-    found = {"real": keep.get("real", lambda: row(test.pixels[:n]), words)}
+    found = {"real": keep.get("real", lambda: row(to_uint8(test.pixels[:n]).numpy() / np.float32(255)), words)}
     found["scales"] = [{"guidance": s, "fits": keep.get(f"guidance {s:g}", lambda s=s: drawn(s), words)} for s in scales]
     return {**about, "machine": nb.machine(), **found}
 
@@ -113,18 +115,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="the checkpoint")
     parser.add_argument("--judge", type=Path, default=shipped("judge64"), help="a lens classifier of the same classes")
-    parser.add_argument("--scales", type=float, nargs="+", help="guidance scales (default: 1 1.5 2 3 5 for classes, 1 2 for parameters)")
-    parser.add_argument("--each", type=int, default=200, help="images of a class at each scale")
-    parser.add_argument("--most", type=int, default=600, help="images of a class at the best scale")
-    parser.add_argument("-n", type=int, default=300, help="lenses asked for by their parameters")
+    parser.add_argument("--scales", type=float, nargs="+", help="guidance scales (default: 1 1.5 2.5 4 for classes, 1 2 for parameters)")
+    parser.add_argument("--each", type=int, default=128, help="images of a class at each scale")
+    parser.add_argument("--most", type=int, default=400, help="images of a class at the best scale")
+    parser.add_argument("-n", type=int, default=200, help="lenses asked for by their parameters")
     args = parser.parse_args()
     try:
         model = load(args.folder)
         if model.denoiser.net.conditions:
             found = of_parameters(model, args.scales or [1.0, 2.0], args.n)
         else:
-            found = of_classes(model, args.judge, args.scales or [1.0, 1.5, 2.0, 3.0, 5.0], args.each, args.most)
-        write(args.folder / "asked.json", found)
+            found = of_classes(model, args.judge, args.scales or [1.0, 1.5, 2.5, 4.0], args.each, args.most)
+        write_json(args.folder / "asked.json", found)
         (args.folder / "asked.part.json").unlink(missing_ok=True)
     except (LensdiffError, ValueError) as error:
         print(error, file=sys.stderr)

@@ -1,7 +1,7 @@
 """Do drawn lenses help a classifier of real ones? `python scripts/augment.py data/checkpoints/classes64` writes augment.json beside it.
 
-Classifiers learn from drawn lenses alone, from real ones alone, or from both in equal shares of every batch, with as many updates each, and
-are tested on real lenses that neither they nor the model have seen. Runs that are done are not repeated.
+Classifiers learn from drawn lenses alone, from real ones alone, or from both in equal shares, with as many updates each, and are tested on
+real lenses that neither they nor the model have seen and that did not choose the guidance. Runs that are done are not repeated.
 """
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,43 +21,37 @@ from lensdiff import asked, data, judge, recipes
 from lensdiff import notebook as nb
 from lensdiff.checkpoint import load
 from lensdiff.classify import LensClassifier, predict
-from lensdiff.data import ImageSet, fingerprint_of
-from lensdiff.drawn import FIRST_SEED
-from lensdiff.errors import LensdiffError
+from lensdiff.data import ImageSet, fingerprint_of, write_json
+from lensdiff.errors import LensdiffError, MetricError
 from lensdiff.learn import ClassifierConfig, fit_classifier
+from lensdiff.train import ELEMENTS
 
 REAL = (150, 600, 2_400)
-AFTER_ASKED = 100_000  # these lenses' seeds come behind those that were judged
+FIRST_TEST = 1_998  # test images before it chose the guidance: see asked.py
 
 
-def drawn_set(folder: Path, n: int, guidance: float, real: ImageSet) -> ImageSet:
-    """`n` lenses that the model draws, the classes in turn, as a set like `real`; kept in the cache."""
-    model, labels = load(folder), np.arange(n) % len(real.classes)
-    first = FIRST_SEED + AFTER_ASKED
-    description = {"drawn by": model.spec["sha256"], "guidance": guidance, "sampling": str(model.sampling), "n": n, "first seed": first}
-
-    def batches() -> Iterator[np.ndarray]:
-        for start in range(0, n, 192):
-            part = labels[start : start + 192]
-            yield asked.draw(model, part, first + start, guidance).numpy() / np.float32(255)
-
-    name = f"drawn-{folder.name}"
-    where, fingerprint, pixels = data.cached(name, description, (n, *model.shape), batches, None)
-    return replace(real, name=name, pixels=pixels, fingerprint=fingerprint, labels=labels, truth=None, folder=where)
+def best_guidance(folder: Path) -> float:
+    """The scale that asked.py found best. Raises MetricError where it was not run, or for a model that is not told classes."""
+    try:
+        return json.loads((folder / "asked.json").read_text())["best"]["guidance"]
+    except (OSError, ValueError, KeyError) as error:
+        cure = f"Run scripts/asked.py {folder}, or give --guidance."
+        raise MetricError(f"{folder}: it has no asked.json with a best guidance scale ({error!r}). {cure}") from error
 
 
 def together(real: ImageSet, drawn: ImageSet, rows: np.ndarray) -> ImageSet:
-    """The real images of `rows`, repeated until they are as many as the drawn ones, and those."""
-    again = np.resize(rows, len(drawn))
-    pixels, labels = (np.concatenate([a[again], b]) for a, b in ((real.pixels, drawn.pixels), (real.labels, drawn.labels)))
-    fingerprint = fingerprint_of([real.fingerprint, again.tolist(), drawn.fingerprint])
+    """The real images of `rows` and the drawn ones, the fewer of them repeated until they are as many."""
+    count = max(len(rows), len(drawn))
+    mine, theirs = np.resize(rows, count), np.resize(np.arange(len(drawn)), count)
+    pixels, labels = (np.concatenate([a[mine], b[theirs]]) for a, b in ((real.pixels, drawn.pixels), (real.labels, drawn.labels)))
+    fingerprint = fingerprint_of([real.fingerprint, rows.tolist(), drawn.fingerprint])
     return replace(real, name="real and drawn", pixels=pixels, labels=labels, truth=None, fingerprint=fingerprint, folder=None)
 
 
 def one_run(images: ImageSet, test: ImageSet, config: ClassifierConfig) -> dict:
-    """Train the judge's network from ImageNet's weights on all of `images`; its accuracy and macro AUC on the test images."""
+    """Train a classifier from ImageNet's weights on all of `images`; its accuracy and macro AUC on the test images."""
     torch.manual_seed(config.seed)
-    model, rows = LensClassifier(**recipes.JUDGE64.model), np.arange(len(images))
+    model, rows = LensClassifier(size=64), np.arange(len(images))
     with tempfile.TemporaryDirectory() as folder:
         model = fit_classifier(model, images, config, Path(folder) / "model", (rows, rows[:1]))
     found = judge.report(predict(model, test), test.labels, model.classes)
@@ -83,9 +77,7 @@ def table(path: Path, about: dict, seeds: int, run: Callable[[str, int, int], di
         if (learns, n, seed) in done:
             continue
         rows.append({"learns": learns, "real": n, "seed": seed, **run(learns, n, seed)})
-        part = path.with_name(f"{path.name}.part")
-        part.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-        part.replace(path)
+        write_json(path, {**about, "rows": rows})
         print(f"{time.strftime('%H:%M')}  {learns}, {n} real, seed {seed}: {100 * rows[-1]['accuracy']:.1f} %", flush=True)
 
 
@@ -94,25 +86,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="a checkpoint told the classes")
     parser.add_argument("--guidance", type=float, help="scale of the drawn lenses (default: the best of asked.json)")
-    parser.add_argument("--drawn", type=int, default=2_400, help="lenses to draw")
+    parser.add_argument("--drawn", type=int, default=1_200, help="lenses to draw (as many as asked.py drew are at hand)")
     parser.add_argument("--updates", type=int, default=250, help="of the whole network; 50 more of the head come first")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--test", type=int, default=1_998, help="real lenses to test on")
     args = parser.parse_args()
     try:
-        scale = args.guidance or json.loads((args.folder / "asked.json").read_text())["best"]["guidance"]
+        scale = best_guidance(args.folder) if args.guidance is None else args.guidance
         real, test = data.lenses("train", 64), data.lenses("test", 64)
-        test = test.subset(np.arange(args.test), f"first {args.test}")
-        drawn = drawn_set(args.folder, args.drawn, scale, real)
-        about = {"model_sha256": load(args.folder).spec["sha256"], "guidance": scale, "drawn": args.drawn, "updates": args.updates}
-        about |= {"test_images": args.test, "machine": nb.machine()}
+        test = test.subset(np.arange(FIRST_TEST, len(test)), f"from {FIRST_TEST}")
+        model = load(args.folder)
+        drawn = asked.drawn_set(model, args.drawn, scale, asked.AGAIN)
+        about = {"model_sha256": model.spec["sha256"], "guidance": scale, "drawn": args.drawn, "updates": args.updates}
+        about |= {"test_images": len(test), "machine": nb.machine()}
         config = replace(recipes.JUDGE64.train, steps=args.updates, frozen_steps=50, warmup_steps=50, held_out_every=0)
+        config = replace(config, elements=ELEMENTS[real.symmetries])  # drawn lenses, too, have no preferred direction
 
         def run(learns: str, n: int, seed: int) -> dict:
             return one_run(images_for(learns, n, seed, real, drawn), test, replace(config, seed=seed))
 
         table(args.folder / "augment.json", about, args.seeds, run)
-    except (LensdiffError, ValueError, OSError) as error:
+    except (LensdiffError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

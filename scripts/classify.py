@@ -5,7 +5,6 @@ With --state the run can be killed at any moment and called again; it goes on wh
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from dataclasses import replace
@@ -16,7 +15,7 @@ import torch
 
 from lensdiff import files, judge, recipes
 from lensdiff.classify import LensClassifier, load, predict, read
-from lensdiff.data import ImageSet
+from lensdiff.data import ImageSet, write_json
 from lensdiff.errors import LensdiffError
 from lensdiff.learn import ClassifierStep, checked, fit_classifier
 
@@ -41,9 +40,7 @@ def write_report(folder: Path, train: ImageSet, test: ImageSet) -> dict:
         "all": judge.report(logits, test.labels, model.classes), "tenth": judge.report(logits[tenth], test.labels[tenth], model.classes),
         "temperature": warmth, "calibration_error_after": judge.calibration_error(logits / warmth, test.labels),
     }  # fmt: skip
-    part = folder / "report.json.part"
-    part.write_text(json.dumps(found, indent=1) + "\n")
-    part.replace(folder / "report.json")
+    write_json(folder / "report.json", found)
     return found
 
 

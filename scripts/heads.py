@@ -16,7 +16,7 @@ import torch
 
 from lensdiff import judge, notebook, recipes
 from lensdiff.classify import LensClassifier, predict
-from lensdiff.data import ImageSet
+from lensdiff.data import ImageSet, write_json
 from lensdiff.errors import LensdiffError
 from lensdiff.learn import ClassifierConfig, fit_classifier
 
@@ -52,9 +52,7 @@ def main() -> int:
         for key in (*HEADS[:2], *SIZES, *HEADS[2:]):
             done[key] = done.get(key) or one_run(*key, train, test, config)
             table = {name: [done[k] for k in keys if k in done] for name, keys in (("heads", HEADS), ("sizes", SIZES))}
-            part = args.out.with_suffix(".part")
-            part.write_text(json.dumps({"updates": args.updates, "test_images": len(test), **table}, indent=1) + "\n")
-            part.replace(args.out)
+            write_json(args.out, {"updates": args.updates, "test_images": len(test), **table})
     except (LensdiffError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -7,7 +7,6 @@ as well, and --legacy adds the protocol of earlier reports, which is labelled as
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -73,13 +72,6 @@ def legacy(net: nn.Module, pictures: Tensor, pixels: int) -> dict:
     }  # fmt: skip
 
 
-def write(path: Path, about: dict) -> None:
-    """A JSON file, under a temporary name first."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(about, indent=1) + "\n")
-    part.replace(path)
-
-
 def main() -> int:
     """Read the command line, draw, score, and write card.json; returns the exit status."""
     args = options()
@@ -103,8 +95,8 @@ def main() -> int:
         if args.pictures:
             keep_pictures(args.folder, pictures[: args.pictures], [model.spec["sha256"], str(sampling), FIRST_SEED])
         if old:
-            write(args.folder / "legacy.json", {**old, "model_sha256": model.spec["sha256"]})
-        write(args.folder / "card.json", card.as_dict())
+            data.write_json(args.folder / "legacy.json", {**old, "model_sha256": model.spec["sha256"]})
+        data.write_json(args.folder / "card.json", card.as_dict())
     return 0
 
 

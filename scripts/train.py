@@ -54,7 +54,8 @@ def main() -> int:
     except (LensdiffError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{model.folder}: {model.spec['images_seen']:,} images seen. Score it with: python scripts/score.py {model.folder}")
+    judge = "asked" if model.spec["network"]["arguments"].keys() & {"classes", "conditions"} else "score"
+    print(f"{model.folder}: {model.spec['images_seen']:,} images seen. Score it with: python scripts/{judge}.py {model.folder}")
     return 0
 
 

@@ -1,5 +1,9 @@
 """Was it drawn as asked: a bench that knows the answer, distances class by class, agreement in closed form, and what is shipped."""
+import importlib
 import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,15 +13,17 @@ from torch import nn
 
 from lensdiff import asked, classify, conditions, quality, recipes
 from lensdiff.checkpoint import load, save, shipped
-from lensdiff.classify import LensClassifier
-from lensdiff.data import ImageSet, Stretch
+from lensdiff.data import ImageSet, Stretch, fingerprint_of
 from lensdiff.diffusion import Denoiser
-from lensdiff.errors import DataError, MetricError
+from lensdiff.errors import DataError, MetricError, SamplingError
 from lensdiff.metrics import Statistics, frechet
 from lensdiff.modelling import Fit
 from lensdiff.networks import UNet
 from lensdiff.sample import Sampling
-from lensdiff.simulate import KINDS
+from lensdiff.simulate import KINDS, VERSION
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+augment, script = importlib.import_module("augment"), importlib.import_module("asked")
 
 
 class Judge(nn.Module):
@@ -49,7 +55,7 @@ class Means(nn.Module):
 def grey(n, seed):
     """Images whose mean is that of their class, with noise."""
     rng = np.random.default_rng(seed)
-    labels = asked.in_turn(n // 3)
+    labels = asked.in_turn(n)
     pixels = (np.array([0.2, 0.5, 0.8])[labels][:, None, None, None] + 0.03 * rng.standard_normal((n, 1, 8, 8))).clip(0, 1)
     return ImageSet(f"grey {seed}", pixels.astype(np.float32), f"grey {seed}", KINDS, labels)
 
@@ -62,6 +68,7 @@ def test_the_bench_knows_right_images_from_wrong_ones():
     assert right["accuracy"] == 1 and right["macro_auc"] == 1 and wrong["accuracy"] == 0
     assert set(right["distance"]) == {"FD-Means"} and set(right["distance"]["FD-Means"]) == set(KINDS)
     assert all(right["distance"]["FD-Means"][k] * 100 < wrong["distance"]["FD-Means"][k] for k in KINDS)
+    assert 0 <= right["recall"]["FD-Means"] <= 1 and bench.row(real.pixels, real.labels)["recall"]["FD-Means"] == 1
     assert asked.nearest([wrong, right], "FD-Means") is right
     as_bytes = bench.row(torch.from_numpy((other.pixels * 255).round().astype(np.uint8)), other.labels)
     assert as_bytes["accuracy"] == 1
@@ -114,14 +121,80 @@ def test_one_image_is_drawn_for_each_entry_whatever_the_batch(tmp_path, network)
     alone = asked.draw(model, wanted[1:2], first_seed=6)
     assert (whole[1].int() - alone[0].int()).abs().max() <= 1
     assert (whole != asked.draw(model, wanted[::-1], first_seed=5)).any()
+    if "classes" in network:
+        kept = asked.drawn_set(model, 5, 2.0, cache=tmp_path)
+        again = asked.draw(model, kept.labels, asked.FIRST_SEED, 2.0).numpy() / np.float32(255)
+        assert kept.labels.tolist() == [0, 1, 2, 0, 1] and kept.classes == KINDS
+        np.testing.assert_allclose(kept.pixels, again, atol=1.01 / 255)
+        assert asked.drawn_set(model, 5, 1.0, cache=tmp_path).fingerprint != kept.fingerprint
+
+
+def test_real_and_drawn_lenses_have_equal_shares_and_no_real_one_is_left_out():
+    real, drawn = grey(60, 0), grey(30, 1)
+    for rows in (np.arange(9), np.arange(48)):
+        both = augment.together(real, drawn, rows)
+        count = max(len(rows), len(drawn))
+        assert len(both) == len(both.labels) == 2 * count
+        found = {image.tobytes() for image in both.pixels[:count]}
+        assert found == {real.pixels[row].tobytes() for row in rows}
+        assert {image.tobytes() for image in both.pixels[count:]} == {image.tobytes() for image in drawn.pixels}
+    chosen = augment.images_for("real", 12, 3, real, drawn)
+    assert np.bincount(chosen.labels).tolist() == [4, 4, 4]
+    assert augment.images_for("drawn", 0, 0, real, drawn) is drawn
+
+
+def test_the_table_is_kept_run_by_run_and_begun_anew_for_other_weights(tmp_path):
+    path, calls = tmp_path / "augment.json", []
+
+    def run(*what):
+        calls.append(what)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return {"accuracy": 0.5, "macro_auc": 0.5}
+
+    with pytest.raises(KeyboardInterrupt):
+        augment.table(path, {"model": "a"}, 1, run)
+    augment.table(path, {"model": "a"}, 1, run)
+    assert len(json.loads(path.read_text())["rows"]) == 1 + 2 * len(augment.REAL) == len(calls) - 1
+    augment.table(path, {"model": "b"}, 1, run)
+    assert len(calls) == 2 * (1 + 2 * len(augment.REAL)) + 1
+    keep = script.Rows(tmp_path / "rows.json", {"model": "a"})
+    for _ in range(2):
+        assert script.Rows(tmp_path / "rows.json", {"model": "a"}).get("x", lambda: {"y": len(calls)}, str) == {"y": len(calls)}
+    calls.append(0)
+    assert script.Rows(tmp_path / "rows.json", {"model": "a"}).get("x", lambda: {"y": 0}, str)["y"] > 0 and keep.rows == {}
+    assert script.Rows(tmp_path / "rows.json", {"model": "b"}).get("x", lambda: {"y": 0}, str) == {"y": 0}
+
+
+def test_what_can_not_be_asked_or_judged_is_said_first(tmp_path):
+    model = load(shipped("lens64"))
+    with pytest.raises(SamplingError, match="lens64 is not told classes"):
+        asked.drawn_set(model, 3, cache=tmp_path)
+    with pytest.raises(SamplingError, match="Nothing is asked for"):
+        asked.draw(model, [])
+    with pytest.raises(MetricError, match="told neither classes nor lens parameters"):
+        script.of_classes(model, tmp_path, [1.0], 8, 8)
+    with pytest.raises(MetricError, match=r"Run scripts/asked\.py"):
+        augment.best_guidance(tmp_path)
+    real = grey(30, 0)
+    bench = asked.Bench.of(Judge(), [Means()], real)
+    many = np.zeros((asked.KEPT + 1, 1, 8, 8), np.float32)
+    with pytest.raises(MetricError, match="2049 images are more than"):
+        bench.row(many, np.zeros(len(many), int))
+    with pytest.raises(MetricError, match=r"\(2, 7\) values were asked for"):
+        asked.agreement(np.zeros((2, 7)), Fit(np.zeros((9, 7)), np.zeros((9, 3)), np.zeros(9)))
 
 
 # ---- what is shipped --------------------------------------------------------------------------------------------------------
 
 
 def test_the_judge_never_saw_a_lens_of_the_models_or_of_the_test_set():
-    seeds = {recipes.JUDGE_SEED, recipes.TRAIN_SEED, recipes.TEST_SEED}
-    assert len(seeds) == 3 and recipes.JUDGE64.train_seed == recipes.JUDGE_SEED
+    plan, spec = recipes.JUDGE64, classify.read(shipped("judge64"))[1]
+    assert len({recipes.JUDGE_SEED, recipes.TRAIN_SEED, recipes.TEST_SEED}) == 3 and plan.train_seed == recipes.JUDGE_SEED
+    seen = {"survey": asdict(plan.survey), "n": plan.n_train, "seed": recipes.JUDGE_SEED, "kind": "mixed", "scale": "min_max"}
+    assert spec["data"]["fingerprint"] == fingerprint_of({"simulator": VERSION, **seen})
+    assert {k: spec["arguments"][k] for k in plan.model} == plan.model
+    assert spec["images_seen"] == (plan.train.steps + plan.train.frozen_steps) * plan.train.batch
 
 
 @pytest.mark.parametrize("name", ["classes64", "parameters64"])
@@ -130,7 +203,11 @@ def test_a_conditional_model_is_what_its_report_says(name):
     found = json.loads((model.folder / "asked.json").read_text())
     assert found["model_sha256"] == model.spec["sha256"] and found["sampling"] == str(model.sampling)
     recipe = recipes.RECIPES[name]
-    assert model.spec["recipe"]["train"]["label_dropout"] == recipe.train.label_dropout == 0.1
+    stored = json.loads(json.dumps(recipe.as_dict()))  # tuples as lists
+    assert {**model.spec["recipe"], "network": None} == {**stored, "network": None} and recipe.train.label_dropout == 0.1
+    assert {**stored["network"], "image_channels": 1} == model.spec["network"]["arguments"]
+    assert model.spec["images_seen"] == recipe.train.steps * recipe.train.batch
+    assert (shipped(name) / "weights.safetensors").stat().st_size < 15e6
     assert model.spec["stages"][-1]["sha256"] == load(shipped("lens64")).spec["sha256"]
     assert (model.denoiser.net.classes, model.denoiser.net.conditions) == ((3, 0) if name == "classes64" else (0, 7))
 
@@ -145,12 +222,6 @@ def test_the_report_of_the_classes_is_whole():
         assert set(row["distance"]) == {"FD-EfficientNet", "FD-judge64"}
         assert all(set(each) == set(KINDS) for each in row["distance"].values())
     assert found["best"]["n"] == found["best_floor"]["n"] and found["floor"]["n"] == found["scales"][0]["n"]
-
-
-def test_a_judge_of_other_classes_is_refused(tmp_path):
-    folder = classify.save(tmp_path / "j", LensClassifier(32, head="plain", classes=("a", "b")))
-    with pytest.raises(Exception, match=r"knows \('a', 'b'\), not"):
-        classify.load(folder, tuple(KINDS))
 
 
 def test_the_asked_radius_is_measured():

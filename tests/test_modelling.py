@@ -57,10 +57,10 @@ def test_a_mass_inside_the_lens_makes_the_measured_ring_larger():
     truth = sim.sample_params(8, "axion", seed=2, survey=diverse(48, axion_mass_ev=(1e-22, 1e-22)))
     found = modelling.fit(min_max(sim.render(truth, SURVEY).numpy())[:, None], SURVEY)
     string = float(sim.einstein_radius_arcsec(SURVEY.string_mass_msun, SURVEY))
-    expected = np.hypot(truth["einstein_radius_arcsec"], string)  # a point inside: the masses add, and mass goes as the radius squared
-    bare = np.abs(found.values[:, 0] - truth["einstein_radius_arcsec"])
-    assert np.median(found.values[:, 0] - truth["einstein_radius_arcsec"]) > 0
-    assert np.median(np.abs(found.values[:, 0] - expected)) < np.median(bare) + 0.05
+    lens = truth["einstein_radius_arcsec"]
+    expected = (lens + np.sqrt(lens**2 + 4 * string**2)) / 2  # where theta = lens + string^2 / theta: isothermal, and a point inside
+    assert np.median(expected - lens) > 0.03
+    assert np.median(np.abs(found.values[:, 0] - expected)) < 0.5 * np.median(np.abs(found.values[:, 0] - lens))
 
 
 def test_what_is_no_lens_is_left_over():
@@ -77,6 +77,12 @@ def test_the_first_guess_reads_ring_and_source_off_the_ridge():
         assert np.corrcoef(guess[:, column], wanted[:, column])[0, 1] > least
 
 
-def test_images_of_another_size_are_refused():
-    with pytest.raises(MetricError, match=r"needs those of the survey, \(n, 1, 48, 48\)"):
-        modelling.fit(torch.rand(2, 1, 32, 32).numpy(), SURVEY)
+def test_images_that_no_survey_took_are_refused():
+    for wrong in (torch.rand(2, 1, 32, 32).numpy(), np.zeros((0, 1, 48, 48))):
+        with pytest.raises(MetricError, match=r"needs those of the survey, \(n, 1, 48, 48\)"):
+            modelling.fit(wrong, SURVEY)
+    for wrong in (np.full((1, 1, 48, 48), np.nan), np.random.default_rng(0).integers(0, 255, (1, 1, 48, 48), np.uint8)):
+        with pytest.raises(MetricError, match=r"a fit needs \[0, 1\]"):
+            modelling.fit(wrong, SURVEY)
+    with pytest.raises(MetricError, match="constant"):
+        modelling.fit(np.full((1, 1, 48, 48), 0.5), SURVEY)
