@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -215,6 +216,9 @@ def _relabelled(old: UNet, new: UNet) -> dict[str, Tensor]:
         weights[bias] = weights[bias] + old.label(old.null(1, weights[bias].device))[0]
     if new.classes:
         nn.init.zeros_(new.label.weight)
+    more = new.stem.in_channels - old.stem.in_channels
+    if more > 0:  # planes come behind the image, and say nothing at first
+        weights["stem.weight"] = F.pad(weights["stem.weight"], (0, 0, 0, 0, 0, more))
     return weights | {name: weight for name, weight in new.state_dict().items() if name.startswith("label.")}
 
 
@@ -226,7 +230,7 @@ def copy_weights(start: Checkpoint, denoiser: Denoiser) -> None:
     """
     same = (start.denoiser.scaling.name, start.denoiser.data_std) == (denoiser.scaling.name, denoiser.data_std)
     old, new = start.denoiser.net, denoiser.net
-    other = (old.classes, old.conditions) != (new.classes, new.conditions)
+    other = (old.classes, old.conditions, old.stem.in_channels) != (new.classes, new.conditions, new.stem.in_channels)
     try:
         if not same:
             raise RuntimeError(f"it predicts {start.denoiser.scaling.name}, not {denoiser.scaling.name}")

@@ -19,6 +19,7 @@ NAMES = {  # what is asked for: (words, unit, centre, scale); a network sees (va
     "shear_1": ("shear γ₁", "", 0.0, 0.05),
     "shear_2": ("shear γ₂", "", 0.0, 0.05),
 }
+SPINS = (0, 2, 1, 2)  # of radius, ellipticity, source and shear: how many times as fast as its image each turns
 _CENTRE, _SCALE = (np.array([about[i] for about in NAMES.values()], np.float32) for i in (2, 3))
 
 

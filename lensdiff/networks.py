@@ -57,6 +57,28 @@ class VectorEmbedding(nn.Module):
         return torch.where(none, self.null, self.layers(values.nan_to_num().float()))
 
 
+class Planes(nn.Module):
+    """Numbers (n, count) drawn over the image, (n, 1 + len(spins), H, W): the distance from the centre, then a plane for each of `spins`.
+
+    Convolutions don't know where they are, and an embedding says the same to every place; a plane says at each place what a direction means
+    there. A number of spin 0 fills its plane. A pair (a, b) of spin s, which turns s times as fast as its image, gives a cos(s phi) +
+    b sin(s phi) at azimuth phi. The null condition, a row of NaN, gives zeros. Distances are in half sides.
+    """
+
+    def __init__(self, spins: tuple[int, ...]):
+        super().__init__()
+        self.spins, self.count = spins, sum(2 if spin else 1 for spin in spins)
+
+    def forward(self, values: Tensor, height: int, width: int) -> Tensor:
+        y, x = ((torch.arange(side, device=values.device) - (side - 1) / 2) / (side / 2) for side in (height, width))
+        azimuth, planes = torch.atan2(y[:, None], x[None, :]), [torch.hypot(x[None, :], y[:, None]).expand(len(values), -1, -1)]
+        numbers = iter(values.nan_to_num().float()[:, :, None, None].unbind(1))
+        for spin in self.spins:
+            one = next(numbers)
+            planes.append(one * (spin * azimuth).cos() + next(numbers) * (spin * azimuth).sin() if spin else one.expand(-1, height, width))
+        return torch.stack(planes, 1)
+
+
 def label_embedding(classes: int, conditions: int, width: int) -> nn.Module | None:
     """What turns labels into (n, width): a row for each class and one for none, or layers for that many numbers; None without labels."""
     if classes and conditions:
@@ -64,6 +86,14 @@ def label_embedding(classes: int, conditions: int, width: int) -> nn.Module | No
     if conditions:
         return VectorEmbedding(conditions, width)
     return nn.Embedding(classes + 1, width) if classes else None
+
+
+def planes_of(spins: tuple[int, ...], conditions: int) -> Planes | None:
+    """What draws numbers over the image, or None without spins. Raises ValueError where spins and numbers don't match."""
+    planes = Planes(spins) if spins else None
+    if planes is not None and planes.count != conditions:
+        raise ValueError(f"The spins {spins} are those of {planes.count} numbers, but conditions={conditions}.")
+    return planes
 
 
 class ResidualBlock(nn.Module):
@@ -135,6 +165,7 @@ class UNet(nn.Module):
     - `embedding`: "scale_shift" or "add", see `ResidualBlock`
     - `classes`: 0, or labels (n,) are 0 .. classes - 1, and `classes` is the null class, used where label is None
     - `conditions`: 0, or labels are that many numbers an image, (n, conditions); a row of NaN, or None, is the null condition
+    - `spins`: of these numbers, which are then also drawn over the image, see `Planes`; none by default
     """
 
     def __init__(
@@ -149,6 +180,7 @@ class UNet(nn.Module):
         image_channels: int = 1,
         dropout: float = 0.0,
         conditions: int = 0,
+        spins: tuple[int, ...] = (),
     ):
         super().__init__()
         if not channels or min(*channels, blocks, unshuffle, image_channels) < 1:
@@ -159,7 +191,8 @@ class UNet(nn.Module):
         self.noise = NoiseEmbedding(width)
         self.label = label_embedding(classes, conditions, width)
         folded = image_channels * unshuffle**2
-        self.stem = nn.Conv2d(folded, channels[0], 3, padding=1)
+        self.planes = planes_of(tuple(spins), conditions)
+        self.stem = nn.Conv2d(folded + (1 + len(spins)) * unshuffle**2 if spins else folded, channels[0], 3, padding=1)
 
         def residual(c_in: int, c_out: int) -> ResidualBlock:
             return ResidualBlock(c_in, c_out, width, embedding, dropout)
@@ -221,6 +254,8 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         height, width = x.shape[-2:]
+        if self.planes is not None:
+            x = torch.cat([x, self.planes(self.null(len(x), x.device) if label is None else label, height, width)], 1)
         pad = -height % self.multiple, -width % self.multiple
         if any(pad):
             x = F.pad(x, (pad[1] // 2, pad[1] - pad[1] // 2, pad[0] // 2, pad[0] - pad[0] // 2), mode="replicate")

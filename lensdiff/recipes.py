@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from . import checkpoint
+from .conditions import SPINS
 from .data import TEST_IMAGES, TEST_SEED, TRAIN_SEED, ImageSet, Stretch, progress, simulated, write_json
 from .diffusion import Denoiser, LogNormal
 from .errors import CheckpointError, DataError
@@ -81,8 +82,9 @@ CLASSES64 = Recipe(  # a new stage of lens64, told the class: `fit(..., start=lo
     sampling=Sampling(steps=20, high=80.0, low=0.03),
     noiseless=True,  # substructure shows in small features of the light; the telescope's noise would hide them from the loss
 )
-PARAMETERS64 = replace(  # the same, told seven lens parameters (conditions.NAMES), which show more plainly than a class
-    CLASSES64, name="parameters64", network={**LENS64.network, "conditions": 7}, train=replace(CLASSES64.train, steps=1_600),
+PARAMETERS64 = replace(  # a new stage of classes64, told seven lens parameters in place of the class
+    CLASSES64, name="parameters64", train=replace(CLASSES64.train, steps=1_200, lr=6e-4),
+    network={**LENS64.network, "conditions": 7, "spins": SPINS},
 )
 RECIPES = {recipe.name: recipe for recipe in (LENS64, LENS150, TINY, CLASSES64, PARAMETERS64)}
 

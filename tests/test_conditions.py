@@ -10,7 +10,7 @@ from lensdiff.checkpoint import copy_weights, load, save
 from lensdiff.data import Stretch
 from lensdiff.diffusion import Denoiser
 from lensdiff.errors import CheckpointError, DataError, SamplingError
-from lensdiff.networks import UNet
+from lensdiff.networks import Planes, UNet
 from lensdiff.sample import Sampling
 from lensdiff.survey import diverse
 from lensdiff.train import symmetry
@@ -84,10 +84,36 @@ def test_a_row_of_nan_and_no_label_are_the_null_condition():
         UNet((16,), classes=3, conditions=7)
 
 
-CLASSES, NUMBERS = {"classes": 3}, {"conditions": 7}
+@pytest.mark.parametrize("k", range(8))
+@pytest.mark.parametrize("side", [(10, 10), (9, 9)])
+def test_the_planes_of_turned_numbers_are_the_turned_planes(truth, k, side):
+    planes, which = Planes(conditions.SPINS), np.full(len(truth), k)
+    values = conditions.of(truth)
+    drawn = planes(torch.from_numpy(conditions.encode(values)), *side)
+    turned = planes(torch.from_numpy(conditions.encode(conditions.turned(values, which))), *side)
+    mask = torch.ones(side)
+    mask[side[0] // 2, side[1] // 2] = side[0] % 2 == 0  # the centre of an odd image has no azimuth
+    torch.testing.assert_close(turned * mask, symmetry(drawn, which) * mask, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("old", "new"), [({}, CLASSES), ({}, NUMBERS), (CLASSES, NUMBERS), (NUMBERS, {})])
+def test_planes_say_where_the_source_is():
+    values = torch.tensor([[0.3, 0, 0, 1.0, 0.0, 0, 0], [torch.nan] * 7])
+    distance, radius, ellipse, source, shear = Planes(conditions.SPINS)(values, 8, 12)[0]
+    assert torch.allclose(radius, torch.tensor(0.3)) and not ellipse.any() and not shear.any()
+    assert source[4, -1] > 0.95 and source[4, 0] < -0.95  # to the right, where x is
+    assert distance[4, -1] == pytest.approx(np.hypot(5.5 / 6, 0.5 / 4)) and distance[3:5, 5:7].max() == distance.min()
+    assert not Planes(conditions.SPINS)(values, 8, 12)[1, 1:].any()
+    with pytest.raises(ValueError, match="those of 7 numbers, but conditions=6"):
+        UNet((16,), conditions=6, spins=conditions.SPINS)
+
+
+CLASSES, NUMBERS, DRAWN = {"classes": 3}, {"conditions": 7}, {"conditions": 7, "spins": conditions.SPINS}
+
+
+STARTS = [({}, CLASSES), ({}, NUMBERS), (CLASSES, NUMBERS), (NUMBERS, {}), (CLASSES, DRAWN), (NUMBERS, DRAWN)]
+
+
+@pytest.mark.parametrize(("old", "new"), STARTS)
 def test_new_labels_start_as_nothing(tmp_path, old, new):
     folder = save(tmp_path / "start", unet(**old), {"channels": (16, 32), "blocks": 1, **old}, Stretch(0, 1), 16)
     start = load(folder, precision="fp32")
