@@ -93,6 +93,7 @@ def of_parameters(model: Checkpoint, scales: list[float], n: int) -> dict:
         raise MetricError(f"{n} lenses: from 8 to {len(test):,} can be asked for.")
     wanted = conditions.of(test.truth[:n])
     about = {"model_sha256": model.spec["sha256"], "sampling": str(model.sampling), "n": n, "asked": f"truth of {test.name}, 0 to {n - 1}"}
+    about["images_seen"] = sum(stage["images_seen"] for stage in (*model.spec.get("stages", []), model.spec))
     keep = Rows(model.folder / "asked.part.json", about)
 
     def row(images: np.ndarray) -> dict:
@@ -116,8 +117,8 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="the checkpoint")
     parser.add_argument("--judge", type=Path, default=shipped("judge64"), help="a lens classifier of the same classes")
     parser.add_argument("--scales", type=float, nargs="+", help="guidance scales (default: 1 1.5 2.5 4 for classes, 1 2 for parameters)")
-    parser.add_argument("--each", type=int, default=128, help="images of a class at each scale")
-    parser.add_argument("--most", type=int, default=400, help="images of a class at the best scale")
+    parser.add_argument("--each", type=int, default=96, help="images of a class at each scale")
+    parser.add_argument("--most", type=int, default=300, help="images of a class at the best scale")
     parser.add_argument("-n", type=int, default=200, help="lenses asked for by their parameters")
     args = parser.parse_args()
     try:

@@ -86,7 +86,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="a checkpoint told the classes")
     parser.add_argument("--guidance", type=float, help="scale of the drawn lenses (default: the best of asked.json)")
-    parser.add_argument("--drawn", type=int, default=1_200, help="lenses to draw (as many as asked.py drew are at hand)")
+    parser.add_argument("--drawn", type=int, default=900, help="lenses to draw (as many as asked.py drew are at hand)")
     parser.add_argument("--updates", type=int, default=250, help="of the whole network; 50 more of the head come first")
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
