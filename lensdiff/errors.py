@@ -1,4 +1,9 @@
 """Errors that lensdiff raises on purpose. Each names what is wrong and the cure; a notebook shows the sentence, not a stack trace."""
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
 
 
 class LensdiffError(Exception):
@@ -31,3 +36,17 @@ class MetricError(LensdiffError, ValueError):
 
 class ParameterError(LensdiffError, ValueError):
     """A notebook was given a parameter it can't use."""
+
+
+def in_one_sentence(main: Callable[[], int]) -> Callable[[], int]:
+    """A script's `main` that says what is wrong on stderr, and ends with status 1, in place of a stack trace."""
+
+    @functools.wraps(main)
+    def told() -> int:
+        try:
+            return main()
+        except (LensdiffError, ValueError) as error:
+            print(error, file=sys.stderr)
+            return 1
+
+    return told

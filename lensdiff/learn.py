@@ -192,7 +192,7 @@ def _begin(model: LensClassifier, start: Path | str) -> list[dict]:
     if spec["arguments"] != model.arguments:
         raise CheckpointError(f"{start}: made with {spec['arguments']}, not {model.arguments}. Take the same network.")
     model.load_state_dict(weights)
-    names = ("config", "data", "images_seen", "seconds", "machine", "sha256")
+    names = ("config", "data", "images_seen", "seconds", "machine", "sha256", "curve")
     return [*spec.get("stages", []), {name: spec.get(name) for name in names}]
 
 

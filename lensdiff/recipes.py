@@ -73,8 +73,8 @@ TINY = Recipe(
     train=TrainConfig(minutes=2, batch=32, lr=2e-3, ema=0.99, warmup_steps=20, sigmas=LogNormal(-1.0, 1.4)),
     sampling=Sampling(steps=20),
 )
-CLASSES64 = Recipe(  # a new stage of lens64, told the class: `fit(..., start=load(shipped("lens64")))`
-    name="classes64",
+CLASSES64_FIRST = Recipe(  # a new stage of lens64, told the class: `fit(..., start=load(shipped("lens64")))`
+    name="classes64-first",
     network={**LENS64.network, "classes": 3},
     train=TrainConfig(
         steps=2_400, batch=32, lr=4e-4, ema=0.999, decay_share=0.6, sigmas=LogNormal(-1.0, 1.4), held_out_every=200, save_every=200
@@ -82,14 +82,17 @@ CLASSES64 = Recipe(  # a new stage of lens64, told the class: `fit(..., start=lo
     sampling=Sampling(steps=20, high=80.0, low=0.03),
     noiseless=True,  # substructure shows in small features of the light; the telescope's noise would hide them from the loss
 )
-FIRST64 = replace(  # a new stage of classes64, told seven lens parameters in place of the class
-    CLASSES64, name="parameters64-first", train=replace(CLASSES64.train, steps=1_200, lr=6e-4),
+CLASSES64 = replace(  # and one of that, at the noise where the class decides most: below sigma = 0.5
+    CLASSES64_FIRST, name="classes64", train=replace(CLASSES64_FIRST.train, steps=3_200, lr=6e-4, sigmas=LogNormal(-1.5, 1.4)),
+)  # fmt: skip
+FIRST64 = replace(  # a new stage of classes64-first, told seven lens parameters in place of the class
+    CLASSES64_FIRST, name="parameters64-first", train=replace(CLASSES64_FIRST.train, steps=1_200, lr=6e-4),
     network={**LENS64.network, "conditions": 7, "spins": SPINS},
 )  # fmt: skip
 PARAMETERS64 = replace(  # and one of that: what is told decides the whole lens, and so at high noise, which the first stage hardly saw
     FIRST64, name="parameters64", train=replace(FIRST64.train, steps=900, warmup_steps=50, decay_share=0.7, sigmas=LogNormal(1.0, 1.4)),
 )  # fmt: skip
-RECIPES = {recipe.name: recipe for recipe in (LENS64, LENS150, TINY, CLASSES64, FIRST64, PARAMETERS64)}
+RECIPES = {recipe.name: recipe for recipe in (LENS64, LENS150, TINY, CLASSES64_FIRST, CLASSES64, FIRST64, PARAMETERS64)}
 
 
 @dataclass(frozen=True)
@@ -182,7 +185,7 @@ def _stages(start: checkpoint.Checkpoint | None) -> list[dict]:
     """The stages before this one, each with its recipe, what it saw, and the SHA-256 of the weights it ended with."""
     if start is None:
         return []
-    names = ("recipe", "data", "images_seen", "seconds", "machine", "sha256")
+    names = ("recipe", "data", "images_seen", "seconds", "machine", "sha256", "curve")
     return [*start.spec.get("stages", []), {name: start.spec.get(name) for name in names}]
 
 

@@ -1,8 +1,9 @@
 """Does a conditional model draw what it is asked for? `python scripts/asked.py data/checkpoints/classes64` writes its asked.json.
 
-A model of classes: the judge's accuracy and the distance of each class from real images of it, at several guidance scales, and at the
-scale with the smallest distance again on more images. A model of lens parameters: what was asked against what a fit to the image finds.
-Rows that are done are kept in asked.part.json, so that the run can be killed and called again. About half an hour on two cores.
+A model of classes: the judge's accuracy and the distance of each class from real images of it, at several guidance scales; and at the
+scale with the smallest distance, by either extractor, again on more and other images. A model of lens parameters: what was asked against
+what a fit to the image finds. Rows that are done are kept in asked.part.json, so that the run can be killed and called again. Half an hour
+on two cores.
 """
 from __future__ import annotations
 
@@ -22,14 +23,13 @@ from lensdiff.classify import load as load_classifier
 from lensdiff.classify import predict, read
 from lensdiff.data import write_json
 from lensdiff.drawn import FIRST_SEED
-from lensdiff.errors import LensdiffError, MetricError
+from lensdiff.errors import MetricError, in_one_sentence
 from lensdiff.extractors import extractor
 from lensdiff.metrics import to_uint8
 from lensdiff.survey import diverse
 
 MOST = 682  # images of a class: features of more than 2,048 images are not kept
 REFERENCE = 1_998  # test images that distances are taken from, 666 a class; the floor's come behind them
-RULER = "FD-EfficientNet"  # its distance chooses the scale: the judge's own features would choose what pleases the judge
 
 
 class Rows:
@@ -65,6 +65,7 @@ def of_classes(model: Checkpoint, judge_folder: Path, scales: list[float], each:
     judge_net = load_classifier(judge_folder, tuple(model.spec["classes"]))
     nets = [extractor("efficientnet"), extractor("lensnet", path=judge_folder)]
     about = {"model_sha256": model.spec["sha256"], "judge": judge_folder.name, "judge_sha256": read(judge_folder)[1]["sha256"]}
+    about["judge_ruler"] = nets[-1].name
     about |= {"sampling": str(model.sampling), "reference": f"test set of {test.name}, images 0 to {REFERENCE - 1}", "each": each}
     keep = Rows(model.folder / "asked.part.json", about)
     bench = asked.Bench.of(judge_net, nets, test.subset(np.arange(REFERENCE), "reference"))
@@ -79,11 +80,12 @@ def of_classes(model: Checkpoint, judge_folder: Path, scales: list[float], each:
 
     found = {"floor": keep.get(f"real, {3 * each} images", lambda: real(each), says)}
     found["scales"] = [keep.get(f"guidance {s:g}, {3 * each} images", lambda s=s: drawn(s, each), says) for s in scales]
-    best = asked.nearest(found["scales"], RULER)["guidance"]
-    found["best"] = keep.get(f"guidance {best:g}, {3 * most} images", lambda: drawn(best, most, asked.AGAIN), says)
+    best = {name: asked.nearest(found["scales"], name)["guidance"] for name in found["floor"]["distance"]}
+    again = {s: keep.get(f"guidance {s:g}, {3 * most} others", lambda s=s: drawn(s, most, asked.AGAIN), says) for s in set(best.values())}
+    found["best"] = {name: again[s] for name, s in best.items()}  # EfficientNet hardly sees classes; the judge might choose what pleases it
     found["best_floor"] = keep.get(f"real, {3 * most} images", lambda: real(most), says)
     whole = judge.report(predict(judge_net, test), test.labels, judge_net.classes)
-    return {**about, "machine": nb.machine(), "ruler": RULER, "real": whole, **found}
+    return {**about, "machine": nb.machine(), "real": whole, **found}
 
 
 def of_parameters(model: Checkpoint, scales: list[float], n: int) -> dict:
@@ -111,27 +113,24 @@ def of_parameters(model: Checkpoint, scales: list[float], n: int) -> dict:
     return {**about, "machine": nb.machine(), **found}
 
 
+@in_one_sentence
 def main() -> int:
     """Read the command line, draw, judge, and write asked.json beside the weights; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="the checkpoint")
     parser.add_argument("--judge", type=Path, default=shipped("judge64"), help="a lens classifier of the same classes")
     parser.add_argument("--scales", type=float, nargs="+", help="guidance scales (default: 1 1.5 2.5 4 for classes, 1 2 for parameters)")
-    parser.add_argument("--each", type=int, default=96, help="images of a class at each scale")
+    parser.add_argument("--each", type=int, default=192, help="images of a class at each scale")
     parser.add_argument("--most", type=int, default=300, help="images of a class at the best scale")
     parser.add_argument("-n", type=int, default=200, help="lenses asked for by their parameters")
     args = parser.parse_args()
-    try:
-        model = load(args.folder)
-        if model.denoiser.net.conditions:
-            found = of_parameters(model, args.scales or [1.0, 2.0], args.n)
-        else:
-            found = of_classes(model, args.judge, args.scales or [1.0, 1.5, 2.5, 4.0], args.each, args.most)
-        write_json(args.folder / "asked.json", found)
-        (args.folder / "asked.part.json").unlink(missing_ok=True)
-    except (LensdiffError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    model = load(args.folder)
+    if model.denoiser.net.conditions:
+        found = of_parameters(model, args.scales or [1.0, 2.0], args.n)
+    else:
+        found = of_classes(model, args.judge, args.scales or [1.0, 1.5, 2.5, 4.0], args.each, args.most)
+    write_json(args.folder / "asked.json", found)
+    (args.folder / "asked.part.json").unlink(missing_ok=True)
     return 0
 
 

@@ -22,18 +22,22 @@ from lensdiff import notebook as nb
 from lensdiff.checkpoint import load
 from lensdiff.classify import LensClassifier, predict
 from lensdiff.data import ImageSet, fingerprint_of, write_json
-from lensdiff.errors import LensdiffError, MetricError
+from lensdiff.errors import MetricError, in_one_sentence
 from lensdiff.learn import ClassifierConfig, fit_classifier
 from lensdiff.train import ELEMENTS
 
-REAL = (150, 600, 2_400)
+REAL = (150, 600, 2_400, 9_600)
 FIRST_TEST = 1_998  # test images before it chose the guidance: see asked.py
 
 
 def best_guidance(folder: Path) -> float:
-    """The scale that asked.py found best. Raises MetricError where it was not run, or for a model that is not told classes."""
+    """The scale that asked.py found best in the judge's features.
+
+    Raises MetricError where it was not run, or for a model that is not told classes.
+    """
     try:
-        return json.loads((folder / "asked.json").read_text())["best"]["guidance"]
+        found = json.loads((folder / "asked.json").read_text())
+        return found["best"][found["judge_ruler"]]["guidance"]
     except (OSError, ValueError, KeyError) as error:
         cure = f"Run scripts/asked.py {folder}, or give --guidance."
         raise MetricError(f"{folder}: it has no asked.json with a best guidance scale ({error!r}). {cure}") from error
@@ -81,6 +85,7 @@ def table(path: Path, about: dict, seeds: int, run: Callable[[str, int, int], di
         print(f"{time.strftime('%H:%M')}  {learns}, {n} real, seed {seed}: {100 * rows[-1]['accuracy']:.1f} %", flush=True)
 
 
+@in_one_sentence
 def main() -> int:
     """Read the command line, draw, train what is missing, and keep the table after each run; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -90,24 +95,20 @@ def main() -> int:
     parser.add_argument("--updates", type=int, default=250, help="of the whole network; 50 more of the head come first")
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
-    try:
-        scale = best_guidance(args.folder) if args.guidance is None else args.guidance
-        real, test = data.lenses("train", 64), data.lenses("test", 64)
-        test = test.subset(np.arange(FIRST_TEST, len(test)), f"from {FIRST_TEST}")
-        model = load(args.folder)
-        drawn = asked.drawn_set(model, args.drawn, scale, asked.AGAIN)
-        about = {"model_sha256": model.spec["sha256"], "guidance": scale, "drawn": args.drawn, "updates": args.updates}
-        about |= {"test_images": len(test), "machine": nb.machine()}
-        config = replace(recipes.JUDGE64.train, steps=args.updates, frozen_steps=50, warmup_steps=50, held_out_every=0)
-        config = replace(config, elements=ELEMENTS[real.symmetries])  # drawn lenses, too, have no preferred direction
+    scale = best_guidance(args.folder) if args.guidance is None else args.guidance
+    real, test = data.lenses("train", 64), data.lenses("test", 64)
+    test = test.subset(np.arange(FIRST_TEST, len(test)), f"from {FIRST_TEST}")
+    model = load(args.folder)
+    drawn = asked.drawn_set(model, args.drawn, scale, asked.AGAIN)
+    about = {"model_sha256": model.spec["sha256"], "guidance": scale, "drawn": args.drawn, "updates": args.updates}
+    about |= {"test_images": len(test), "machine": nb.machine()}
+    config = replace(recipes.JUDGE64.train, steps=args.updates, frozen_steps=50, warmup_steps=50, held_out_every=0)
+    config = replace(config, elements=ELEMENTS[real.symmetries])  # drawn lenses, too, have no preferred direction
 
-        def run(learns: str, n: int, seed: int) -> dict:
-            return one_run(images_for(learns, n, seed, real, drawn), test, replace(config, seed=seed))
+    def run(learns: str, n: int, seed: int) -> dict:
+        return one_run(images_for(learns, n, seed, real, drawn), test, replace(config, seed=seed))
 
-        table(args.folder / "augment.json", about, args.seeds, run)
-    except (LensdiffError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    table(args.folder / "augment.json", about, args.seeds, run)
     return 0
 
 

@@ -16,7 +16,7 @@ import torch
 from lensdiff import files, judge, recipes
 from lensdiff.classify import LensClassifier, load, predict, read
 from lensdiff.data import ImageSet, write_json
-from lensdiff.errors import LensdiffError
+from lensdiff.errors import in_one_sentence
 from lensdiff.learn import ClassifierStep, checked, fit_classifier
 
 HELD_OUT = 1 / 30  # of the training images: for the curve and for the temperature
@@ -44,6 +44,7 @@ def write_report(folder: Path, train: ImageSet, test: ImageSet) -> dict:
     return found
 
 
+@in_one_sentence
 def main() -> int:
     """Read the command line, train where asked, and report; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -62,22 +63,18 @@ def main() -> int:
     parser.add_argument("--lr", type=float, help="learning rate of the whole, in place of the recipe's")
     parser.add_argument("--report", action="store_true", help="do not train; classify the test images and write report.json")
     args = parser.parse_args()
-    try:
-        recipe = recipes.CLASSIFIERS[args.recipe]
-        train, test = files.common_test(args.data) if args.data else recipe.images()
-        if not args.report:
-            changes = {name: value for name in ("steps", "seed", "lr") if (value := getattr(args, name)) is not None}
-            config = replace(recipe.train, **changes, **({"frozen_steps": 0} if args.start else {}))
-            chosen = {name: value for name in ("head", "size", "backbone", "weights") if (value := getattr(args, name)) is not None}
-            rows, held = train.split(HELD_OUT)
-            torch.manual_seed(config.seed)
-            model = LensClassifier(**{**recipe.model, **chosen})
-            fewer = np.random.default_rng(config.seed).permutation(rows)[: args.images]
-            fit_classifier(model, train, config, args.folder, (np.sort(fewer), held), args.state, tell, start=args.start)
-        found = write_report(args.folder, train, test)
-    except (LensdiffError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    recipe = recipes.CLASSIFIERS[args.recipe]
+    train, test = files.common_test(args.data) if args.data else recipe.images()
+    if not args.report:
+        changes = {name: value for name in ("steps", "seed", "lr") if (value := getattr(args, name)) is not None}
+        config = replace(recipe.train, **changes, **({"frozen_steps": 0} if args.start else {}))
+        chosen = {name: value for name in ("head", "size", "backbone", "weights") if (value := getattr(args, name)) is not None}
+        rows, held = train.split(HELD_OUT)
+        torch.manual_seed(config.seed)
+        model = LensClassifier(**{**recipe.model, **chosen})
+        fewer = np.random.default_rng(config.seed).permutation(rows)[: args.images]
+        fit_classifier(model, train, config, args.folder, (np.sort(fewer), held), args.state, tell, start=args.start)
+    found = write_report(args.folder, train, test)
     for name in ("all", "tenth"):
         low, high = found[name]["interval"]
         print(f"{name}: {100 * found[name]['accuracy']:.2f} % of {found[name]['n']:,} ({100 * low:.1f} to {100 * high:.1f} %), "

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from lensdiff import compare, data
 from lensdiff.checkpoint import best_device
-from lensdiff.errors import LensdiffError
+from lensdiff.errors import in_one_sentence
 from lensdiff.extractors import extractor
 from lensdiff.notebook import home
 
 
+@in_one_sentence
 def main() -> int:
     """Read the command line, then train, score and store each run; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -25,27 +26,23 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=home() / "runs" / "comparisons", help="where checkpoints and states go")
     parser.add_argument("--again", action="store_true", help="repeat runs that are stored already")
     args = parser.parse_args()
-    try:
-        net = extractor("efficientnet", best_device())
-        images, test = data.lenses("train"), data.lenses("test")
-        for name in compare.RUNS if "all" in args.names else args.names:
-            if (args.folder / f"{name}.json").exists() and not args.again:
-                print(f"{name}: stored already", flush=True)
-                continue
-            run, start = compare.RUNS[name], time.monotonic()
-            averages = compare.Averages(run.emas)
-            state = None if run.emas else args.work / f"{name}-state"  # averages are not in the state: such a run starts again
-            model = compare.train_run(run, images, args.work / name, state, averages)
-            trained = time.monotonic() - start
-            cards = compare.score_run(run, model, net, test)
-            for decay, other in averages.of(model).items():
-                cards += [{**card, "ema": decay} for card in compare.score_run(run, other, net, test)]
-            compare.store(args.folder, run, model, cards, compare.pictures(run, model))
-            scores = ", ".join(f"{card['distance']:.2f} ({card['calls']} calls)" for card in cards)
-            print(f"{time.strftime('%H:%M')}  {name}: trained in {trained:.0f} s, {cards[0]['name']} {scores}", flush=True)
-    except (LensdiffError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    net = extractor("efficientnet", best_device())
+    images, test = data.lenses("train"), data.lenses("test")
+    for name in compare.RUNS if "all" in args.names else args.names:
+        if (args.folder / f"{name}.json").exists() and not args.again:
+            print(f"{name}: stored already", flush=True)
+            continue
+        run, start = compare.RUNS[name], time.monotonic()
+        averages = compare.Averages(run.emas)
+        state = None if run.emas else args.work / f"{name}-state"  # averages are not in the state: such a run starts again
+        model = compare.train_run(run, images, args.work / name, state, averages)
+        trained = time.monotonic() - start
+        cards = compare.score_run(run, model, net, test)
+        for decay, other in averages.of(model).items():
+            cards += [{**card, "ema": decay} for card in compare.score_run(run, other, net, test)]
+        compare.store(args.folder, run, model, cards, compare.pictures(run, model))
+        scores = ", ".join(f"{card['distance']:.2f} ({card['calls']} calls)" for card in cards)
+        print(f"{time.strftime('%H:%M')}  {name}: trained in {trained:.0f} s, {cards[0]['name']} {scores}", flush=True)
     return 0
 
 

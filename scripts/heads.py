@@ -17,7 +17,7 @@ import torch
 from lensdiff import judge, notebook, recipes
 from lensdiff.classify import LensClassifier, predict
 from lensdiff.data import ImageSet, write_json
-from lensdiff.errors import LensdiffError
+from lensdiff.errors import in_one_sentence
 from lensdiff.learn import ClassifierConfig, fit_classifier
 
 HEADS = [(head, seed, 30_000) for seed in (0, 1) for head in ("attention", "plain")]
@@ -36,26 +36,23 @@ def one_run(head: str, seed: int, n: int, train: ImageSet, test: ImageSet, confi
     return {"head": head, "seed": seed, "train_images": n, **{k: found[k] for k in ("accuracy", "interval", "macro_auc")}}
 
 
+@in_one_sentence
 def main() -> int:
     """Read the command line, train what is missing, and keep the table after each run; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--updates", type=int, default=300, help="of the whole network; 50 more of the head come first")
     parser.add_argument("--out", type=Path, default=notebook.home() / "data" / "comparisons" / "heads.json")
     args = parser.parse_args()
-    try:
-        config = replace(recipes.LENSNET.train, steps=args.updates, frozen_steps=50, warmup_steps=50, held_out_every=0)
-        old = json.loads(args.out.read_text()) if args.out.exists() else {}
-        rows = old.get("heads", []) + old.get("sizes", []) if old.get("updates") == args.updates else []
-        done = {(row["head"], row["seed"], row["train_images"]): row for row in rows}
-        train, test = recipes.LENSNET.images()
-        test = test.subset(np.arange(3_000), "first 3,000")
-        for key in (*HEADS[:2], *SIZES, *HEADS[2:]):
-            done[key] = done.get(key) or one_run(*key, train, test, config)
-            table = {name: [done[k] for k in keys if k in done] for name, keys in (("heads", HEADS), ("sizes", SIZES))}
-            write_json(args.out, {"updates": args.updates, "test_images": len(test), **table})
-    except (LensdiffError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    config = replace(recipes.LENSNET.train, steps=args.updates, frozen_steps=50, warmup_steps=50, held_out_every=0)
+    old = json.loads(args.out.read_text()) if args.out.exists() else {}
+    rows = old.get("heads", []) + old.get("sizes", []) if old.get("updates") == args.updates else []
+    done = {(row["head"], row["seed"], row["train_images"]): row for row in rows}
+    train, test = recipes.LENSNET.images()
+    test = test.subset(np.arange(3_000), "first 3,000")
+    for key in (*HEADS[:2], *SIZES, *HEADS[2:]):
+        done[key] = done.get(key) or one_run(*key, train, test, config)
+        table = {name: [done[k] for k in keys if k in done] for name, keys in (("heads", HEADS), ("sizes", SIZES))}
+        write_json(args.out, {"updates": args.updates, "test_images": len(test), **table})
     return 0
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lensdiff import data, files, metrics
 from lensdiff.checkpoint import Checkpoint, best_device, load
 from lensdiff.drawn import FIRST_SEED, keep_features, keep_pictures
-from lensdiff.errors import LensdiffError
+from lensdiff.errors import in_one_sentence
 from lensdiff.extractors import extractor
 from lensdiff.sample import SAMPLERS, Sampling
 
@@ -72,23 +72,20 @@ def legacy(net: nn.Module, pictures: Tensor, pixels: int) -> dict:
     }  # fmt: skip
 
 
+@in_one_sentence
 def main() -> int:
     """Read the command line, draw, score, and write card.json; returns the exit status."""
     args = options()
-    try:
-        model = load(args.folder, precision=args.precision)
-        changes = {name: value for name in ("sampler", "steps", "levels", "low") if (value := getattr(args, name)) is not None}
-        sampling = replace(model.sampling, **changes)
-        images = files.deeplense(args.data) if args.data else data.lenses("test", pixels=model.shape[-1])
-        net = extractor(args.extractor, best_device(), args.inception_weights)
-        pictures = draw(model, sampling, max(args.n, args.pictures, LEGACY_IMAGES if args.legacy else 0))
-        found = metrics.statistics(net, (x / 255 for x in pictures[: args.n].split(64)), args.n, "drawn images")
-        card = metrics.card(net, found, images, str(sampling), sampling.calls, FIRST_SEED, args.n)
-        card = replace(card, distance_error=metrics.frechet_error(found, metrics.reference(net, images, range(args.n))))
-        old = legacy(net, pictures[:LEGACY_IMAGES], model.shape[-1]) if args.legacy else None
-    except (LensdiffError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    model = load(args.folder, precision=args.precision)
+    changes = {name: value for name in ("sampler", "steps", "levels", "low") if (value := getattr(args, name)) is not None}
+    sampling = replace(model.sampling, **changes)
+    images = files.deeplense(args.data) if args.data else data.lenses("test", pixels=model.shape[-1])
+    net = extractor(args.extractor, best_device(), args.inception_weights)
+    pictures = draw(model, sampling, max(args.n, args.pictures, LEGACY_IMAGES if args.legacy else 0))
+    found = metrics.statistics(net, (x / 255 for x in pictures[: args.n].split(64)), args.n, "drawn images")
+    card = metrics.card(net, found, images, str(sampling), sampling.calls, FIRST_SEED, args.n)
+    card = replace(card, distance_error=metrics.frechet_error(found, metrics.reference(net, images, range(args.n))))
+    old = legacy(net, pictures[:LEGACY_IMAGES], model.shape[-1]) if args.legacy else None
     print(card.markdown())
     if not args.dry:
         keep_features(args.folder, found, [net.sha256, model.spec["sha256"], str(sampling), FIRST_SEED])

@@ -18,7 +18,7 @@ from lensdiff import data, metrics
 from lensdiff import notebook as nb
 from lensdiff.checkpoint import Checkpoint, best_device, load
 from lensdiff.drawn import FIRST_SEED
-from lensdiff.errors import LensdiffError
+from lensdiff.errors import in_one_sentence
 from lensdiff.extractors import extractor
 from lensdiff.sample import Sampling
 
@@ -67,7 +67,7 @@ def sweep(folder: Path, n: int, calls: tuple[int, ...] = CALLS, most: int = 250,
         if (sampling.sampler, sampling.eta, sampling.steps, judged.denoiser.precision) not in done:
             rows.append(row(judged, sampling, net, first, n))
             done.add((sampling.sampler, sampling.eta, sampling.steps, judged.denoiser.precision))
-            part.write_text(json.dumps({**about, "rows": rows}, indent=1))
+            data.write_json(part, {**about, "rows": rows})
             print(f"{time.strftime('%H:%M')}  {sampling}: {rows[-1]['distance']:.2f}", flush=True)
     ddpm = Sampling("ddim", 1_000, "linear", eta=1.0, clamp=base.clamp)
     karras = Sampling("heun", 18, "karras", low=0.01, clamp=base.clamp)
@@ -76,6 +76,7 @@ def sweep(folder: Path, n: int, calls: tuple[int, ...] = CALLS, most: int = 250,
     return {**about, "rows": rows, "timing": timing}
 
 
+@in_one_sentence
 def main() -> int:
     """Read the command line, sweep, and write samplers.json beside the weights; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -86,14 +87,9 @@ def main() -> int:
     parser.add_argument("--own", action="store_true", help="also the model's own sampling, in its own precision and in fp32")
     parser.add_argument("--no-thousand", dest="thousand", action="store_false", help="don't time 1,000 steps: it takes minutes")
     args = parser.parse_args()
-    try:
-        found = sweep(args.folder, args.n, tuple(args.calls), args.most, args.own, args.thousand)
-    except (LensdiffError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    part = args.folder / "samplers.part.json"
-    part.write_text(json.dumps(found, indent=1) + "\n")
-    part.replace(args.folder / "samplers.json")
+    found = sweep(args.folder, args.n, tuple(args.calls), args.most, args.own, args.thousand)
+    data.write_json(args.folder / "samplers.json", found)
+    (args.folder / "samplers.part.json").unlink(missing_ok=True)
     return 0
 
 

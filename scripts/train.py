@@ -12,10 +12,11 @@ from pathlib import Path
 
 from lensdiff import data, files, recipes
 from lensdiff.checkpoint import load
-from lensdiff.errors import LensdiffError
+from lensdiff.errors import in_one_sentence
 from lensdiff.train import Step
 
 
+@in_one_sentence
 def main() -> int:
     """Read the command line, train, and say how it goes; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -38,22 +39,18 @@ def main() -> int:
             held = "" if step.held_out is None else f", held out {step.held_out:.4f}"
             print(f"{time.strftime('%H:%M')}  update {step.number:,}, {step.images_seen:,} images: loss {step.loss:.4f}{held}", flush=True)
 
-    try:
-        recipe = recipes.RECIPES[args.recipe]
-        if args.steps is not None or args.minutes is not None:
-            recipe = recipes.scaled(recipe, steps=args.steps, minutes=args.minutes)
-        recipe = recipes.scaled(recipe, **{name: value for name in ("batch", "lr") if (value := getattr(args, name)) is not None})
-        recipe = recipes.widened(recipe, args.width) if args.width is not None else recipe
-        start = load(args.start) if args.start else None
-        if args.data and recipe.noiseless:
-            print("Files hold no noiseless images: the recipe learns them as they are, noise and all.")
-            recipe = replace(recipe, noiseless=False)
-        own = files.deeplense(args.data, args.symmetries) if args.data else None
-        images = own or data.lenses("train", recipe.pixels, noiseless=recipe.noiseless)
-        model = recipes.fit(recipe, images, args.folder, args.state, tell, start=start, unbalanced=args.unbalanced)
-    except (LensdiffError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    recipe = recipes.RECIPES[args.recipe]
+    if args.steps is not None or args.minutes is not None:
+        recipe = recipes.scaled(recipe, steps=args.steps, minutes=args.minutes)
+    recipe = recipes.scaled(recipe, **{name: value for name in ("batch", "lr") if (value := getattr(args, name)) is not None})
+    recipe = recipes.widened(recipe, args.width) if args.width is not None else recipe
+    start = load(args.start) if args.start else None
+    if args.data and recipe.noiseless:
+        print("Files hold no noiseless images: the recipe learns them as they are, noise and all.")
+        recipe = replace(recipe, noiseless=False)
+    own = files.deeplense(args.data, args.symmetries) if args.data else None
+    images = own or data.lenses("train", recipe.pixels, noiseless=recipe.noiseless)
+    model = recipes.fit(recipe, images, args.folder, args.state, tell, start=start, unbalanced=args.unbalanced)
     judge = "asked" if model.spec["network"]["arguments"].keys() & {"classes", "conditions"} else "score"
     print(f"{model.folder}: {model.spec['images_seen']:,} images seen. Score it with: python scripts/{judge}.py {model.folder}")
     return 0

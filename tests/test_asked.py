@@ -185,6 +185,13 @@ def test_what_can_not_be_asked_or_judged_is_said_first(tmp_path):
         asked.agreement(np.zeros((2, 7)), Fit(np.zeros((9, 7)), np.zeros((9, 3)), np.zeros(9)))
 
 
+def test_a_script_says_what_is_wrong_in_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["augment.py", str(tmp_path)])
+    assert augment.main() == 1
+    said = capsys.readouterr()
+    assert said.err.startswith(f"{tmp_path}: it has no asked.json") and said.err.count("\n") == 1 and not said.out
+
+
 # ---- what is shipped --------------------------------------------------------------------------------------------------------
 
 
@@ -218,16 +225,17 @@ def test_a_conditional_model_is_what_its_report_says(name):
 def test_the_report_of_the_classes_is_whole():
     found = json.loads((shipped("classes64") / "asked.json").read_text())
     assert found["judge_sha256"] == classify.read(shipped("judge64"))[1]["sha256"]
-    best = asked.nearest(found["scales"], found["ruler"])
-    assert found["best"]["guidance"] == best["guidance"]
-    for row in (*found["scales"], found["floor"], found["best"], found["best_floor"]):
+    best = found["best"]
+    assert set(best) == {"FD-EfficientNet", found["judge_ruler"]}
+    assert all(best[ruler]["guidance"] == asked.nearest(found["scales"], ruler)["guidance"] for ruler in best)
+    for row in (*found["scales"], found["floor"], *best.values(), found["best_floor"]):
         assert np.trace(row["confusion"]) / row["n"] == pytest.approx(row["accuracy"])
         assert set(row["distance"]) == {"FD-EfficientNet", "FD-judge64"}
         assert all(set(each) == set(KINDS) for each in row["distance"].values())
     readme = (notebook.home() / "README.md").read_text()
-    for row in (*found["scales"], found["best"], found["real"]):
+    for row in (*found["scales"], *best.values(), found["real"]):
         assert f"| {row['n']:,} | {100 * row['accuracy']:.1f} % |" in readme
-    assert found["best"]["n"] == found["best_floor"]["n"] and found["floor"]["n"] == found["scales"][0]["n"]
+    assert all(row["n"] == found["best_floor"]["n"] for row in best.values()) and found["floor"]["n"] == found["scales"][0]["n"]
 
 
 def test_the_asked_radius_is_measured():

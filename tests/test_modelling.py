@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import least_squares
 
 from lensdiff import conditions, modelling
 from lensdiff import simulate as sim
@@ -86,3 +87,25 @@ def test_images_that_no_survey_took_are_refused():
             modelling.fit(wrong, SURVEY)
     with pytest.raises(MetricError, match="constant"):
         modelling.fit(np.full((1, 1, 48, 48), 0.5), SURVEY)
+
+
+def test_scipy_ends_where_the_fit_does():
+    truth = sim.sample_params(6, "cdm", seed=4, survey=SURVEY)  # no lens of the model: what is left has its smallest sum somewhere else
+    images = min_max(sim.observe(sim.render(truth, SURVEY), truth, SURVEY, seed=2))[:, None]
+    found, starts, agreed = modelling.fit(images, SURVEY), modelling.first_guess(images, SURVEY), 0
+    for k, (image, start) in enumerate(zip(images, starts, strict=True)):
+        target = image.reshape(1, -1).astype(float)
+
+        def residual(p, target=target):
+            return modelling.scaled(modelling.light_of(modelling.limited(p[None], SURVEY), SURVEY), target)[1][0]
+
+        def slopes(p, residual=residual):
+            return np.stack([(residual(p + step) - residual(p)) / step.max() for step in np.diag(modelling.STEPS)], 1)
+
+        theirs = least_squares(residual, start, slopes, method="lm", x_scale="jac", max_nfev=100)
+        rms = np.sqrt(2 * theirs.cost / target.size)
+        assert found.rms[k] < rms + 1e-4
+        if abs(found.rms[k] - rms) < 1e-5:
+            np.testing.assert_allclose(found.values[k, :5], theirs.x[:5], atol=0.01)
+            agreed += 1
+    assert agreed >= 4
