@@ -238,6 +238,20 @@ def test_the_report_of_the_classes_is_whole():
     assert all(row["n"] == found["best_floor"]["n"] for row in best.values()) and found["floor"]["n"] == found["scales"][0]["n"]
 
 
+def test_the_trial_with_drawn_lenses_is_whole_and_the_readme_has_its_means():
+    folder = shipped("classes64")
+    trial = json.loads((folder / "augment.json").read_text())
+    assert trial["model_sha256"] == load(folder).spec["sha256"] and trial["guidance"] == augment.best_guidance(folder)
+    assert trial["test_images"] == recipes.TEST_IMAGES - augment.FIRST_TEST
+    runs = {(row["learns"], row["real"], row["seed"]) for row in trial["rows"]}
+    ways = [("drawn", 0), *((learns, n) for n in augment.REAL for learns in ("real", "both"))]
+    assert len(trial["rows"]) == len(runs) and runs == {(*way, seed) for way in ways for seed in range(3)}
+    readme = (notebook.home() / "README.md").read_text()
+    for learns, n in (("drawn", 0), ("real", 150), ("both", 150), ("real", 2_400), ("both", 2_400)):
+        found = 100 * np.array([row["accuracy"] for row in trial["rows"] if (row["learns"], row["real"]) == (learns, n)])
+        assert f"{found.mean():.1f} ± {found.std(ddof=1) / np.sqrt(3):.1f} %" in readme
+
+
 def test_the_asked_radius_is_measured():
     found = json.loads((shipped("parameters64") / "asked.json").read_text())
     for row in (found["real"], *(one["fits"] for one in found["scales"])):
