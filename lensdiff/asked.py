@@ -99,7 +99,7 @@ class Bench:
         """
         if len(images) > KEPT:
             raise MetricError(f"{len(images)} images are more than the {KEPT} whose features are kept: take fewer.")
-        pixels = np.array(images)
+        pixels = images.numpy() if isinstance(images, Tensor) else np.array(images)
         pixels = pixels / np.float32(255) if pixels.dtype == np.uint8 else pixels
         found = judge.report(predict(self.judge, pixels), labels, self.judge.classes)
         far, recall = {}, {}
