@@ -68,6 +68,7 @@ def test_a_new_stage_starts_from_a_checkpoint_and_is_recorded(tmp_path):
     third = recipes.fit(still, made(), tmp_path / "third", start=second)
     assert [stage["sha256"] for stage in third.spec["stages"]] == [first.spec["sha256"], second.spec["sha256"]]
     assert [stage["images_seen"] for stage in third.spec["stages"]] == [24, 4]
+    assert [stage["curve"] for stage in third.spec["stages"]] == [first.spec["curve"], second.spec["curve"]]
     other = replace(SMALL, prediction="v")
     with pytest.raises(CheckpointError, match=r"first: training can't go on .*predicts edm, not v"):
         recipes.fit(other, made(), tmp_path / "other", start=first)
