@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from . import conditions, judge, quality
 from .checkpoint import Checkpoint
 from .classify import LensClassifier, predict
-from .data import ImageSet, cached, progress
+from .data import ImageSet
 from .drawn import FIRST_SEED
 from .errors import DataError, MetricError, SamplingError
 from .metrics import KEPT, batches_of, statistics, to_uint8
 from .modelling import Fit
+from .runtime import progress
+from .storage import cached
 
 AGAIN = FIRST_SEED + 10_000  # first seed of the images drawn at a scale that others have chosen
 CONVERGED = 0.03  # rms of what a fit leaves, in peaks: above it the model is not that of the image

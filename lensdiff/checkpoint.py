@@ -5,11 +5,6 @@ SHA-256.
 """
 from __future__ import annotations
 
-import glob
-import hashlib
-import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from . import conditions
@@ -26,10 +19,11 @@ from .data import Stretch
 from .diffusion import Denoiser
 from .errors import CheckpointError, SamplingError
 from .networks import UNet
+from .runtime import best_device, best_precision
 from .sample import Denoise, Sampling, clamped, draw, guided
+from .storage import FORMAT, half_precision, read_folder, write_folder
 from .telescope import Telescope
 
-FORMAT = "lensdiff-1"
 NETWORKS = {"UNet": UNet}
 
 
@@ -104,69 +98,6 @@ class Checkpoint:
         return (telescope.observe(x, seeds[batch * i : batch * i + len(x)]) for i, x in enumerate(images))
 
 
-def shipped(name: str = "lens64") -> Path:
-    """Folder of a checkpoint that comes with the repository, in data/checkpoints."""
-    return Path(__file__).resolve().parents[1] / "data" / "checkpoints" / name
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _spec_sha256(spec: dict) -> str:
-    """SHA-256 of a description, without the entry that holds it."""
-    rest = {name: value for name, value in spec.items() if name != "spec_sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def write_folder(folder: Path, tensors: dict[str, Tensor], file_name: str, spec_name: str, spec: dict) -> None:
-    """Tensors and their description in a folder that appears whole or not at all; one that was there is replaced."""
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    old = folder.with_name(f"{folder.name}.{os.getpid()}.old")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part / file_name)
-        (part / file_name).chmod(0o644)  # safetensors makes it private
-        spec = {**spec, "sha256": _sha256(part / file_name)}
-        (part / spec_name).write_text(json.dumps({**spec, "spec_sha256": _spec_sha256(spec)}, indent=1) + "\n")
-        if folder.exists():
-            folder.rename(old)
-        part.rename(folder)
-    except BaseException:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    for left in _set_aside(folder):
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def _set_aside(folder: Path) -> list[Path]:
-    """Earlier versions of `folder` that a save has renamed; one stays where it was killed before the new version took its place."""
-    return sorted(folder.parent.glob(f"{glob.escape(folder.name)}.*.old"))
-
-
-def read_folder(folder: Path, file_name: str, spec_name: str, cure: str) -> tuple[dict[str, Tensor], dict]:
-    """Tensors and description of a folder that `write_folder` wrote. Raises CheckpointError, with the cure, for anything else."""
-    if not folder.exists():
-        folder = (_set_aside(folder) or [folder])[-1]
-    try:
-        spec = json.loads((folder / spec_name).read_text())
-        found = _sha256(folder / file_name)
-        if not isinstance(spec, dict) or spec.get("format") != FORMAT:
-            raise CheckpointError(f"{folder}: {spec_name} is not of the format {FORMAT!r}. {cure}")
-        if found != spec.get("sha256"):
-            expected = str(spec.get("sha256"))[:12]
-            raise CheckpointError(f"{folder}: {file_name} has SHA-256 {found[:12]}..., not the {expected}... of {spec_name}. {cure}")
-        if _spec_sha256(spec) != spec.get("spec_sha256"):
-            raise CheckpointError(f"{folder}: {spec_name} was changed since it was written: its SHA-256 differs. {cure}")
-        return load_file(folder / file_name), spec
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: can't be read as a checkpoint ({error}). {cure}") from error
-
-
 def save(folder: Path | str, denoiser: Denoiser, arguments: dict, stretch: Stretch, image_size: int, **spec) -> Path:
     """Write a checkpoint: the weights in fp16, and what is needed to use and to repeat them.
 
@@ -182,10 +113,7 @@ def save(folder: Path | str, denoiser: Denoiser, arguments: dict, stretch: Stret
         "image_size": image_size,
         **spec,
     }
-    weights = {name: tensor.half() for name, tensor in denoiser.net.state_dict().items()}
-    if not all(tensor.isfinite().all() for tensor in weights.values()):
-        raise CheckpointError(f"{folder}: not saved, since the weights hold NaN, infinity, or numbers too large for fp16.")
-    write_folder(folder, weights, "weights.safetensors", "spec.json", about)
+    write_folder(folder, half_precision(folder, denoiser.net), "weights.safetensors", "spec.json", about)
     return folder
 
 
@@ -237,58 +165,3 @@ def copy_weights(start: Checkpoint, denoiser: Denoiser) -> None:
         new.load_state_dict(_relabelled(old, new) if other else old.state_dict())
     except RuntimeError as error:
         raise CheckpointError(f"{start.folder}: training can't go on from here with this recipe ({error}). Take its own recipe.") from error
-
-
-def best_device() -> str:
-    """'cuda' where there is one, else 'cpu'."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def best_precision(device: torch.device | str | None = None) -> str:
-    """'bf16' where the device computes in it natively, else 'fp32'."""
-    if torch.device(device or best_device()).type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bf16" if has_bf16() else "fp32"
-
-
-# ---- the state of a run -----------------------------------------------------------------------------------------------------
-
-
-def save_state(folder: Path | str, identity: str, update: int, seconds: float, parts: dict[str, nn.Module], optimizer, extra: dict) -> None:
-    """Write the whole state after `update` updates into `folder`/<update>, then drop the older ones."""
-    folder = Path(folder)
-    tensors = {f"{part}/{name}": tensor for part, module in parts.items() for name, tensor in module.state_dict().items()}
-    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
-        tensors |= {f"optimizer/{index}/{name}": value for name, value in optimizer.state[parameter].items()}
-    spec = {"format": FORMAT, "identity": identity, "update": update, "seconds": seconds, **extra}
-    write_folder(folder / f"{update:08d}", tensors, "state.safetensors", "state.json", spec)
-    for left in (*_states(folder)[:-1], *folder.glob("[0-9]*.part")):  # a .part is what a killed save has left
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def _states(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.name.isdigit())
-
-
-def load_state(folder: Path | str, identity: str, parts: dict[str, nn.Module], optimizer) -> dict:
-    """Read the newest state under `folder` into modules and optimizer; returns its description, or {} where there is none.
-
-    Raises CheckpointError for a damaged state, or one of another run (configuration, network or data differ).
-    """
-    folder = Path(folder)
-    if not (found := _states(folder)):
-        return {}
-    newest = found[-1]
-    tensors, spec = read_folder(newest, "state.safetensors", "state.json", f"Delete {newest} and start again.")
-    if spec["identity"] != identity:
-        message = f"{newest}: this state is of another run (configuration, network or data differ)."
-        raise CheckpointError(f"{message} Give `state` another folder.")
-    for part, module in parts.items():
-        own = {name.removeprefix(f"{part}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{part}/")}
-        module.load_state_dict(own)
-    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
-        for name in ("exp_avg", "exp_avg_sq"):
-            optimizer.state[parameter][name] = torch.zeros_like(parameter).copy_(tensors[f"optimizer/{index}/{name}"])
-        optimizer.state[parameter]["step"] = tensors[f"optimizer/{index}/step"].to(parameter.device)
-    return spec

@@ -20,10 +20,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.transforms.functional import center_crop
 
-from . import checkpoint
-from .data import ImageSet, progress
+from .data import ImageSet
 from .errors import CheckpointError, DataError, MetricError
+from .runtime import best_device, best_precision, progress
 from .simulate import KINDS
+from .storage import FORMAT, half_precision, read_folder, write_folder
 
 LITE0 = "tf_efficientnet_lite0"
 CURE = "Take another copy of the folder, or train the classifier again: python scripts/classify.py"
@@ -183,7 +184,7 @@ class LensClassifier(nn.Module):
 
 def half(device: torch.device) -> torch.autocast:
     """bfloat16 on a GPU that has it. Not on a CPU: one without instructions for it is ten times slower in depthwise convolutions."""
-    on = device.type == "cuda" and checkpoint.best_precision(device) == "bf16"
+    on = device.type == "cuda" and best_precision(device) == "bf16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on)
 
 
@@ -212,17 +213,14 @@ def predict(
 
 def save(folder: Path | str, model: LensClassifier, **spec) -> Path:
     """Write a classifier: its weights in fp16 and its description, under a temporary name first."""
-    weights = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()}
-    if not all(tensor.isfinite().all() for tensor in weights.values()):
-        raise CheckpointError(f"{folder}: not saved, since the weights hold NaN, infinity, or numbers too large for fp16.")
-    about = {"format": checkpoint.FORMAT, "kind": "classifier", "arguments": model.arguments, **spec}
-    checkpoint.write_folder(Path(folder), weights, "weights.safetensors", "spec.json", about)
+    about = {"format": FORMAT, "kind": "classifier", "arguments": model.arguments, **spec}
+    write_folder(Path(folder), half_precision(Path(folder), model), "weights.safetensors", "spec.json", about)
     return Path(folder)
 
 
 def read(folder: Path | str) -> tuple[dict[str, Tensor], dict]:
     """Weights, float32, and description of a classifier. Raises CheckpointError for a missing or damaged folder, or of another kind."""
-    weights, spec = checkpoint.read_folder(Path(folder), "weights.safetensors", "spec.json", CURE)
+    weights, spec = read_folder(Path(folder), "weights.safetensors", "spec.json", CURE)
     if spec.get("kind") != "classifier":
         raise CheckpointError(f"{folder}: this is a {spec.get('network', {}).get('name', 'checkpoint')}, no classifier.")
     return {name: one.float() if one.is_floating_point() else one for name, one in weights.items()}, spec
@@ -239,7 +237,7 @@ def load(folder: Path | str, classes: tuple[str, ...] | None = None, device: tor
         model.load_state_dict(weights)
     except (TypeError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{folder}: its spec.json and its weights don't agree ({error}). {CURE}") from error
-    return model.to(device or checkpoint.best_device()).eval().requires_grad_(False)
+    return model.to(device or best_device()).eval().requires_grad_(False)
 
 
 class LensNet(nn.Module):

@@ -18,12 +18,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from . import metrics, plots, recipes
 from .checkpoint import Checkpoint
-from .data import ImageSet, fingerprint_of, lenses, progress
+from .data import ImageSet, lenses
 from .diffusion import LogNormal, ScheduleWarning, Uniform, schedule
 from .drawn import FIRST_SEED
 from .errors import DataError
 from .recipes import TINY, Recipe, scaled
+from .runtime import progress
 from .sample import Sampling, draw, table_levels
+from .storage import atomic, fingerprint_of, root, write_json
 from .train import Step, ema_average
 
 STEPS, OWN_STEPS, SCORED, SHOWN = 1_000, 50, 512, 16
@@ -174,20 +176,17 @@ def store(folder: Path, run: Run, model: Checkpoint, cards: list[dict], images: 
     folder.mkdir(parents=True, exist_ok=True)
     name = run.recipe.name
     strip = np.concatenate(list(plots.to_array(metrics.to_uint8(images))), 1)
-    part = folder / f"{name}.part.png"
-    Image.fromarray(strip).save(part, optimize=True)
-    part.replace(folder / f"{name}.png")
+    with atomic(folder / f"{name}.png") as part:
+        Image.fromarray(strip).save(part, optimize=True)
     kept = ("recipe", "data", "images_seen", "seconds", "machine", "sha256", "curve")
     about = {"name": name, "family": run.family, "says": run.says, "turned_deg": run.turned_deg, "cards": cards}
     about |= {"weights": sum(p.numel() for p in model.denoiser.parameters()), **{key: model.spec[key] for key in kept}}
-    part = folder / f"{name}.json.part"
-    part.write_text(json.dumps(about, indent=1) + "\n")
-    part.replace(folder / f"{name}.json")
+    write_json(folder / f"{name}.json", about)
 
 
 def stored(folder: Path | str | None = None) -> dict[str, dict]:
     """The stored runs by name, in the order of `RUNS`, each with its `pictures` (n, H, W) in [0, 1]. Raises DataError for damaged files."""
-    folder = Path(folder or Path(__file__).resolve().parents[1] / "data" / "comparisons")
+    folder = Path(folder or root() / "data" / "comparisons")
     found = {}
     for name in RUNS:
         path = folder / f"{name}.json"

@@ -6,21 +6,15 @@ A cache is written under a temporary name and renamed when it is whole, so that 
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
-import json
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import psutil
-from tqdm.auto import tqdm
 
 from . import simulate as sim
 from .errors import DataError
+from .storage import atomic, cached, fingerprint_of
 from .survey import Survey, diverse
 
 TRAIN_SEED, TEST_SEED, TRAIN_IMAGES, TEST_IMAGES = 1, 2, 10_000, 5_000
@@ -68,10 +62,8 @@ class ImageSet:
         order = np.random.default_rng(seed).permutation(len(self))
         train, held = np.sort(order[n_held:]), np.sort(order[:n_held])
         if path is not None:
-            part = path.with_name(f"{path.stem}.{os.getpid()}.npz")
-            with contextlib.suppress(OSError):  # a read-only cache: the same split is drawn on every call
+            with contextlib.suppress(OSError), atomic(path) as part:  # a read-only cache: the same split is drawn on every call
                 np.savez(part, train=train, held_out=held)
-                part.replace(path)
         return train, held
 
 
@@ -110,99 +102,6 @@ def min_max(images: np.ndarray) -> np.ndarray:
     if (high == low).any():
         raise DataError(f"Image {int(np.flatnonzero(high == low)[0])} is constant and can't be scaled to [0, 1].")
     return ((images - low) / (high - low)).astype(np.float32)
-
-
-# ---- the cache --------------------------------------------------------------------------------------------------------------
-
-
-def cache_folder() -> Path:
-    """`LENSDIFF_CACHE`, else data/cache of the working copy, else ~/.cache/lensdiff."""
-    if os.environ.get("LENSDIFF_CACHE"):
-        return Path(os.environ["LENSDIFF_CACHE"])
-    home = Path(__file__).resolve().parents[1]
-    return home / "data" / "cache" if (home / "pyproject.toml").exists() else Path.home() / ".cache" / "lensdiff"
-
-
-@functools.cache
-def quiet() -> bool:
-    """Whether nobody watches: LENSDIFF_QUIET is set, or papermill runs this kernel."""
-    if os.environ.get("LENSDIFF_QUIET"):
-        return True
-    try:
-        return any("papermill" in word for word in psutil.Process().parent().cmdline())
-    except (psutil.Error, AttributeError):
-        return False
-
-
-def progress(items: Iterable | None = None, total: int | None = None, what: str = "") -> tqdm:
-    """A progress bar over `items`, or one to be updated by hand; silent where nobody watches."""
-    return tqdm(items, total=total, desc=what, disable=quiet(), leave=False)
-
-
-def write_json(path: Path, about: object) -> None:
-    """Write a JSON file under a temporary name, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(about, indent=1) + "\n")
-    part.replace(path)
-
-
-def fingerprint_of(description: object) -> str:
-    """SHA-256 of a JSON-able description."""
-    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
-
-
-def cached(
-    name: str, description: dict, shape: tuple[int, ...], batches: Callable[[], Iterator[np.ndarray]], cache: Path | None, **arrays
-) -> tuple[Path, str, np.ndarray]:
-    """Open the cache of `description`, or fill it from `batches()`; returns its folder, fingerprint and pixels."""
-    fingerprint = fingerprint_of(description)
-    folder = Path(cache or cache_folder()) / f"{name}-{fingerprint[:12]}"
-    if not folder.exists():
-        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-        try:
-            part.mkdir(parents=True)
-            _fill(part, shape, batches(), what=f"{name}: {shape[0]:,} images", **arrays)
-            spec = {"fingerprint": fingerprint, "description": description, "shape": shape}
-            (part / "spec.json").write_text(json.dumps(spec, indent=1))
-            if not folder.exists():
-                part.rename(folder)
-        except OSError as error:
-            if not folder.exists():  # else another process was faster, and its cache serves as well
-                cure = "Give it room and write permission, or set LENSDIFF_CACHE to another folder."
-                raise DataError(f"Can't write the cache {folder} ({error}). {cure}") from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    return folder, fingerprint, _open_cache(folder, fingerprint)
-
-
-def _fill(folder: Path, shape: tuple[int, ...], batches: Iterator[np.ndarray], what: str, **arrays) -> None:
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
-    count = 0
-    with (folder / "images.npy").open("wb") as file, progress(None, total=shape[0], what=what) as bar:
-        np.lib.format.write_array_header_1_0(file, header)
-        for batch in batches:  # written, not mapped: a full disk is an error then, not a SIGBUS, and no page stays in memory
-            if batch.shape[1:] != shape[1:]:
-                raise DataError(f"Expected images of shape {shape[1:]} for {folder.name}, got {batch.shape[1:]}.")
-            file.write(np.ascontiguousarray(batch, np.float32).data)
-            count += len(batch)
-            bar.update(len(batch))
-    if count != shape[0]:
-        raise DataError(f"Expected {shape[0]} images for {folder.name}, got {count}.")
-    for name, values in arrays.items():
-        np.save(folder / f"{name}.npy", values, allow_pickle=False)
-
-
-def _open_cache(folder: Path, fingerprint: str) -> np.ndarray:
-    cure = f"Delete the folder {folder}; it is made again on the next run."
-    try:
-        spec = json.loads((folder / "spec.json").read_text())
-        pixels = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"The cache {folder} can't be read ({error}). {cure}") from error
-    if spec.get("fingerprint") != fingerprint or list(pixels.shape) != spec.get("shape"):
-        raise DataError(f"The cache {folder} was made from something else (its fingerprint or shape differs). {cure}")
-    return pixels
 
 
 # ---- simulated lenses -------------------------------------------------------------------------------------------------------

@@ -1,27 +1,20 @@
 """What a checkpoint drew for its card, stored beside it or in data/drawn: features for all later scores, and pictures to measure."""
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from .data import fingerprint_of
 from .errors import MetricError
 from .metrics import Statistics
+from .storage import fingerprint_of, root, write_arrays
 
 FIRST_SEED = 1_000_000  # of all images that are drawn to be scored
 
 
 def _keep(path: Path, key: list, **arrays: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
-    try:
-        np.savez_compressed(part, **arrays, key=fingerprint_of(key))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_arrays(path, **arrays, key=fingerprint_of(key))
 
 
 def _stored(path: Path, key: list, name: str, folder: Path) -> np.ndarray:
@@ -48,7 +41,7 @@ def stored_features(folder: Path, key: list) -> Statistics:
 
 def picture_file(folder: Path) -> Path:
     """Where the pictures of a checkpoint lie: data/drawn/NAME.npz for a shipped one, else drawn.npz in its folder."""
-    shipped = Path(__file__).resolve().parents[1] / "data" / "checkpoints"
+    shipped = root() / "data" / "checkpoints"
     return shipped.parent / "drawn" / f"{folder.name}.npz" if folder.resolve().parent == shipped else folder / "drawn.npz"
 
 

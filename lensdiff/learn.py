@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -14,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checkpoint import best_device, load_state, save_state
 from .classify import LensClassifier, half, predict, read
 from .classify import load as load_classifier
 from .classify import save as save_classifier
-from .data import ImageSet, fingerprint_of, progress, write_json
+from .data import ImageSet
 from .errors import CheckpointError, DataError, TrainingError
+from .runtime import best_device, processor, progress
+from .state import load_state, save_state
+from .storage import fingerprint_of, write_json
 from .train import ELEMENTS, learning_rate, symmetry
 
 BALANCE = 0.8  # least number of images of a class, over that of the largest
@@ -230,6 +231,6 @@ def fit_classifier(
     save_classifier(
         folder, model, config=asdict(config), curve=curve, images_seen=about.get("images_seen", 0), seconds=about.get("seconds", 0.0),
         data={"name": images.name, "fingerprint": images.fingerprint, "images": len(images)},
-        machine=f"{platform.machine()}, {torch.get_num_threads()} threads", stages=stages,
+        machine=processor(), stages=stages,
     )  # fmt: skip
     return load_classifier(folder)

@@ -5,7 +5,6 @@ memory used does not grow with the number of images.
 """
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -15,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .data import ImageSet, cache_folder, fingerprint_of, progress
+from .data import ImageSet
 from .errors import MetricError
+from .runtime import progress
+from .storage import atomic, cache_folder, fingerprint_of
 
 ENOUGH = 2_048  # samples of a full protocol
 KEPT = 2_048  # feature rows kept for KID
@@ -68,13 +69,8 @@ class Statistics:
 
     def save(self, path: Path, key: str) -> None:
         """Write to `path`, under a temporary name first."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
-        try:
+        with atomic(path) as part:
             np.savez(part, n=self.n, mean=self.mean, scatter=self.scatter, rows=self.rows, size=self.size, key=key)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path, key: str) -> Statistics:

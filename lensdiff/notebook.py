@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from .checkpoint import best_device, best_precision
 from .errors import ParameterError
+from .storage import atomic, root
 
 PROFILES = ("smoke", "standard", "full")
 
@@ -39,22 +39,17 @@ def resolve_profile(profile: str = "") -> str:
     return pick("profile", profile or os.environ.get("LENSDIFF_PROFILE") or "standard", PROFILES)
 
 
-def home() -> Path:
-    """The working copy that holds notebooks/, data/ and figures/."""
-    return Path(__file__).resolve().parents[1]
-
-
 def folder(path: str) -> Path:
     """A folder given as a parameter: absolute, or relative to where the notebook runs or to the working copy."""
     if not isinstance(path, str):
         raise ParameterError(f"{path!r} is no folder; give its path as text.")
     here = Path(path)
-    return here if here.exists() or here.is_absolute() else home() / here
+    return here if here.exists() or here.is_absolute() else root() / here
 
 
 def results(profile: str, notebook: str) -> Path:
     """Folder for what a notebook makes, which later ones can use: runs/<profile>/<notebook>."""
-    base = Path(os.environ.get("LENSDIFF_RUNS") or home() / "runs" / profile)
+    base = Path(os.environ.get("LENSDIFF_RUNS") or root() / "runs" / profile)
     (base / notebook).mkdir(parents=True, exist_ok=True)
     return base / notebook
 
@@ -62,21 +57,12 @@ def results(profile: str, notebook: str) -> Path:
 def keep(figure: Figure | Path, name: str) -> Figure | Path:
     """Save a figure, or copy a file, for the README, where LENSDIFF_FIGURES names a folder, as `make notebooks` does; returns it."""
     if os.environ.get("LENSDIFF_FIGURES"):
-        path = Path(os.environ["LENSDIFF_FIGURES"]) / name
-        part = path.with_name(f"part-{name}")
-        if isinstance(figure, Path):
-            shutil.copyfile(figure, part)
-        else:
-            figure.savefig(part, dpi=110)
-        part.replace(path)
+        with atomic(Path(os.environ["LENSDIFF_FIGURES"]) / name) as part:
+            if isinstance(figure, Path):
+                shutil.copyfile(figure, part)
+            else:
+                figure.savefig(part, dpi=110)
     return figure
-
-
-def machine() -> str:
-    """What the notebook runs on."""
-    if best_device() == "cuda":
-        return f"{torch.cuda.get_device_name()}, {best_precision()}"
-    return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads, {best_precision()}"
 
 
 def versions() -> str:

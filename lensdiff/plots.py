@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
+from .storage import atomic
+
 CMAP = "magma"  # black sky, bright light; readable in grey and by colour-blind readers
 
 
@@ -124,11 +126,9 @@ def film(frames, path: Path | str, seconds: float = 4.0, columns: int = 4, enlar
         picture = picture.resize((picture.width * enlarge, picture.height * enlarge), Image.Resampling.NEAREST)
         pictures.append(picture.quantize(64, dither=Image.Dither.NONE))
     each = max(20, round(1000 * seconds / len(pictures)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     durations = [each] * (len(pictures) - 1) + [round(1000 * hold)]
-    pictures[0].save(part, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
-    part.replace(path)
+    with atomic(path) as part:
+        pictures[0].save(part, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
     return path
 
 

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,12 +11,14 @@ import torch
 
 from . import checkpoint
 from .conditions import SPINS
-from .data import TEST_IMAGES, TEST_SEED, TRAIN_SEED, ImageSet, Stretch, progress, simulated, write_json
+from .data import TEST_IMAGES, TEST_SEED, TRAIN_SEED, ImageSet, Stretch, simulated
 from .diffusion import Denoiser, LogNormal
 from .errors import CheckpointError, DataError
 from .learn import ClassifierConfig, checked
 from .networks import UNet
+from .runtime import best_precision, processor, progress
 from .sample import Sampling
+from .storage import write_json
 from .survey import Survey, diverse, model_i
 from .telescope import Telescope
 from .train import Step, TrainConfig, train
@@ -41,7 +42,7 @@ class Recipe:
     def denoiser(self, precision: str | None = None) -> Denoiser:
         """A fresh denoiser, its weights drawn from the training seed."""
         torch.manual_seed(self.train.seed)
-        return Denoiser(UNet(**self.network), self.prediction, precision=precision or checkpoint.best_precision())
+        return Denoiser(UNet(**self.network), self.prediction, precision=precision or best_precision())
 
     def as_dict(self) -> dict:
         """The recipe for a JSON file; the last two fields are left out where they have their defaults, as in files older than they."""
@@ -259,6 +260,6 @@ def fit(
         folder, step.ema, recipe.network, stretch, height, recipe=recipe.as_dict(), sampling=asdict(recipe.sampling), curve=curve.rows,
         classes=list(images.classes), data={"name": images.name, "fingerprint": images.fingerprint, "images": len(images)},
         images_seen=step.images_seen, seconds=round(step.seconds), stages=_stages(start),
-        machine=f"{platform.machine()}, {torch.get_num_threads()} threads", **telescope,
+        machine=processor(), **telescope,
     )  # fmt: skip
     return checkpoint.load(folder)

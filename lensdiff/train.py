@@ -23,10 +23,11 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from . import conditions
-from .checkpoint import load_state, save_state
-from .data import ImageSet, Stretch, fingerprint_of
+from .data import ImageSet, Stretch
 from .diffusion import CRITERIA, WEIGHTS, Denoiser, LogNormal, Uniform
 from .errors import TrainingError
+from .state import load_state, save_state
+from .storage import fingerprint_of
 
 
 @dataclass(frozen=True)

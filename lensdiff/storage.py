@@ -1,0 +1,272 @@
+"""Everything on disk: the project's root, atomic writes, fingerprints, the cache, hashed folders, the state of a run.
+
+A file or folder is written under a temporary name and renamed when it is whole, so that a killed run
+leaves nothing that looks complete. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .errors import CheckpointError, DataError
+from .runtime import progress
+
+FORMAT = "lensdiff-1"  # of every checkpoint and state
+
+
+def root() -> Path:
+    """The working copy that holds notebooks/, data/ and figures/; else the folder of the package."""
+    return Path(__file__).resolve().parents[1]
+
+
+def is_working_copy() -> bool:
+    """Whether the package runs from the repository, and not from where a wheel was installed."""
+    return (root() / "pyproject.toml").exists()
+
+
+def shipped(name: str) -> Path:
+    """Folder of a checkpoint that comes with the repository, in data/checkpoints."""
+    return root() / "data" / "checkpoints" / name
+
+
+def studies_folder() -> Path:
+    """Where the stored results of the studies lie."""
+    return root() / "data" / "studies"
+
+
+def cache_folder() -> Path:
+    """`LENSDIFF_CACHE`, else data/cache of the working copy, else ~/.cache/lensdiff."""
+    if os.environ.get("LENSDIFF_CACHE"):
+        return Path(os.environ["LENSDIFF_CACHE"])
+    if is_working_copy():
+        return root() / "data" / "cache"
+    return Path.home() / ".cache" / "lensdiff"
+
+
+# ---- atomic writes -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path`, with its suffix, that takes its name when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes the name `folder` when the block ends well; an old one is replaced."""
+    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    old = folder.with_name(f"{folder.name}.{os.getpid()}.old")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if folder.exists():
+            folder.rename(old)
+        part.rename(folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    for left in _set_aside(folder):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _set_aside(folder: Path) -> list[Path]:
+    """Earlier versions of `folder`; one is left where a save was killed between its two renames."""
+    return sorted(folder.parent.glob(f"{glob.escape(folder.name)}.*.old"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_json(path: Path, cure: str, error: type[Exception] = DataError) -> dict:
+    """Read a JSON file. Raises `error`, with the cure, where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as reason:
+        raise error(f"{path}: can't be read ({reason}). {cure}") from reason
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write a compressed .npz whole or not at all."""
+    with atomic(path) as part:
+        np.savez_compressed(part, **arrays)
+
+
+# ---- fingerprints --------------------------------------------------------------------------------
+
+
+def fingerprint_of(description: object) -> str:
+    """SHA-256 of a JSON-able description."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+
+
+def sha256_of_file(path: Path | str) -> str:
+    """SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# ---- the cache of images -------------------------------------------------------------------------
+
+
+def cached(
+    name: str,
+    description: dict,
+    shape: tuple[int, ...],
+    batches: Callable[[], Iterator[np.ndarray]],
+    cache: Path | None,
+    **arrays: np.ndarray,
+) -> tuple[Path, str, np.ndarray]:
+    """Open the cache of `description`, or fill it from `batches()` and `arrays`.
+
+    Returns its folder, its fingerprint and its pixels `shape` = (n, channels, H, W), float32,
+    memory-mapped. Raises DataError where it can't be written, is damaged, or holds something else.
+    """
+    fingerprint = fingerprint_of(description)
+    folder = Path(cache or cache_folder()) / f"{name}-{fingerprint[:12]}"
+    if not folder.exists():
+        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        try:
+            part.mkdir(parents=True)
+            _fill(part, shape, batches(), what=f"{name}: {shape[0]:,} images", **arrays)
+            spec = {"fingerprint": fingerprint, "description": description, "shape": shape}
+            (part / "spec.json").write_text(json.dumps(spec, indent=1))
+            if not folder.exists():
+                part.rename(folder)
+        except OSError as error:
+            if not folder.exists():  # else another process was faster, and its cache serves as well
+                cure = "Give it room and write permission, or set LENSDIFF_CACHE to another folder."
+                raise DataError(f"Can't write the cache {folder} ({error}). {cure}") from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return folder, fingerprint, _open_cache(folder, fingerprint)
+
+
+def _fill(
+    folder: Path,
+    shape: tuple[int, ...],
+    batches: Iterator[np.ndarray],
+    what: str,
+    **arrays: np.ndarray,
+) -> None:
+    """Write images.npy batch by batch: a full disk is an error then, and no page stays in memory."""
+    descr = np.lib.format.dtype_to_descr(np.dtype(np.float32))
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    count = 0
+    with (folder / "images.npy").open("wb") as file, progress(total=shape[0], what=what) as bar:
+        np.lib.format.write_array_header_1_0(file, header)
+        for batch in batches:
+            if batch.shape[1:] != shape[1:]:
+                expected = f"Expected images of shape {shape[1:]} for {folder.name}"
+                raise DataError(f"{expected}, got {batch.shape[1:]}.")
+            file.write(np.ascontiguousarray(batch, np.float32).data)
+            count += len(batch)
+            bar.update(len(batch))
+    if count != shape[0]:
+        raise DataError(f"Expected {shape[0]} images for {folder.name}, got {count}.")
+    for name, values in arrays.items():
+        np.save(folder / f"{name}.npy", values, allow_pickle=False)
+
+
+def _open_cache(folder: Path, fingerprint: str) -> np.ndarray:
+    cure = f"Delete the folder {folder}; it is made again on the next run."
+    try:
+        spec = json.loads((folder / "spec.json").read_text())
+        pixels = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"The cache {folder} can't be read ({error}). {cure}") from error
+    if spec.get("fingerprint") != fingerprint or list(pixels.shape) != spec.get("shape"):
+        differs = "was made from something else (its fingerprint or shape differs)"
+        raise DataError(f"The cache {folder} {differs}. {cure}")
+    return pixels
+
+
+# ---- hashed folders ------------------------------------------------------------------------------
+
+
+def _spec_sha256(spec: dict) -> str:
+    """SHA-256 of a description, without the entry that holds it."""
+    return fingerprint_of({name: value for name, value in spec.items() if name != "spec_sha256"})
+
+
+def write_folder(
+    folder: Path, tensors: dict[str, Tensor], file_name: str, spec_name: str, spec: dict
+) -> None:
+    """Tensors and their description, with a SHA-256 of both, in a folder that appears whole."""
+    with atomic_folder(folder) as part:
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(plain, part / file_name)
+        (part / file_name).chmod(0o644)  # safetensors makes it private
+        spec = {**spec, "sha256": sha256_of_file(part / file_name)}
+        signed = {**spec, "spec_sha256": _spec_sha256(spec)}
+        (part / spec_name).write_text(json.dumps(signed, indent=1) + "\n")
+
+
+def read_folder(
+    folder: Path, file_name: str, spec_name: str, cure: str
+) -> tuple[dict[str, Tensor], dict]:
+    """Tensors and description of a folder that `write_folder` wrote.
+
+    Raises CheckpointError, with the cure, for anything else.
+    """
+    if not folder.exists():
+        folder = (_set_aside(folder) or [folder])[-1]
+    try:
+        spec = json.loads((folder / spec_name).read_text())
+        found = sha256_of_file(folder / file_name)
+        if not isinstance(spec, dict) or spec.get("format") != FORMAT:
+            reason = f"{spec_name} is not of the format {FORMAT!r}"
+            raise CheckpointError(f"{folder}: {reason}. {cure}")
+        if found != spec.get("sha256"):
+            expected = f"{str(spec.get('sha256'))[:12]}... of {spec_name}"
+            reason = f"{file_name} has SHA-256 {found[:12]}..., not the {expected}"
+            raise CheckpointError(f"{folder}: {reason}. {cure}")
+        if _spec_sha256(spec) != spec.get("spec_sha256"):
+            reason = f"{spec_name} was changed since it was written: its SHA-256 differs"
+            raise CheckpointError(f"{folder}: {reason}. {cure}")
+        return load_file(folder / file_name), spec
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: can't be read as a checkpoint ({error}). {cure}") from error
+
+
+def half_precision(folder: Path, module: nn.Module) -> dict[str, Tensor]:
+    """The weights of a module as a checkpoint has them: fp16, whole numbers as they are.
+
+    Raises CheckpointError where they hold NaN, infinity, or numbers too large for fp16.
+    """
+    state = module.state_dict()
+    weights = {name: one.half() if one.is_floating_point() else one for name, one in state.items()}
+    if not all(tensor.isfinite().all() for tensor in weights.values()):
+        reason = "the weights hold NaN, infinity, or numbers too large for fp16"
+        raise CheckpointError(f"{folder}: not saved, since {reason}.")
+    return weights
