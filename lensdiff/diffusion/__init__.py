@@ -1,0 +1,1 @@
+"""The noise process and the samplers, in torch alone."""

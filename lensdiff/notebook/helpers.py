@@ -1,0 +1,106 @@
+"""What every notebook needs around its subject: the profile, checked parameters, versions, and where its results go."""
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from ..errors import ParameterError
+from ..storage import atomic, root
+
+PROFILES = ("smoke", "standard", "full")
+
+
+def pick(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    """The value, if it is one of `allowed`; else a ParameterError."""
+    if value not in allowed:
+        raise ParameterError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, allowed))}.")
+    return value
+
+
+def number(name: str, value: float, low: float, high: float, whole: bool = False) -> float | int:
+    """The value, if it is a number (a whole one where asked) from `low` to `high`; else a ParameterError."""
+    right = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    if not right or (whole and value != int(value)):
+        raise ParameterError(f"{name} is {value!r}; it must be a {'whole ' if whole else ''}number from {low:g} to {high:g}.")
+    return int(value) if whole else value
+
+
+def resolve_profile(profile: str = "") -> str:
+    """The notebook's parameter, else LENSDIFF_PROFILE, else 'standard'."""
+    return pick("profile", profile or os.environ.get("LENSDIFF_PROFILE") or "standard", PROFILES)
+
+
+def folder(path: str) -> Path:
+    """A folder given as a parameter: absolute, or relative to where the notebook runs or to the working copy."""
+    if not isinstance(path, str):
+        raise ParameterError(f"{path!r} is no folder; give its path as text.")
+    here = Path(path)
+    return here if here.exists() or here.is_absolute() else root() / here
+
+
+def results(profile: str, notebook: str) -> Path:
+    """Folder for what a notebook makes, which later ones can use: runs/<profile>/<notebook>."""
+    base = Path(os.environ.get("LENSDIFF_RUNS") or root() / "runs" / profile)
+    (base / notebook).mkdir(parents=True, exist_ok=True)
+    return base / notebook
+
+
+def keep(figure: Figure | Path, name: str) -> Figure | Path:
+    """Save a figure, or copy a file, for the README, where LENSDIFF_FIGURES names a folder, as `make notebooks` does; returns it."""
+    if os.environ.get("LENSDIFF_FIGURES"):
+        with atomic(Path(os.environ["LENSDIFF_FIGURES"]) / name) as part:
+            if isinstance(figure, Path):
+                shutil.copyfile(figure, part)
+            else:
+                figure.savefig(part, dpi=110)
+    return figure
+
+
+def versions() -> str:
+    """One line of versions."""
+    parts = [f"lensdiff {version('lensdiff')}", f"Python {platform.python_version()}", f"torch {torch.__version__.split('+')[0]}"]
+    return ", ".join([*parts, f"numpy {np.__version__}", f"matplotlib {matplotlib.__version__}"])
+
+
+def check(answer: object, test: Callable[[object], bool], hint: str) -> Callable[[object], None]:
+    """Check an exercise: says so for None and for a right answer; a wrong one raises AssertionError with the hint.
+
+    Returns the check as a function of an answer, which `prove` calls with the stored answers.
+    """
+
+    def judge(given: object) -> None:
+        try:
+            right = bool(test(given))
+        except Exception as error:  # a student's function may raise anything
+            raise AssertionError(f"Not yet: checking it raised {type(error).__name__}: {error}. {hint}") from error
+        assert right, f"Not yet. {hint}"
+
+    if answer is None:
+        print("No answer yet.")
+    else:
+        judge(answer)
+        print("Right.")
+    return judge
+
+
+def prove(checks: list[Callable[[object], None]], answers: list[object], wrong: list[list[object]]) -> None:
+    """Each stored answer must pass its check, and each of the wrong ones must fail it; else AssertionError."""
+    for number, (judge, answer, mistakes) in enumerate(zip(checks, answers, wrong, strict=True), 1):
+        judge(answer)
+        assert mistakes, f"Exercise {number} has no wrong answer to try."
+        for mistake in mistakes:
+            try:
+                judge(mistake)
+            except AssertionError:
+                continue
+            raise AssertionError(f"Exercise {number} takes a wrong answer for right: {mistake!r}.")
+    print(f"{len(answers)} stored answers pass their checks; {sum(map(len, wrong))} wrong ones fail.")

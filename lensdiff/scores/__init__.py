@@ -1,0 +1,1 @@
+"""What generated images and classifiers are worth: features, distances, the card, classes and parameters."""

@@ -1,0 +1,1 @@
+"""What the stored tables of the notebooks were made with, each resumable."""

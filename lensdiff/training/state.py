@@ -1,0 +1,71 @@
+"""The state of a training run on disk: weights, averages and optimizer, so that a killed run goes on exactly."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..errors import CheckpointError
+from ..storage import FORMAT, read_folder, write_folder
+
+
+def save_state(
+    folder: Path | str,
+    identity: str,
+    update: int,
+    seconds: float,
+    parts: dict[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    extra: dict,
+) -> None:
+    """Write the whole state after `update` updates into `folder`/<update>, then drop the older ones."""
+    folder = Path(folder)
+    tensors = {}
+    for part, module in parts.items():
+        tensors |= {f"{part}/{name}": tensor for name, tensor in module.state_dict().items()}
+    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+        moments = optimizer.state[parameter]
+        tensors |= {f"optimizer/{index}/{name}": value for name, value in moments.items()}
+    spec = {"format": FORMAT, "identity": identity, "update": update, "seconds": seconds, **extra}
+    write_folder(folder / f"{update:08d}", tensors, "state.safetensors", "state.json", spec)
+    killed = folder.glob("[0-9]*.part")  # what a killed save has left
+    for left in (*_states(folder)[:-1], *killed):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _states(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.name.isdigit())
+
+
+def load_state(
+    folder: Path | str,
+    identity: str,
+    parts: dict[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+) -> dict:
+    """Read the newest state under `folder` into modules and optimizer.
+
+    Returns its description, or {} where there is none. Raises CheckpointError for a damaged state, or
+    one of another run (configuration, network or data differ).
+    """
+    states = _states(Path(folder))
+    if not states:
+        return {}
+    newest = states[-1]
+    cure = f"Delete {newest} and start again."
+    tensors, spec = read_folder(newest, "state.safetensors", "state.json", cure)
+    if spec["identity"] != identity:
+        reason = "this state is of another run (configuration, network or data differ)"
+        raise CheckpointError(f"{newest}: {reason}. Give `state` another folder.")
+    for part, module in parts.items():
+        own = {name: one for name, one in tensors.items() if name.startswith(f"{part}/")}
+        module.load_state_dict({name.removeprefix(f"{part}/"): one for name, one in own.items()})
+    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+        moments = optimizer.state[parameter]
+        for name in ("exp_avg", "exp_avg_sq"):
+            moments[name] = torch.zeros_like(parameter).copy_(tensors[f"optimizer/{index}/{name}"])
+        moments["step"] = tensors[f"optimizer/{index}/step"].to(parameter.device)
+    return spec
