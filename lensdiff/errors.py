@@ -1,4 +1,8 @@
-"""Errors that lensdiff raises on purpose. Each names what is wrong and the cure; a notebook shows the sentence, not a stack trace."""
+"""Errors that lensdiff raises on purpose.
+
+Each names what is wrong and the cure; a notebook shows the sentence, not a stack trace.
+"""
+
 from __future__ import annotations
 
 import functools
@@ -39,7 +43,9 @@ class ParameterError(LensdiffError, ValueError):
 
 
 def in_one_sentence(main: Callable[[], int]) -> Callable[[], int]:
-    """A script's `main` that says what is wrong on stderr, and ends with status 1, in place of a stack trace."""
+    """A script's `main` that says what is wrong on stderr, and ends with status 1, in place of a
+    stack trace.
+    """
 
     @functools.wraps(main)
     def told() -> int:

@@ -1,7 +1,8 @@
-"""Everything on disk: the project's root, atomic writes, fingerprints, the cache, hashed folders, the state of a run.
+"""Everything on disk: the project's root, atomic writes, fingerprints, the cache, hashed folders,
+the state of a run.
 
-A file or folder is written under a temporary name and renamed when it is whole, so that a killed run
-leaves nothing that looks complete. Nothing is ever unpickled.
+A file or folder is written under a temporary name and renamed when it is whole, so that a killed
+run leaves nothing that looks complete. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ FORMAT = "lensdiff-1"  # of every checkpoint and state
 
 
 def root() -> Path:
-    """The working copy that holds notebooks/, data/ and figures/; else the folder of the package."""
+    """The working copy that holds notebooks/, data/ and figures/; else the folder of the
+    package.
+    """
     return Path(__file__).resolve().parents[1]
 
 
@@ -60,7 +63,9 @@ def cache_folder() -> Path:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`, with its suffix, that takes its name when the block ends well."""
+    """A temporary file beside `path`, with its suffix, that takes its name when the block ends
+    well.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
@@ -72,7 +77,9 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the name `folder` when the block ends well; an old one is replaced."""
+    """A temporary folder that takes the name `folder` when the block ends well; an old one is
+    replaced.
+    """
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     old = folder.with_name(f"{folder.name}.{os.getpid()}.old")
     shutil.rmtree(part, ignore_errors=True)
@@ -179,7 +186,9 @@ def _fill(
     what: str,
     **arrays: np.ndarray,
 ) -> None:
-    """Write images.npy batch by batch: a full disk is an error then, and no page stays in memory."""
+    """Write images.npy batch by batch: a full disk is an error then, and no page stays in
+    memory.
+    """
     descr = np.lib.format.dtype_to_descr(np.dtype(np.float32))
     header = {"descr": descr, "fortran_order": False, "shape": shape}
     count = 0
@@ -256,7 +265,9 @@ def read_folder(
             raise CheckpointError(f"{folder}: {reason}. {cure}")
         return load_file(folder / file_name), spec
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: can't be read as a checkpoint ({error}). {cure}") from error
+        raise CheckpointError(
+            f"{folder}: can't be read as a checkpoint ({error}). {cure}"
+        ) from error
 
 
 def half_precision(folder: Path, module: nn.Module) -> dict[str, Tensor]:

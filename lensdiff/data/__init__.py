@@ -1,1 +1,3 @@
-"""Images to learn from: sets of them, their split, symmetries and labels, and the readers of folders."""
+"""Images to learn from: sets of them, their split, symmetries and labels, and the readers of
+folders.
+"""

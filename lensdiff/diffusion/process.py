@@ -1,8 +1,11 @@
-"""The noise process: a noisy image is x = x0 + sigma * eps, and a denoiser is D(x, sigma, label) -> E[x0 | x].
+"""The noise process: a noisy image is x = x0 + sigma * eps, and a denoiser is D(x, sigma, label) ->
+E[x0 | x].
 
-Noise schedules are tables of sigma. With the textbook's alpha_bar, sigma = sqrt(1 / alpha_bar - 1) and the DDPM state is
-x / sqrt(1 + sigma^2). What a network predicts (eps, x0, v, a flow, EDM's mixture) is a choice of three coefficients, a `Scaling`.
+Noise schedules are tables of sigma. With the textbook's alpha_bar, sigma = sqrt(1 / alpha_bar - 1)
+and the DDPM state is x / sqrt(1 + sigma^2). What a network predicts (eps, x0, v, a flow, EDM's
+mixture) is a choice of three coefficients, a `Scaling`.
 """
+
 from __future__ import annotations
 
 import math
@@ -17,23 +20,29 @@ SCHEDULES = ("linear", "cosine", "sigmoid")
 
 
 class ScheduleWarning(UserWarning):
-    """The schedule ends before the signal is gone, so that sampling starts from something never seen in training."""
+    """The schedule ends before the signal is gone, so that sampling starts from something never
+    seen in training.
+    """
 
 
 def alpha_bar(name: str, T: int = 1000, rescale: bool = True) -> Tensor:
-    """alpha_bar_t, the share of the signal's variance that is left after step t = 1 .. T: (T,), float64, decreasing.
+    """alpha_bar_t, the share of the signal's variance that is left after step t = 1 ..
 
-    - linear (Ho et al. 2020, section 4): beta from 1e-4 to 0.02; `rescale` multiplies both by 1000 / T, so that any T ends in noise.
-      Without it a small T leaves signal in, and a `ScheduleWarning` says so.
+    T: (T,), float64, decreasing.
+
+    - linear (Ho et al. 2020, section 4): beta from 1e-4 to 0.02; `rescale` multiplies both by 1000
+      / T, so that any T ends in noise. Without it a small T leaves signal in, and a
+      `ScheduleWarning` says so.
     - cosine (Nichol & Dhariwal 2021, eq. 17): s = 0.008, beta capped at 0.999.
-    - sigmoid (Jabri et al. 2022, appendix B; on alpha_bar, not on beta): from -3 to 3, tau = 1, floor 1e-9.
+    - sigmoid (Jabri et al. 2022, appendix B; on alpha_bar, not on beta): from -3 to 3, tau = 1,
+      floor 1e-9.
 
     Raises ValueError for another name, T < 2, or a rescaled beta of 1 or more.
     """
     if name not in SCHEDULES:
-        raise ValueError(f"schedule must be one of {SCHEDULES}, not {name!r}.")
+        raise ParameterError(f"schedule must be one of {SCHEDULES}, not {name!r}.")
     if T < 2:
-        raise ValueError(f"T must be 2 or more, got {T}.")
+        raise ParameterError(f"T must be 2 or more, got {T}.")
     t = torch.arange(1, T + 1, dtype=torch.float64) / T
     if name == "sigmoid":
         edge = torch.sigmoid(torch.tensor([-3.0, 3.0], dtype=torch.float64))
@@ -42,7 +51,8 @@ def alpha_bar(name: str, T: int = 1000, rescale: bool = True) -> Tensor:
         table = torch.cumprod(1 - _betas(name, T, t, rescale), 0)
     if table[-1] > 0.01:
         warnings.warn(
-            f"alpha_bar at T = {T} is {table[-1]:.3g}: a share of the image is left when sampling starts. Use rescale=True or a larger T.",
+            f"alpha_bar at T = {T} is {table[-1]:.3g}: a share of the image is left when "
+            "sampling starts. Use rescale=True or a larger T.",
             ScheduleWarning,
             stacklevel=2,
         )
@@ -58,12 +68,18 @@ def _betas(name: str, T: int, t: Tensor, rescale: bool) -> Tensor:
         return (1 - f(t) / f(t - 1 / T)).clamp(max=0.999)
     scale = 1000 / T if rescale else 1.0
     if 0.02 * scale >= 1:
-        raise ValueError(f"T = {T} is too small for the rescaled linear schedule (its last beta is {0.02 * scale:.2g}); use 21 or more.")
+        raise ParameterError(
+            f"T = {T} is too small for the rescaled linear schedule (its last beta is "
+            f"{0.02 * scale:.2g}); use 21 or more."
+        )
     return torch.linspace(1e-4 * scale, 0.02 * scale, T, dtype=torch.float64)
 
 
 def schedule(name: str, T: int = 1000, rescale: bool = True) -> Tensor:
-    """Table of sigma_t = sqrt(1 / alpha_bar_t - 1), t = 1 .. T: (T,), float64, ascending. Errors as `alpha_bar`."""
+    """Table of sigma_t = sqrt(1 / alpha_bar_t - 1), t = 1 ..
+
+    T: (T,), float64, ascending. Errors as `alpha_bar`.
+    """
     return (1 / alpha_bar(name, T, rescale) - 1).sqrt()
 
 
@@ -76,7 +92,11 @@ class LogNormal:
 
     def at(self, u: Tensor) -> Tensor:
         """sigma at the quantiles `u` in (0, 1)."""
-        return (self.mean + self.std * torch.special.ndtri(u.double().clamp(1e-7, 1 - 1e-7))).exp().float()
+        return (
+            (self.mean + self.std * torch.special.ndtri(u.double().clamp(1e-7, 1 - 1e-7)))
+            .exp()
+            .float()
+        )
 
 
 @dataclass(frozen=True)
@@ -95,7 +115,9 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Scaling:
-    """D = skip * x + out * net(inp * x, ln(sigma) / 4, label); the coefficients are functions of sigma (Karras et al. 2022, eq. 7)."""
+    """D = skip * x + out * net(inp * x, ln(sigma) / 4, label); the coefficients are functions of
+    sigma (Karras et al. 2022, eq. 7).
+    """
 
     name: str
     skip: Callable[[Tensor], Tensor]
@@ -104,9 +126,12 @@ class Scaling:
 
 
 def scaling(name: str, data_std: float = 0.5) -> Scaling:
-    """What the network predicts: 'eps' (Ho et al. 2020), 'x0', 'v' (Salimans & Ho 2022), 'flow' (Lipman et al. 2023) or 'edm'.
+    """What the network predicts:
 
-    'flow' is the straight path x_t = (1 - t) x0 + t eps with t = sigma / (1 + sigma); 'edm' uses the data's std in the units of x.
+    'eps' (Ho et al. 2020), 'x0', 'v' (Salimans & Ho 2022), 'flow' (Lipman et al. 2023) or 'edm'.
+
+    'flow' is the straight path x_t = (1 - t) x0 + t eps with t = sigma / (1 + sigma); 'edm' uses
+    the data's std in the units of x.
     """
 
     def unit(s: Tensor) -> Tensor:
@@ -118,20 +143,27 @@ def scaling(name: str, data_std: float = 0.5) -> Scaling:
         "x0": (torch.zeros_like, torch.ones_like, unit),
         "v": (lambda s: 1 / (1 + s**2), lambda s: -s * unit(s), unit),
         "flow": (lambda s: 1 / (1 + s), lambda s: -s / (1 + s), lambda s: 1 / (1 + s)),
-        "edm": (lambda s: d**2 / (s**2 + d**2), lambda s: s * d * (s**2 + d**2).rsqrt(), lambda s: (s**2 + d**2).rsqrt()),
+        "edm": (
+            lambda s: d**2 / (s**2 + d**2),
+            lambda s: s * d * (s**2 + d**2).rsqrt(),
+            lambda s: (s**2 + d**2).rsqrt(),
+        ),
     }
     if name not in table:
-        raise ValueError(f"prediction must be one of {tuple(table)}, not {name!r}.")
+        raise ParameterError(f"prediction must be one of {tuple(table)}, not {name!r}.")
     return Scaling(name, *table[name])
 
 
 def min_snr(sigma: Tensor, out: Tensor, gamma: float = 5.0) -> Tensor:
-    """Weight of the network's loss at `sigma`: min(SNR, gamma) in x0 space, SNR = 1 / sigma^2 (Hang et al. 2023, eq. 8)."""
+    """Weight of the network's loss at `sigma`: min(SNR, gamma) in x0 space, SNR = 1 / sigma^2
+    (Hang et al. 2023, eq. 8).
+    """
     return (sigma**-2).clamp(max=gamma) * out**2
 
 
 def edm_weight(sigma: Tensor, out: Tensor, data_std: float = 0.5, most: float = 400.0) -> Tensor:
-    """EDM's weight, whatever the network predicts: 1 / sigma^2 + 1 / data_std^2 in x0 space (Karras et al. 2022, eq. 8 and table 1).
+    """EDM's weight, whatever the network predicts: 1 / sigma^2 + 1 / data_std^2 in x0 space (Karras
+    et al. 2022, eq. 8 and table 1).
 
     The first term stops at `most`, so that levels below 0.05 don't drown the others.
     """
@@ -143,12 +175,21 @@ WEIGHTS = {"none": lambda sigma, out: torch.ones_like(sigma), "min_snr": min_snr
 
 
 class Denoiser(nn.Module):
-    """A network with its scaling. `forward` gives E[x0 | x] (with an L1 loss, the conditional median)."""
+    """A network with its scaling.
 
-    def __init__(self, net: nn.Module, prediction: str = "edm", data_std: float = 0.5, precision: str = "fp32"):
+    `forward` gives E[x0 | x] (with an L1 loss, the conditional median).
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        prediction: str = "edm",
+        data_std: float = 0.5,
+        precision: str = "fp32",
+    ):
         super().__init__()
         if precision not in ("fp32", "bf16", "fp16"):
-            raise ValueError(f"precision must be 'fp32', 'bf16' or 'fp16', not {precision!r}.")
+            raise ParameterError(f"precision must be 'fp32', 'bf16' or 'fp16', not {precision!r}.")
         self.net = net
         self.scaling = scaling(prediction, data_std)
         self.data_std = data_std
@@ -162,18 +203,37 @@ class Denoiser(nn.Module):
             return self.net(self.scaling.inp(s) * x, sigma.log() / 4, label).float()
 
     def forward(self, x: Tensor, sigma: Tensor | float, label: Tensor | None = None) -> Tensor:
-        """E[x0 | x] for x (n, C, H, W), sigma a number or (n,), label (n,) or None. In the precision of x, at least float32."""
+        """E[x0 | x] for x (n, C, H, W), sigma a number or (n,), label (n,) or None.
+
+        In the precision of x, at least float32.
+        """
         sigma = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).expand(len(x))
         s = sigma.to(x.dtype).view(-1, 1, 1, 1)
-        return self.scaling.skip(s) * x + self.scaling.out(s) * self._net(x.float(), sigma, label).to(x.dtype)
+        return self.scaling.skip(s) * x + self.scaling.out(s) * self._net(
+            x.float(), sigma, label
+        ).to(x.dtype)
 
     def loss(
-        self, x0: Tensor, sigma: Tensor, eps: Tensor, label: Tensor | None = None, criterion: str = "l2", weight: str = "none"
+        self,
+        x0: Tensor,
+        sigma: Tensor,
+        eps: Tensor,
+        label: Tensor | None = None,
+        criterion: str = "l2",
+        weight: str = "none",
     ) -> Tensor:
-        """Loss of each image, (n,): criterion(net, (x0 - skip x) / out), mean over pixels, times the weight at sigma (n,)."""
+        """Loss of each image, (n,): criterion(net, (x0 - skip x) / out), mean over pixels, times
+        the weight at sigma (n,).
+        """
         if criterion not in CRITERIA or weight not in WEIGHTS:
-            raise ValueError(f"criterion must be one of {tuple(CRITERIA)}, weight one of {tuple(WEIGHTS)}; got {criterion!r}, {weight!r}.")
+            raise ParameterError(
+                f"criterion must be one of {tuple(CRITERIA)}, weight one of {tuple(WEIGHTS)}; "
+                f"got {criterion!r}, {weight!r}."
+            )
         s = sigma.view(-1, 1, 1, 1)
-        x, out = x0 + s * eps, self.scaling.out(s)
-        error = CRITERIA[criterion](self._net(x, sigma, label), (x0 - self.scaling.skip(s) * x) / out)
+        x = x0 + s * eps
+        out = self.scaling.out(s)
+        error = CRITERIA[criterion](
+            self._net(x, sigma, label), (x0 - self.scaling.skip(s) * x) / out
+        )
         return error.mean((1, 2, 3)) * WEIGHTS[weight](sigma, out.flatten())

@@ -1,8 +1,10 @@
-"""Samplers: from noise to images, each a generator that yields the batch after every step, so that the trajectory comes for nothing.
+"""Samplers: from noise to images, each a generator that yields the batch after every step, so that
+the trajectory comes for nothing.
 
-The state is x = x0 + sigma * eps, kept in float32 or better while the network may run in bfloat16. `sigmas` (steps + 1,) descends and
-ends in 0.
+The state is x = x0 + sigma * eps, kept in float32 or better while the network may run in bfloat16.
+`sigmas` (steps + 1,) descends and ends in 0.
 """
+
 from __future__ import annotations
 
 import math
@@ -20,7 +22,10 @@ Denoise = Callable[..., Tensor]  # (x, sigma, label) -> E[x0 | x]
 
 
 def karras_levels(steps: int, high: float = 40.0, low: float = 0.01, rho: float = 7.0) -> Tensor:
-    """sigma evenly spaced in sigma^(1/rho), from `high` to `low`, then 0: (steps + 1,), float64 (Karras et al. 2022, eq. 5)."""
+    """sigma evenly spaced in sigma^(1/rho), from `high` to `low`, then 0:
+
+    (steps + 1,), float64 (Karras et al. 2022, eq. 5).
+    """
     ramp = torch.linspace(0, 1, _positive(steps), dtype=torch.float64)
     table = (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho
     return torch.cat([table, torch.zeros(1, dtype=torch.float64)])
@@ -28,15 +33,26 @@ def karras_levels(steps: int, high: float = 40.0, low: float = 0.01, rho: float 
 
 def log_levels(steps: int, high: float = 40.0, low: float = 0.01) -> Tensor:
     """sigma evenly spaced in its logarithm, from `high` to `low`, then 0: (steps + 1,), float64."""
-    table = torch.linspace(math.log(high), math.log(low), _positive(steps), dtype=torch.float64).exp()
+    table = torch.linspace(
+        math.log(high), math.log(low), _positive(steps), dtype=torch.float64
+    ).exp()
     return torch.cat([table, torch.zeros(1, dtype=torch.float64)])
 
 
 def table_levels(table: Tensor, steps: int) -> Tensor:
-    """`steps` entries of an ascending schedule, evenly spaced and with its last, downwards, then 0 (Song et al. 2021, appendix D)."""
+    """`steps` entries of an ascending schedule, evenly spaced and with its last, downwards, then
+    0 (Song et al. 2021, appendix D).
+    """
     if _positive(steps) > len(table):
-        raise SamplingError(f"{steps} steps can't be taken from a schedule of {len(table)}; ask for {len(table)} or fewer.")
-    index = torch.linspace(0, len(table) - 1, steps, dtype=torch.float64).round().long() if steps > 1 else torch.tensor([len(table) - 1])
+        raise SamplingError(
+            f"{steps} steps can't be taken from a schedule of {len(table)}; ask for "
+            f"{len(table)} or fewer."
+        )
+    index = (
+        torch.linspace(0, len(table) - 1, steps, dtype=torch.float64).round().long()
+        if steps > 1
+        else torch.tensor([len(table) - 1])
+    )
     return torch.cat([table.double()[index].flip(0), torch.zeros(1, dtype=torch.float64)])
 
 
@@ -46,19 +62,35 @@ def _positive(steps: int) -> int:
     return steps
 
 
-def noise(seeds: Iterable[int], shape: tuple[int, ...], device: torch.device | str = "cpu", stream: int = 0) -> Tensor:
-    """Standard normal noise (n, *shape), float32; sample i depends on its seed alone, not on the batch (Karras et al. 2022, their code)."""
-    draws = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed) * 65_537 + stream)) for seed in seeds]
-    return torch.stack(draws).to(device, memory_format=torch.channels_last if len(shape) == 3 else torch.contiguous_format)
+def noise(
+    seeds: Iterable[int],
+    shape: tuple[int, ...],
+    device: torch.device | str = "cpu",
+    stream: int = 0,
+) -> Tensor:
+    """Standard normal noise (n, *shape), float32; sample i depends on its seed alone, not on the
+    batch (Karras et al. 2022, their code).
+    """
+    draws = [
+        torch.randn(shape, generator=torch.Generator().manual_seed(int(seed) * 65_537 + stream))
+        for seed in seeds
+    ]
+    return torch.stack(draws).to(
+        device, memory_format=torch.channels_last if len(shape) == 3 else torch.contiguous_format
+    )
 
 
 def clamped(denoise: Denoise, low: float, high: float) -> Denoise:
-    """The denoiser with its guess clamped to [low, high], the limits of real pixels in the network's units (Ho et al. 2020, their code)."""
+    """The denoiser with its guess clamped to [low, high], the limits of real pixels in the
+    network's units (Ho et al. 2020, their code).
+    """
     return lambda x, sigma, label=None: denoise(x, sigma, label).clamp(low, high)
 
 
 def guided(denoise: Denoise, scale: float) -> Denoise:
-    """Classifier-free guidance, D = D_null + scale * (D_label - D_null) (Ho & Salimans 2022, eq. 6); scale 1 is the conditional one."""
+    """Classifier-free guidance, D = D_null + scale * (D_label - D_null) (Ho & Salimans 2022, eq.
+    6); scale 1 is the conditional one.
+    """
 
     def denoise_guided(x: Tensor, sigma: Tensor | float, label: Tensor | None = None) -> Tensor:
         if label is None or scale == 1:
@@ -77,32 +109,46 @@ def _pairs(sigmas: Tensor) -> list[tuple[float, float]]:
 
 
 def ancestral(sigma: float, target: float, eta: float) -> tuple[float, float]:
-    """(deterministic, added) noise of a step from `sigma` to `target`; their squares add up to target^2 (Song et al. 2021, eq. 16).
+    """(deterministic, added) noise of a step from `sigma` to `target`; their squares add up to
+    target^2 (Song et al. 2021, eq. 16).
 
-    At eta = 1 the added noise is the standard deviation of the DDPM posterior q(x_{t-1} | x_t, x0) (Ho et al. 2020, eq. 7).
+    At eta = 1 the added noise is the standard deviation of the DDPM posterior q(x_{t-1} | x_t, x0)
+    (Ho et al. 2020, eq. 7).
     """
     added = eta * target / sigma * math.sqrt(max(sigma**2 - target**2, 0.0))
     return math.sqrt(max(target**2 - added**2, 0.0)), added
 
 
 def posterior(x: Tensor, x0: Tensor, sigma: float, target: float) -> tuple[Tensor, float]:
-    """Mean and std of q(x_target | x_sigma, x0), in the units x = x0 + sigma eps (Ho et al. 2020, eq. 6 and 7)."""
+    """Mean and std of q(x_target | x_sigma, x0), in the units x = x0 + sigma eps (Ho et al.
+    2020, eq. 6 and 7).
+    """
     keep, added = ancestral(sigma, target, 1.0)
     return x0 + keep / sigma * (x - x0), added
 
 
 def ddim(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, label: Tensor | None = None, eta: float = 0.0, seeds: Iterable[int] | None = None
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    label: Tensor | None = None,
+    eta: float = 0.0,
+    seeds: Iterable[int] | None = None,
 ) -> Iterator[Tensor]:
-    """First order (Song et al. 2021, eq. 12). eta = 0: DDIM, which is Euler's method on the flow ODE; eta = 1: ancestral DDPM.
+    """First order (Song et al. 2021, eq. 12). eta = 0:
 
-    `x` (n, C, H, W) is noise times sigmas[0]; `seeds` (n,) are those of the noise that eta > 0 adds.
+    DDIM, which is Euler's method on the flow ODE; eta = 1: ancestral DDPM.
+
+    `x` (n, C, H, W) is noise times sigmas[0]; `seeds` (n,) are those of the noise that eta > 0
+    adds.
     """
     if not 0 <= eta <= 1:
         raise SamplingError(f"eta must be in [0, 1], got {eta}.")
     seeds = None if seeds is None else list(seeds)
     if eta > 0 and (seeds is None or len(seeds) != len(x)):
-        raise SamplingError(f"eta > 0 adds noise: give `seeds`, one for each of the {len(x)} samples.")
+        raise SamplingError(
+            f"eta > 0 adds noise: give `seeds`, one for each of the {len(x)} samples."
+        )
     for step, (sigma, target) in enumerate(_pairs(sigmas)):
         guess = denoise(x, sigma, label)
         keep, added = ancestral(sigma, target, eta)
@@ -112,7 +158,9 @@ def ddim(
         yield x
 
 
-def heun(denoise: Denoise, x: Tensor, sigmas: Tensor, label: Tensor | None = None) -> Iterator[Tensor]:
+def heun(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, label: Tensor | None = None
+) -> Iterator[Tensor]:
     """Second order, 2 * steps - 1 network calls (Karras et al. 2022, algorithm 1)."""
     for sigma, target in _pairs(sigmas):
         slope = (x - denoise(x, sigma, label)) / sigma
@@ -124,9 +172,14 @@ def heun(denoise: Denoise, x: Tensor, sigmas: Tensor, label: Tensor | None = Non
         yield x
 
 
-def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, label: Tensor | None = None) -> Iterator[Tensor]:
-    """DPM-Solver++(2M), second order with one call a step (Lu et al. 2022, algorithm 2); the last step, to 0, is of first order."""
-    before, h_before = None, None
+def dpmpp_2m(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, label: Tensor | None = None
+) -> Iterator[Tensor]:
+    """DPM-Solver++(2M), second order with one call a step (Lu et al. 2022, algorithm 2); the
+    last step, to 0, is of first order.
+    """
+    before = None
+    h_before = None
     for sigma, target in _pairs(sigmas):
         guess = denoise(x, sigma, label)
         if target == 0:
@@ -135,7 +188,8 @@ def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, label: Tensor | None =
             h = math.log(sigma / target)
             mixed = guess if before is None else guess + h / h_before / 2 * (guess - before)
             x = target / sigma * x - math.expm1(-h) * mixed
-            before, h_before = guess, h
+            before = guess
+            h_before = h
         yield x
 
 
@@ -159,7 +213,9 @@ def draw(
     device: torch.device | str = "cpu",
     **options,
 ) -> Iterator[Tensor]:
-    """Yield finished samples, at most `batch` at a time, (<= batch, *shape), one for each seed. `options` go to the sampler.
+    """Yield finished samples, at most `batch` at a time, (<= batch, *shape), one for each seed.
+
+    `options` go to the sampler.
 
     Raises SamplingError for an unknown sampler or where the samples are not finite.
     """
@@ -170,18 +226,29 @@ def draw(
         mine = seeds[start : start + batch]
         x = noise(mine, shape, device) * float(sigmas[0])
         given = {**options, "seeds": mine} if sampler == "ddim" else options
-        for state in SAMPLERS[sampler](denoise, x, sigmas, None if label is None else label[start : start + batch].to(device), **given):
+        for state in SAMPLERS[sampler](
+            denoise,
+            x,
+            sigmas,
+            None if label is None else label[start : start + batch].to(device),
+            **given,
+        ):
             x = state
         if not x.isfinite().all():
-            raise SamplingError(f"{sampler} gave NaN or infinity. For a network that predicts eps, use its own levels and `clamped`.")
+            raise SamplingError(
+                f"{sampler} gave NaN or infinity. For a network that predicts eps, use its own "
+                "levels and `clamped`."
+            )
         yield x
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to sample: a sampler, its levels, and whether each guess is clamped to the range of real pixels.
+    """How to sample: a sampler, its levels, and whether each guess is clamped to the range of real
+    pixels.
 
-    `levels` is 'karras' or 'log' (from `high` to `low`), or the name of a DDPM schedule with T = 1000, whose own entries are taken.
+    `levels` is 'karras' or 'log' (from `high` to `low`), or the name of a DDPM schedule with T =
+    1000, whose own entries are taken.
     """
 
     sampler: str = "dpmpp_2m"
@@ -193,7 +260,10 @@ class Sampling:
     clamp: bool = True
 
     def sigmas(self) -> Tensor:
-        """The levels, (steps + 1,), float64, descending to 0. Raises SamplingError for another name."""
+        """The levels, (steps + 1,), float64, descending to 0.
+
+        Raises SamplingError for another name.
+        """
         spaced = {"karras": karras_levels, "log": log_levels}
         if self.levels in spaced:
             return spaced[self.levels](self.steps, self.high, self.low)

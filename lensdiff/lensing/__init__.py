@@ -1,1 +1,3 @@
-"""Strong lenses: which there are, how they are simulated and observed, and how they are measured."""
+"""Strong lenses: which there are, how they are simulated and observed, and how they are
+measured.
+"""

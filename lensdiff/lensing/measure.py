@@ -1,8 +1,11 @@
-"""What an astronomer would measure on an image of a lens: ring, shape, flux, pieces, profile and power, each from the pixels alone.
+"""What an astronomer would measure on an image of a lens: ring, shape, flux, pieces, profile and
+power, each from the pixels alone.
 
-The estimators know two things of a survey: its pixel scale, and that the lens stands at the centre. All take images (n, 1, H, W) as they
-are stored, each scaled to span [0, 1] and with noise, and work on the light above the sky, which they find in the corners.
+The estimators know two things of a survey: its pixel scale, and that the lens stands at the centre.
+All take images (n, 1, H, W) as they are stored, each scaled to span [0, 1] and with noise, and work
+on the light above the sky, which they find in the corners.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -11,7 +14,8 @@ from scipy.stats import ks_2samp, wasserstein_distance
 
 from ..errors import MetricError
 
-SMOOTHING_ARCSEC = 0.08  # Gaussian, before anything is counted or followed: about the point-spread function
+# Gaussian, before anything is counted or followed: about the point-spread function
+SMOOTHING_ARCSEC = 0.08
 PIECE = 0.15  # of the peak: what lies above it and hangs together is a piece
 BRIGHT = 0.4  # of the peak: maxima above it are bright images
 APART_ARCSEC = 0.3  # least distance of two bright images
@@ -30,25 +34,38 @@ SCALARS = {  # name: (words for an axis, unit)
 def _checked(images: np.ndarray, pixel_arcsec: float) -> np.ndarray:
     x = np.asarray(images, np.float32)
     if x.ndim != 4 or x.shape[1] != 1 or min(x.shape[2:]) < 16 or not pixel_arcsec > 0:
-        raise MetricError(f"Images of shape {x.shape}, {pixel_arcsec} arcsec a pixel: give (n, 1, H, W), 16 pixels or more, and a scale.")
+        raise MetricError(
+            f"Images of shape {x.shape}, {pixel_arcsec} arcsec a pixel: give (n, 1, H, W), 16 "
+            "pixels or more, and a scale."
+        )
     if not np.isfinite(x).all():
-        raise MetricError(f"Image {int(np.flatnonzero(~np.isfinite(x).all((1, 2, 3)))[0])} holds NaN or infinity: look at the sampler.")
+        raise MetricError(
+            f"Image {int(np.flatnonzero(~np.isfinite(x).all((1, 2, 3)))[0])} holds NaN or "
+            "infinity: look at the sampler."
+        )
     flat = x.reshape(len(x), -1)
     if (flat.min(1) == flat.max(1)).any():
-        raise MetricError(f"Image {int(np.flatnonzero(flat.min(1) == flat.max(1))[0])} is constant: there is no lens to measure.")
+        raise MetricError(
+            f"Image {int(np.flatnonzero(flat.min(1) == flat.max(1))[0])} is constant: there is "
+            "no lens to measure."
+        )
     return x[:, 0]
 
 
 def above_sky(images: np.ndarray, pixel_arcsec: float) -> tuple[np.ndarray, np.ndarray]:
-    """Light above the sky (n, H, W) in units of each image's peak, and the sky's noise in the same units (n,).
+    """Light above the sky (n, H, W) in units of each image's peak, and the sky's noise in the same
+    units (n,).
 
-    Sky and noise are the median and 1.4826 times the median absolute deviation of the four corners, each an eighth of the side. The peak
-    is that of the smoothed image, since the brightest pixel of a noisy one is partly luck.
+    Sky and noise are the median and 1.4826 times the median absolute deviation of the four corners,
+    each an eighth of the side. The peak is that of the smoothed image, since the brightest pixel of
+    a noisy one is partly luck.
     """
     x = _checked(images, pixel_arcsec)
     side = max(2, x.shape[-1] // 8)
     ends = slice(side), slice(-side, None)
-    corners = np.concatenate([x[:, rows, columns].reshape(len(x), -1) for rows in ends for columns in ends], 1)
+    corners = np.concatenate(
+        [x[:, rows, columns].reshape(len(x), -1) for rows in ends for columns in ends], 1
+    )
     sky = np.median(corners, 1)
     noise = 1.4826 * np.median(np.abs(corners - sky[:, None]), 1)
     light = x - sky[:, None, None]
@@ -63,20 +80,28 @@ def smooth(light: np.ndarray, pixel_arcsec: float) -> np.ndarray:
 
 
 def polar(light: np.ndarray, pixel_arcsec: float) -> tuple[np.ndarray, np.ndarray]:
-    """Light along `ANGLES` rays from the centre, (n, angles, radii), by cubic splines, and the radii in arcsec, half a pixel apart."""
+    """Light along `ANGLES` rays from the centre, (n, angles, radii), by cubic splines, and the
+    radii in arcsec, half a pixel apart.
+    """
     height, width = light.shape[1:]
     centre = np.array([(height - 1) / 2, (width - 1) / 2])
     radius = np.arange(0.5, min(centre), 0.5)
     angle = 2 * np.pi * np.arange(ANGLES) / ANGLES
     where = centre[:, None, None] + radius * np.stack([np.sin(angle), np.cos(angle)])[:, :, None]
-    return np.stack([ndimage.map_coordinates(image, where, order=3, mode="nearest") for image in light]), radius * pixel_arcsec
+    return np.stack(
+        [ndimage.map_coordinates(image, where, order=3, mode="nearest") for image in light]
+    ), radius * pixel_arcsec
 
 
-def ring(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> tuple[np.ndarray, np.ndarray]:
-    """(radius in arcsec, share of the azimuth that is covered), each (n,); the radius is NaN where the share is below 0.95.
+def ring(
+    light: np.ndarray, noise: np.ndarray, pixel_arcsec: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(radius in arcsec, share of the azimuth that is covered), each (n,); the radius is NaN where
+    the share is below 0.95.
 
-    The ridge, the brightest radius of each ray, runs at theta_E + beta cos(phi) for an isothermal lens and a source displaced by beta
-    (Schneider, Kochanek & Wambsganss 2006, part 2, eq. 25): its mean over all azimuths is the Einstein radius.
+    The ridge, the brightest radius of each ray, runs at theta_E + beta cos(phi) for an isothermal
+    lens and a source displaced by beta (Schneider, Kochanek & Wambsganss 2006, part 2, eq. 25): its
+    mean over all azimuths is the Einstein radius.
     """
     rays, radii = polar(smooth(light, pixel_arcsec), pixel_arcsec)
     covered = (rays.max(2) > np.maximum(COVERED, 4 * noise)[:, None]).mean(1)
@@ -85,11 +110,14 @@ def ring(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> tuple[np.
 
 
 def ellipticity(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> np.ndarray:
-    """(1 - q) / (1 + q) of the light's second moments about the centre, (n,); q: axis ratio (Bartelmann & Schneider 2001, eq. 4.2)."""
+    """(1 - q) / (1 + q) of the light's second moments about the centre, (n,); q: axis ratio
+    (Bartelmann & Schneider 2001, eq. 4.2).
+    """
     bright = smooth(light, pixel_arcsec)
     weight = np.where(bright > np.maximum(COVERED, 4 * noise)[:, None, None], bright, 0)
     y, x = (np.arange(side) - (side - 1) / 2 for side in light.shape[1:])
-    xx, yy = (weight * x**2).sum((1, 2)), (weight * y[:, None] ** 2).sum((1, 2))
+    xx = (weight * x**2).sum((1, 2))
+    yy = (weight * y[:, None] ** 2).sum((1, 2))
     xy = (weight * x * y[:, None]).sum((1, 2))
     modulus = np.hypot(xx - yy, 2 * xy)
     total = xx + yy
@@ -97,21 +125,28 @@ def ellipticity(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> np
 
 
 def flux_arcsec2(light: np.ndarray, pixel_arcsec: float) -> np.ndarray:
-    """All light in units of the peak, (n,): the area in arcsec^2 that it would fill at the peak's brightness."""
+    """All light in units of the peak, (n,): the area in arcsec^2 that it would fill at the
+    peak's brightness.
+    """
     return light.sum((1, 2)) * pixel_arcsec**2
 
 
 def bright_images(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> np.ndarray:
-    """Number of maxima brighter than `BRIGHT` peaks and `APART_ARCSEC` from any brighter one, (n,)."""
+    """Number of maxima brighter than `BRIGHT` peaks and `APART_ARCSEC` from any brighter one,
+    (n,).
+    """
     bright = smooth(light, pixel_arcsec)
     size = 2 * round(APART_ARCSEC / pixel_arcsec) + 1
     highest = ndimage.maximum_filter(bright, (1, size, size), mode="constant") == bright
     highest &= bright > np.maximum(BRIGHT, 4 * noise)[:, None, None]
-    return np.array([ndimage.label(image, np.ones((3, 3)))[1] for image in highest])  # neighbours of equal height are one maximum
+    # neighbours of equal height are one maximum
+    return np.array([ndimage.label(image, np.ones((3, 3)))[1] for image in highest])
 
 
 def pieces(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> np.ndarray:
-    """Number of regions brighter than `PIECE` peaks that do not touch, (n,); those below 0.01 arcsec^2 are not counted."""
+    """Number of regions brighter than `PIECE` peaks that do not touch, (n,); those below 0.01
+    arcsec^2 are not counted.
+    """
     bright = smooth(light, pixel_arcsec) > np.maximum(PIECE, 4 * noise)[:, None, None]
     found = []
     for image in bright:
@@ -121,24 +156,33 @@ def pieces(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> np.ndar
 
 
 def measure(images: np.ndarray, pixel_arcsec: float) -> dict[str, np.ndarray]:
-    """All of `SCALARS` and `ring_cover`, each (n,), of images (n, 1, H, W). Raises MetricError for constant or not finite images."""
+    """All of `SCALARS` and `ring_cover`, each (n,), of images (n, 1, H, W).
+
+    Raises MetricError for constant or not finite images.
+    """
     light, noise = above_sky(images, pixel_arcsec)
     radius, cover = ring(light, noise, pixel_arcsec)
     return {
-        "ring_radius_arcsec": radius, "ellipticity": ellipticity(light, noise, pixel_arcsec),
-        "flux_arcsec2": flux_arcsec2(light, pixel_arcsec), "bright_images": bright_images(light, noise, pixel_arcsec),
-        "pieces": pieces(light, noise, pixel_arcsec), "ring_cover": cover,
-    }  # fmt: skip
+        "ring_radius_arcsec": radius,
+        "ellipticity": ellipticity(light, noise, pixel_arcsec),
+        "flux_arcsec2": flux_arcsec2(light, pixel_arcsec),
+        "bright_images": bright_images(light, noise, pixel_arcsec),
+        "pieces": pieces(light, noise, pixel_arcsec),
+        "ring_cover": cover,
+    }
 
 
 def radial_profile(images: np.ndarray, pixel_arcsec: float) -> tuple[np.ndarray, np.ndarray]:
-    """Radii in arcsec (bins,), and the mean light above the sky in rings of one pixel's width, in units of the peak, (n, bins)."""
+    """Radii in arcsec (bins,), and the mean light above the sky in rings of one pixel's width,
+    in units of the peak, (n, bins).
+    """
     light, _ = above_sky(images, pixel_arcsec)
     return _rings(light, pixel_arcsec)
 
 
 def power_spectrum(images: np.ndarray, pixel_arcsec: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies in cycles per arcsec (bins,), and the power |FFT|^2 / pixels of image minus mean, averaged over rings, (n, bins).
+    """Frequencies in cycles per arcsec (bins,), and the power |FFT|^2 / pixels of image minus mean,
+    averaged over rings, (n, bins).
 
     White noise of variance s^2 has the power s^2 at every frequency (Parseval).
     """
@@ -146,53 +190,90 @@ def power_spectrum(images: np.ndarray, pixel_arcsec: float) -> tuple[np.ndarray,
     x = x - x.mean((1, 2), keepdims=True)
     power = np.abs(np.fft.fftshift(np.fft.fft2(x), axes=(1, 2))) ** 2 / x[0].size
     height, width = x.shape[1:]
-    frequency = np.hypot(*np.meshgrid(*(np.fft.fftshift(np.fft.fftfreq(s, pixel_arcsec)) for s in (height, width)), indexing="ij"))
-    return _binned(power, frequency, 1 / (min(height, width) * pixel_arcsec), min(height, width) // 2)
+    frequency = np.hypot(
+        *np.meshgrid(
+            *(np.fft.fftshift(np.fft.fftfreq(s, pixel_arcsec)) for s in (height, width)),
+            indexing="ij",
+        )
+    )
+    return _binned(
+        power, frequency, 1 / (min(height, width) * pixel_arcsec), min(height, width) // 2
+    )
 
 
 def pixel_histogram(images: np.ndarray, bins: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Centres of `bins` equal bins of [0, 1], and the share of each image's pixels in them, (n, bins)."""
+    """Centres of `bins` equal bins of [0, 1], and the share of each image's pixels in them, (n,
+    bins).
+    """
     x = _checked(images, 1.0).reshape(len(images), -1)
     edges = np.linspace(0, 1, bins + 1)
-    return (edges[1:] + edges[:-1]) / 2, np.stack([np.histogram(row.clip(0, 1), edges)[0] / row.size for row in x])
+    return (edges[1:] + edges[:-1]) / 2, np.stack(
+        [np.histogram(row.clip(0, 1), edges)[0] / row.size for row in x]
+    )
 
 
 def _rings(light: np.ndarray, pixel_arcsec: float) -> tuple[np.ndarray, np.ndarray]:
     height, width = light.shape[1:]
-    y, x = np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2
-    return _binned(light, np.hypot(x, y[:, None]) * pixel_arcsec, pixel_arcsec, min(height, width) // 2)
+    y = np.arange(height) - (height - 1) / 2
+    x = np.arange(width) - (width - 1) / 2
+    return _binned(
+        light, np.hypot(x, y[:, None]) * pixel_arcsec, pixel_arcsec, min(height, width) // 2
+    )
 
 
-def _binned(values: np.ndarray, of: np.ndarray, step: float, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Centres (bins,) and means (n, bins) of values (n, H, W) over equal bins of `of` (H, W), from half a step on."""
+def _binned(
+    values: np.ndarray, of: np.ndarray, step: float, bins: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Centres (bins,) and means (n, bins) of values (n, H, W) over equal bins of `of` (H, W),
+    from half a step on.
+    """
     index = np.floor(of / step - 0.5).astype(int).ravel()
     there = (index >= 0) & (index < bins)
     count = np.bincount(index[there], minlength=bins)
-    sums = np.stack([np.bincount(index[there], row[there], bins) for row in values.reshape(len(values), -1)])
+    sums = np.stack(
+        [np.bincount(index[there], row[there], bins) for row in values.reshape(len(values), -1)]
+    )
     return (np.arange(bins) + 1) * step, sums / np.maximum(count, 1)
 
 
-def compare(real: np.ndarray, drawn: np.ndarray, repeats: int = 200, seed: int = 0) -> dict[str, float]:
-    """Wasserstein-1 distance of two samples of a number (n,), (m,), what real against real gets, and the Kolmogorov-Smirnov p-value.
+def compare(
+    real: np.ndarray, drawn: np.ndarray, repeats: int = 200, seed: int = 0
+) -> dict[str, float]:
+    """Wasserstein-1 distance of two samples of a number (n,), (m,), what real against real gets,
+    and the Kolmogorov-Smirnov p-value.
 
-    `w1_band` is the 95th percentile of the distances of `repeats` random splits of the real ones, of the sizes of the two samples where
-    there are as many; NaN entries are left out. `w1` and `w1_band` have the unit of the values. Raises MetricError below 8 values.
+    `w1_band` is the 95th percentile of the distances of `repeats` random splits of the real ones,
+    of the sizes of the two samples where there are as many; NaN entries are left out. `w1` and
+    `w1_band` have the unit of the values. Raises MetricError below 8 values.
     """
     real, drawn = (np.asarray(x, float)[np.isfinite(x)] for x in (real, drawn))
     if min(len(real), len(drawn)) < 8:
-        raise MetricError(f"{len(real)} real and {len(drawn)} drawn values: a comparison needs eight or more of both.")
-    rng, size = np.random.default_rng(seed), min(len(drawn), len(real) // 2)
-    scale = np.sqrt((1 / len(drawn) + 1 / len(real)) / (2 / size))  # a distance between samples falls with the root of their number
+        raise MetricError(
+            f"{len(real)} real and {len(drawn)} drawn values: a comparison needs eight or more "
+            "of both."
+        )
+    rng = np.random.default_rng(seed)
+    size = min(len(drawn), len(real) // 2)
+    # a distance between samples falls with the root of their number
+    scale = np.sqrt((1 / len(drawn) + 1 / len(real)) / (2 / size))
     shuffled = (rng.permutation(real) for _ in range(repeats))
     splits = [wasserstein_distance(x[:size], x[size : 2 * size]) * scale for x in shuffled]
     return {
-        "real_mean": real.mean(), "drawn_mean": drawn.mean(), "w1": float(wasserstein_distance(real, drawn)),
-        "w1_band": float(np.quantile(splits, 0.95)), "ks_p": float(ks_2samp(real, drawn).pvalue), "n": len(drawn),
-    }  # fmt: skip
+        "real_mean": real.mean(),
+        "drawn_mean": drawn.mean(),
+        "w1": float(wasserstein_distance(real, drawn)),
+        "w1_band": float(np.quantile(splits, 0.95)),
+        "ks_p": float(ks_2samp(real, drawn).pvalue),
+        "n": len(drawn),
+    }
 
 
-def band(curves: np.ndarray, n: int, repeats: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """2.5th and 97.5th percentile (bins,) of the mean of `n` of the real curves (m, bins), drawn with replacement (the bootstrap)."""
+def band(
+    curves: np.ndarray, n: int, repeats: int = 200, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """2.5th and 97.5th percentile (bins,) of the mean of `n` of the real curves (m, bins), drawn
+    with replacement (the bootstrap).
+    """
     rng = np.random.default_rng(seed)
     means = np.stack([curves[rng.integers(0, len(curves), n)].mean(0) for _ in range(repeats)])
     return np.quantile(means, 0.025, axis=0), np.quantile(means, 0.975, axis=0)

@@ -1,4 +1,8 @@
-"""Surveys: which lenses there are, and with what they are observed. Two are made: `diverse`, the default, and DeepLenseSim's `model_i`."""
+"""Surveys: which lenses there are, and with what they are observed.
+
+Two are made: `diverse`, the default, and DeepLenseSim's `model_i`.
+"""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -8,9 +12,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Survey:
-    """What is observed, and with what. A pair is the (low, high) of a uniform prior, or of a log-uniform one where noted.
+    """What is observed, and with what.
 
-    The last six fields are the departures of DeepLenseSim's Model I from textbook physics, each a switch of its own.
+    A pair is the (low, high) of a uniform prior, or of a log-uniform one where noted.
+
+    The last six fields are the departures of DeepLenseSim's Model I from textbook physics, each a
+    switch of its own.
     """
 
     name: str
@@ -21,7 +28,8 @@ class Survey:
     lens_angle_rad: tuple[float, float]
     shear: tuple[float, float]
     shear_angle_rad: tuple[float, float]
-    source_offset: tuple[float, float]  # on a disc in Einstein radii, or on a square in arcsec: see source_square
+    # on a disc in Einstein radii, or on a square in arcsec: see source_square
+    source_offset: tuple[float, float]
     source_radius_arcsec: tuple[float, float]
     source_axis_ratio: tuple[float, float]
     source_angle_rad: tuple[float, float]
@@ -40,57 +48,94 @@ class Survey:
     string_mass_msun: float = 3e10
     axion_mass_ev: tuple[float, float] = (1e-24, 1e-22)  # log-uniform
     subhalo_slope: float = -0.9  # dN/dM ~ M^slope; cold dark matter has -1.9
-    luminosity_distances: bool = False  # masses to Einstein radii by D_L, D_S and their difference, not angular diameters
-    fixed_subhalo_number: bool = False  # always the mean number: the Poisson draw is made and not used
-    double_poisson: bool = False  # Gaussian shot noise and background, clipped at 0, then a Poisson draw of the sum
+    # masses to Einstein radii by D_L, D_S and their difference, not angular diameters
+    luminosity_distances: bool = False
+    # always the mean number: the Poisson draw is made and not used
+    fixed_subhalo_number: bool = False
+    # Gaussian shot noise and background, clipped at 0, then a Poisson draw of the sum
+    double_poisson: bool = False
     use_lenstronomy_k: bool = False  # b_n = 1.9992 n - 0.3271 in the Sersic law
     source_square: bool = False  # the source's x and y each uniform in source_offset
 
     def __post_init__(self) -> None:
         if self.pixels < 8 or self.pixel_arcsec <= 0 or self.supersampling < 1:
-            raise ValueError(
-                f"Survey {self.name!r}: pixels must be 8 or more, pixel_arcsec positive and supersampling 1 or more; "
+            raise ParameterError(
+                f"Survey {self.name!r}: pixels must be 8 or more, pixel_arcsec positive and "
+                "supersampling 1 or more; "
                 f"got {self.pixels}, {self.pixel_arcsec} and {self.supersampling}."
             )
 
 
 def diverse(pixels: int = 64, **changes: object) -> Survey:
-    """The default population: rings, arcs, pairs and quads of many sizes, isotropic, on a field of 7.5 arcsec.
+    """The default population: rings, arcs, pairs and quads of many sizes, isotropic, on a field of
+    7.5 arcsec.
 
-    Priors, uniform unless noted: Einstein radius 0.5 to 2 arcsec; axis ratio of the lens 0.5 to 1; shear 0 to 0.1; source within 0.7
-    Einstein radii (uniform in radius, so that rings are frequent), half-light radius 0.1 to 0.4 arcsec, axis ratio 0.4 to 1,
-    amplitude log-uniform in 5 to 40; every orientation uniform. `changes` are fields of `Survey`.
+    Priors, uniform unless noted: Einstein radius 0.5 to 2 arcsec; axis ratio of the lens 0.5 to 1;
+    shear 0 to 0.1; source within 0.7 Einstein radii (uniform in radius, so that rings are
+    frequent), half-light radius 0.1 to 0.4 arcsec, axis ratio 0.4 to 1, amplitude log-uniform in 5
+    to 40; every orientation uniform. `changes` are fields of `Survey`.
     """
     half_turn = (0.0, np.pi)
     survey = Survey(
-        name="diverse", pixels=pixels, pixel_arcsec=7.5 / pixels, supersampling=2 if pixels < 128 else 1, isotropic=True,
-        einstein_radius_arcsec=(0.5, 2.0), lens_axis_ratio=(0.5, 1.0), lens_angle_rad=half_turn,
-        shear=(0.0, 0.1), shear_angle_rad=half_turn, source_offset=(0.0, 0.7), source_radius_arcsec=(0.1, 0.4),
-        source_axis_ratio=(0.4, 1.0), source_angle_rad=half_turn, source_amplitude_cps=(5.0, 40.0), background_rms_cps=0.25,
-    )  # fmt: skip
+        name="diverse",
+        pixels=pixels,
+        pixel_arcsec=7.5 / pixels,
+        supersampling=2 if pixels < 128 else 1,
+        isotropic=True,
+        einstein_radius_arcsec=(0.5, 2.0),
+        lens_axis_ratio=(0.5, 1.0),
+        lens_angle_rad=half_turn,
+        shear=(0.0, 0.1),
+        shear_angle_rad=half_turn,
+        source_offset=(0.0, 0.7),
+        source_radius_arcsec=(0.1, 0.4),
+        source_axis_ratio=(0.4, 1.0),
+        source_angle_rad=half_turn,
+        source_amplitude_cps=(5.0, 40.0),
+        background_rms_cps=0.25,
+    )
     return replace(survey, **changes)
 
 
 def model_i(pixels: int = 150, **changes: object) -> Survey:
-    """DeepLenseSim's Model I: one lens of 1e12 solar masses, one source shape, and only the source's position free.
+    """DeepLenseSim's Model I: one lens of 1e12 solar masses, one source shape, and only the
+    source's position free.
 
-    Its text gives a subhalo slope of -1.9; its code, and so its images, have -0.9. Its source amplitude of 20 is, as lenstronomy has it,
-    per square arcsec: 0.05 counts per second and pixel of 0.05 arcsec.
+    Its text gives a subhalo slope of -1.9; its code, and so its images, have -0.9. Its source
+    amplitude of 20 is, as lenstronomy has it, per square arcsec: 0.05 counts per second and pixel
+    of 0.05 arcsec.
     """
     amplitude = 20.0 * (7.5 / pixels) ** 2
     lens_ratio, lens_angle = _axis_ratio_angle(0.1, 0.0)
     source_ratio, source_angle = _axis_ratio_angle(-0.1, 0.1)
     survey = Survey(
-        name="model_i", pixels=pixels, pixel_arcsec=7.5 / pixels, isotropic=False, einstein_radius_arcsec=None,
-        lens_axis_ratio=(lens_ratio,) * 2, lens_angle_rad=(lens_angle,) * 2, shear=(0.05, 0.05), shear_angle_rad=(0.0, 0.0),
-        source_offset=(-0.35, 0.35), source_radius_arcsec=(0.25, 0.25), source_axis_ratio=(source_ratio,) * 2,
-        source_angle_rad=(source_angle,) * 2, source_amplitude_cps=(amplitude, amplitude), background_rms_cps=0.01,
-        luminosity_distances=True, fixed_subhalo_number=True, double_poisson=True, use_lenstronomy_k=True, source_square=True,
-    )  # fmt: skip
+        name="model_i",
+        pixels=pixels,
+        pixel_arcsec=7.5 / pixels,
+        isotropic=False,
+        einstein_radius_arcsec=None,
+        lens_axis_ratio=(lens_ratio,) * 2,
+        lens_angle_rad=(lens_angle,) * 2,
+        shear=(0.05, 0.05),
+        shear_angle_rad=(0.0, 0.0),
+        source_offset=(-0.35, 0.35),
+        source_radius_arcsec=(0.25, 0.25),
+        source_axis_ratio=(source_ratio,) * 2,
+        source_angle_rad=(source_angle,) * 2,
+        source_amplitude_cps=(amplitude, amplitude),
+        background_rms_cps=0.01,
+        luminosity_distances=True,
+        fixed_subhalo_number=True,
+        double_poisson=True,
+        use_lenstronomy_k=True,
+        source_square=True,
+    )
     return replace(survey, **changes)
 
 
 def _axis_ratio_angle(e1: float, e2: float) -> tuple[float, float]:
-    """Axis ratio and orientation of the ellipticity (e1, e2) = (1 - q) / (1 + q) * (cos 2 phi, sin 2 phi)."""
+    """Axis ratio and orientation of the ellipticity (e1, e2) = (1 - q) / (1 + q) * (cos 2 phi,
+    sin 2 phi).
+    """
     modulus = np.hypot(e1, e2)
     return float((1 - modulus) / (1 + modulus)), float(0.5 * np.arctan2(e2, e1))

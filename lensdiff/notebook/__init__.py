@@ -1,1 +1,3 @@
-"""What a notebook needs around its subject: helpers, exercises, figures, and the runner of the series."""
+"""What a notebook needs around its subject: helpers, exercises, figures, and the runner of the
+series.
+"""

@@ -1,4 +1,7 @@
-"""Notebook files: read them, see what they are made of, and tidy them so that an executed one is fit to be committed."""
+"""Notebook files: read them, see what they are made of, and tidy them so that an executed one is
+fit to be committed.
+"""
+
 from __future__ import annotations
 
 import ast
@@ -12,7 +15,13 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[1]
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 WIDGET = "application/vnd.jupyter.widget-view+json"
-LANGUAGE = {"name": "python", "version": "3", "file_extension": ".py", "mimetype": "text/x-python", "pygments_lexer": "ipython3"}
+LANGUAGE = {
+    "name": "python",
+    "version": "3",
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "pygments_lexer": "ipython3",
+}
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -21,7 +30,9 @@ def read(path: Path) -> nbformat.NotebookNode:
     try:
         return nbformat.read(path, as_version=4)
     except (OSError, ValueError, nbformat.ValidationError) as error:
-        raise SystemExit(f"{path} can't be read as a notebook: {ANSI.sub('', str(error))}") from error
+        raise SystemExit(
+            f"{path} can't be read as a notebook: {ANSI.sub('', str(error))}"
+        ) from error
 
 
 def sources(notebook: nbformat.NotebookNode) -> list[list[str]]:
@@ -31,23 +42,35 @@ def sources(notebook: nbformat.NotebookNode) -> list[list[str]]:
 
 def parameter_names(notebook: nbformat.NotebookNode) -> set[str]:
     """The names assigned in the cells tagged `parameters`; none where those aren't Python."""
-    cells = [c.source for c in notebook.cells if c.cell_type == "code" and "parameters" in c.metadata.get("tags", [])]
+    cells = [
+        c.source
+        for c in notebook.cells
+        if c.cell_type == "code" and "parameters" in c.metadata.get("tags", [])
+    ]
     names: set[str] = set()
     try:
         tree = ast.parse("\n".join(cells))
     except SyntaxError:
         return names
     for node in ast.walk(tree):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets
+            if isinstance(node, ast.Assign)
+            else [node.target]
+            if isinstance(node, ast.AnnAssign)
+            else []
+        )
         names |= {target.id for target in targets if isinstance(target, ast.Name)}
     return names
 
 
-# ---- what GitHub can render -------------------------------------------------------------------------------------------------
+# ---- what GitHub can render ----------------------------------------------------------------------
 
 
 def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The same notebook as committed: no widget state, run-time metadata, colour codes or machine paths; changed in place and returned."""
+    """The same notebook as committed: no widget state, run-time metadata, colour codes or
+    machine paths; changed in place and returned.
+    """
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": LANGUAGE})
     for cell in notebook.cells:
         for key in ("papermill", "execution", "ExecuteTime", "collapsed", "scrolled"):
@@ -81,11 +104,13 @@ def clean_text(output: nbformat.NotebookNode) -> None:
 def plain(text: str) -> str:
     """`text` without colour codes, and with paths as they are from the repository's top."""
     text = re.sub(r"\S*/ipykernel_\d+/\d+\.py", "<cell>", ANSI.sub("", text))
-    text = text.replace(f"{ROOT}{os.sep}", "").replace(str(ROOT), ".").replace(sys.prefix, "<python>")
+    text = (
+        text.replace(f"{ROOT}{os.sep}", "").replace(str(ROOT), ".").replace(sys.prefix, "<python>")
+    )
     return re.sub(re.escape(str(Path.home())) + r"(?=[/\\])", "~", text)
 
 
-# ---- writing -----------------------------------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------------
 
 
 def save(path: Path, text: str) -> None:

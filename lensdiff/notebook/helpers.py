@@ -1,4 +1,7 @@
-"""What every notebook needs around its subject: the profile, checked parameters, versions, and where its results go."""
+"""What every notebook needs around its subject: the profile, checked parameters, versions, and
+where its results go.
+"""
+
 from __future__ import annotations
 
 import os
@@ -22,15 +25,22 @@ PROFILES = ("smoke", "standard", "full")
 def pick(name: str, value: str, allowed: tuple[str, ...]) -> str:
     """The value, if it is one of `allowed`; else a ParameterError."""
     if value not in allowed:
-        raise ParameterError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, allowed))}.")
+        raise ParameterError(
+            f"{name} is {value!r}; it must be one of {', '.join(map(repr, allowed))}."
+        )
     return value
 
 
 def number(name: str, value: float, low: float, high: float, whole: bool = False) -> float | int:
-    """The value, if it is a number (a whole one where asked) from `low` to `high`; else a ParameterError."""
+    """The value, if it is a number (a whole one where asked) from `low` to `high`; else a
+    ParameterError.
+    """
     right = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
     if not right or (whole and value != int(value)):
-        raise ParameterError(f"{name} is {value!r}; it must be a {'whole ' if whole else ''}number from {low:g} to {high:g}.")
+        raise ParameterError(
+            f"{name} is {value!r}; it must be a {'whole ' if whole else ''}number from {low:g} "
+            f"to {high:g}."
+        )
     return int(value) if whole else value
 
 
@@ -40,7 +50,9 @@ def resolve_profile(profile: str = "") -> str:
 
 
 def folder(path: str) -> Path:
-    """A folder given as a parameter: absolute, or relative to where the notebook runs or to the working copy."""
+    """A folder given as a parameter: absolute, or relative to where the notebook runs or to the
+    working copy.
+    """
     if not isinstance(path, str):
         raise ParameterError(f"{path!r} is no folder; give its path as text.")
     here = Path(path)
@@ -55,7 +67,9 @@ def results(profile: str, notebook: str) -> Path:
 
 
 def keep(figure: Figure | Path, name: str) -> Figure | Path:
-    """Save a figure, or copy a file, for the README, where LENSDIFF_FIGURES names a folder, as `make notebooks` does; returns it."""
+    """Save a figure, or copy a file, for the README, where LENSDIFF_FIGURES names a folder, as
+    `make notebooks` does; returns it.
+    """
     if os.environ.get("LENSDIFF_FIGURES"):
         with atomic(Path(os.environ["LENSDIFF_FIGURES"]) / name) as part:
             if isinstance(figure, Path):
@@ -67,12 +81,17 @@ def keep(figure: Figure | Path, name: str) -> Figure | Path:
 
 def versions() -> str:
     """One line of versions."""
-    parts = [f"lensdiff {version('lensdiff')}", f"Python {platform.python_version()}", f"torch {torch.__version__.split('+')[0]}"]
+    parts = [
+        f"lensdiff {version('lensdiff')}",
+        f"Python {platform.python_version()}",
+        f"torch {torch.__version__.split('+')[0]}",
+    ]
     return ", ".join([*parts, f"numpy {np.__version__}", f"matplotlib {matplotlib.__version__}"])
 
 
 def check(answer: object, test: Callable[[object], bool], hint: str) -> Callable[[object], None]:
-    """Check an exercise: says so for None and for a right answer; a wrong one raises AssertionError with the hint.
+    """Check an exercise: says so for None and for a right answer; a wrong one raises AssertionError
+    with the hint.
 
     Returns the check as a function of an answer, which `prove` calls with the stored answers.
     """
@@ -81,7 +100,9 @@ def check(answer: object, test: Callable[[object], bool], hint: str) -> Callable
         try:
             right = bool(test(given))
         except Exception as error:  # a student's function may raise anything
-            raise AssertionError(f"Not yet: checking it raised {type(error).__name__}: {error}. {hint}") from error
+            raise AssertionError(
+                f"Not yet: checking it raised {type(error).__name__}: {error}. {hint}"
+            ) from error
         assert right, f"Not yet. {hint}"
 
     if answer is None:
@@ -92,8 +113,12 @@ def check(answer: object, test: Callable[[object], bool], hint: str) -> Callable
     return judge
 
 
-def prove(checks: list[Callable[[object], None]], answers: list[object], wrong: list[list[object]]) -> None:
-    """Each stored answer must pass its check, and each of the wrong ones must fail it; else AssertionError."""
+def prove(
+    checks: list[Callable[[object], None]], answers: list[object], wrong: list[list[object]]
+) -> None:
+    """Each stored answer must pass its check, and each of the wrong ones must fail it; else
+    AssertionError.
+    """
     for number, (judge, answer, mistakes) in enumerate(zip(checks, answers, wrong, strict=True), 1):
         judge(answer)
         assert mistakes, f"Exercise {number} has no wrong answer to try."
@@ -103,4 +128,6 @@ def prove(checks: list[Callable[[object], None]], answers: list[object], wrong: 
             except AssertionError:
                 continue
             raise AssertionError(f"Exercise {number} takes a wrong answer for right: {mistake!r}.")
-    print(f"{len(answers)} stored answers pass their checks; {sum(map(len, wrong))} wrong ones fail.")
+    print(
+        f"{len(answers)} stored answers pass their checks; {sum(map(len, wrong))} wrong ones fail."
+    )

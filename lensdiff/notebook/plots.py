@@ -1,4 +1,7 @@
-"""Figures and widgets: grids, curves, the film of sampling, and sliders, each with a static twin for pages where no kernel runs."""
+"""Figures and widgets: grids, curves, the film of sampling, and sliders, each with a static twin
+for pages where no kernel runs.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -18,7 +21,9 @@ CMAP = "magma"  # black sky, bright light; readable in grey and by colour-blind 
 
 
 def to_array(images) -> np.ndarray:
-    """Tensor or array (n, C, H, W), (n, H, W) or (H, W) to (n, H, W) or (n, H, W, 3), for imshow."""
+    """Tensor or array (n, C, H, W), (n, H, W) or (H, W) to (n, H, W) or (n, H, W, 3), for
+    imshow.
+    """
     images = np.asarray(images)
     if images.ndim == 2:
         return images[None]
@@ -27,8 +32,13 @@ def to_array(images) -> np.ndarray:
     return images
 
 
-def show(ax: Axes, image: np.ndarray, title: str = "", limits: tuple[float, float] | None = (0.0, 1.0)) -> None:
-    """One image without axes. `limits` are the values drawn black and bright; None takes the image's own."""
+def show(
+    ax: Axes, image: np.ndarray, title: str = "", limits: tuple[float, float] | None = (0.0, 1.0)
+) -> None:
+    """One image without axes.
+
+    `limits` are the values drawn black and bright; None takes the image's own.
+    """
     low, high = limits or (None, None)
     ax.imshow(image, cmap=CMAP, vmin=low, vmax=high, interpolation="nearest")
     ax.set_axis_off()
@@ -49,7 +59,11 @@ def grid(
     rows = -(-len(images) // columns)
     room = 0.22 if titles else 0.0
     figure, axes = plt.subplots(
-        rows, columns, figsize=(columns * size, rows * (size + room) + (0.3 if heading else 0)), layout="constrained", squeeze=False
+        rows,
+        columns,
+        figsize=(columns * size, rows * (size + room) + (0.3 if heading else 0)),
+        layout="constrained",
+        squeeze=False,
     )
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     for i, ax in enumerate(axes.flat):
@@ -61,13 +75,22 @@ def grid(
     return figure
 
 
-def side_by_side(left, right, names: tuple[str, str], columns: int = 4, size: float = 1.15) -> Figure:
+def side_by_side(
+    left, right, names: tuple[str, str], columns: int = 4, size: float = 1.15
+) -> Figure:
     """Two sets of images as two blocks of `columns`, each under its name."""
-    left, right = to_array(left), to_array(right)
+    left = to_array(left)
+    right = to_array(right)
     rows = -(-max(len(left), len(right)) // columns)
-    figure = plt.figure(figsize=(2 * columns * size + 0.4, rows * size + 0.35), layout="constrained")
-    for part, images, name in zip(figure.subfigures(1, 2, wspace=0.04), (left, right), names, strict=True):
-        axes = part.subplots(rows, columns, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
+    figure = plt.figure(
+        figsize=(2 * columns * size + 0.4, rows * size + 0.35), layout="constrained"
+    )
+    for part, images, name in zip(
+        figure.subfigures(1, 2, wspace=0.04), (left, right), names, strict=True
+    ):
+        axes = part.subplots(
+            rows, columns, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03}
+        )
         part.suptitle(name, fontsize=11)
         for i, ax in enumerate(axes.flat):
             ax.set_axis_off()
@@ -76,27 +99,48 @@ def side_by_side(left, right, names: tuple[str, str], columns: int = 4, size: fl
     return figure
 
 
-def table_of_images(images, row_names: Sequence[str], column_names: Sequence[str], heading: str = "", size: float = 1.25) -> Figure:
+def table_of_images(
+    images,
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+    heading: str = "",
+    size: float = 1.25,
+) -> Figure:
     """Images (rows, columns, ...) with a name for each row and each column."""
     figure, axes = plt.subplots(
-        len(row_names), len(column_names), figsize=(len(column_names) * size + 0.9, len(row_names) * size + 0.55), layout="constrained",
+        len(row_names),
+        len(column_names),
+        figsize=(len(column_names) * size + 0.9, len(row_names) * size + 0.55),
+        layout="constrained",
         squeeze=False,
-    )  # fmt: skip
+    )
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     for r, row in enumerate(images):
         for c, image in enumerate(to_array(row)):
             show(axes[r, c], image, column_names[c] if r == 0 else "")
-        axes[r, 0].text(-0.08, 0.5, row_names[r], transform=axes[r, 0].transAxes, ha="right", va="center", fontsize=9)
+        axes[r, 0].text(
+            -0.08,
+            0.5,
+            row_names[r],
+            transform=axes[r, 0].transAxes,
+            ha="right",
+            va="center",
+            fontsize=9,
+        )
     if heading:
         figure.suptitle(heading, fontsize=11)
     return figure
 
 
 def curve(rows: Sequence[dict], ax: Axes | None = None) -> Axes:
-    """Train and held-out loss (`loss`, `held_out`) against `images_seen`, as a checkpoint's spec stores them."""
+    """Train and held-out loss (`loss`, `held_out`) against `images_seen`, as a checkpoint's spec
+    stores them.
+    """
     ax = ax or plt.subplots(figsize=(5.5, 3.2), layout="constrained")[1]
     seen = [row["images_seen"] / 1000 for row in rows]
-    ax.plot(seen, [row["loss"] for row in rows], label="training (weights of the moment)", color="0.55")
+    ax.plot(
+        seen, [row["loss"] for row in rows], label="training (weights of the moment)", color="0.55"
+    )
     ax.plot(seen, [row["held_out"] for row in rows], label="held out (EMA weights)", color="C1")
     ax.set(xlabel="images seen (thousands)", ylabel="loss")
     log_axis(ax)
@@ -114,21 +158,38 @@ def log_axis(ax: Axes) -> Axes:
     return ax
 
 
-def film(frames, path: Path | str, seconds: float = 4.0, columns: int = 4, enlarge: int = 2, hold: float = 1.5) -> Path:
-    """Write a GIF of `frames` (steps, n, C, H, W) in [0, 1], tiled; the last is held. Written under a temporary name, then renamed."""
+def film(
+    frames,
+    path: Path | str,
+    seconds: float = 4.0,
+    columns: int = 4,
+    enlarge: int = 2,
+    hold: float = 1.5,
+) -> Path:
+    """Write a GIF of `frames` (steps, n, C, H, W) in [0, 1], tiled; the last is held.
+
+    Written under a temporary name, then renamed.
+    """
     path = Path(path)
     pictures = []
     for frame in frames:
         images = to_array(frame)
-        rows = [np.concatenate(list(images[i : i + columns]), 1) for i in range(0, len(images) - columns + 1, columns)]
+        rows = [
+            np.concatenate(list(images[i : i + columns]), 1)
+            for i in range(0, len(images) - columns + 1, columns)
+        ]
         tiled = plt.get_cmap(CMAP)(np.clip(np.concatenate(rows, 0), 0, 1))[..., :3]
         picture = Image.fromarray((tiled * 255).round().astype(np.uint8))
-        picture = picture.resize((picture.width * enlarge, picture.height * enlarge), Image.Resampling.NEAREST)
+        picture = picture.resize(
+            (picture.width * enlarge, picture.height * enlarge), Image.Resampling.NEAREST
+        )
         pictures.append(picture.quantize(64, dither=Image.Dither.NONE))
     each = max(20, round(1000 * seconds / len(pictures)))
     durations = [each] * (len(pictures) - 1) + [round(1000 * hold)]
     with atomic(path) as part:
-        pictures[0].save(part, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+        pictures[0].save(
+            part, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0
+        )
     return path
 
 

@@ -1,1 +1,3 @@
-"""What generated images and classifiers are worth: features, distances, the card, classes and parameters."""
+"""What generated images and classifiers are worth: features, distances, the card, classes and
+parameters.
+"""

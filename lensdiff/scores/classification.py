@@ -1,4 +1,7 @@
-"""What a classifier's answers are worth: accuracy with its interval, ROC, calibration, and where in an image it looks."""
+"""What a classifier's answers are worth: accuracy with its interval, ROC, calibration, and where
+in an image it looks.
+"""
+
 from __future__ import annotations
 
 import numpy as np
@@ -11,18 +14,26 @@ from ..errors import DataError
 
 
 def _checked(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
+    logits = np.asarray(logits, np.float64)
+    labels = np.asarray(labels)
     if logits.ndim != 2 or labels.shape != (len(logits),) or not len(labels):
-        raise DataError(f"Logits of shape {logits.shape} and labels of shape {labels.shape}: give (n, classes) and (n,).")
+        raise DataError(
+            f"Logits of shape {logits.shape} and labels of shape {labels.shape}: give (n, "
+            "classes) and (n,)."
+        )
     if not np.isfinite(logits).all():
         raise DataError("The logits hold NaN or infinity: look at the images.")
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
-        raise DataError(f"Labels from {labels.min()} to {labels.max()}: there are 0 to {logits.shape[1] - 1}.")
+        raise DataError(
+            f"Labels from {labels.min()} to {labels.max()}: there are 0 to {logits.shape[1] - 1}."
+        )
     return logits, labels
 
 
 def interval(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a share, `right` out of `n` (Wilson 1927), by scipy: never outside [0, 1], and right for small n too."""
+    """Wilson's interval of a share, `right` out of `n` (Wilson 1927), by scipy: never outside
+    [0, 1], and right for small n too.
+    """
     if not 0 <= right <= n or n < 1:
         raise DataError(f"{right} right out of {n} is no share.")
     found = binomtest(int(right), int(n)).proportion_ci(level, "wilson")
@@ -30,22 +41,29 @@ def interval(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
 
 
 def areas(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Area under the ROC of each class against the others, (classes,), by scikit-learn; their mean is the macro AUC."""
+    """Area under the ROC of each class against the others, (classes,), by scikit-learn; their
+    mean is the macro AUC.
+    """
     logits, labels = _checked(logits, labels)
     if len(np.unique(labels)) < logits.shape[1]:
-        raise DataError(f"Only the classes {np.unique(labels).tolist()} are there: an ROC needs images of all {logits.shape[1]}.")
+        raise DataError(
+            f"Only the classes {np.unique(labels).tolist()} are there: an ROC needs images of "
+            f"all {logits.shape[1]}."
+        )
     chance = softmax(logits, 1)
     return np.array([roc_auc_score(labels == k, chance[:, k]) for k in range(logits.shape[1])])
 
 
 def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> dict[str, np.ndarray]:
-    """Mean confidence and accuracy of the answers in `bins` equal bins of confidence (Guo et al. 2017, section 2).
+    """Mean confidence and accuracy of the answers in `bins` equal bins of confidence (Guo et al.
+    2017, section 2).
 
     `count` is the number of images in each; empty bins are left out.
     """
     logits, labels = _checked(logits, labels)
     chance = softmax(logits, 1)
-    sure, right = chance.max(1), chance.argmax(1) == labels
+    sure = chance.max(1)
+    right = chance.argmax(1) == labels
     index = np.minimum((sure * bins).astype(int), bins - 1)
     count = np.bincount(index, minlength=bins)
     there = count > 0
@@ -54,13 +72,19 @@ def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> dict[
 
 
 def calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error: the mean gap of confidence and accuracy over the bins, by counts (Guo et al. 2017, eq. 3)."""
+    """Expected calibration error: the mean gap of confidence and accuracy over the bins, by
+    counts (Guo et al. 2017, eq. 3).
+    """
     found = reliability(logits, labels, bins)
-    return float((np.abs(found["confidence"] - found["accuracy"]) * found["count"]).sum() / found["count"].sum())
+    return float(
+        (np.abs(found["confidence"] - found["accuracy"]) * found["count"]).sum()
+        / found["count"].sum()
+    )
 
 
 def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The number to divide logits by that makes these labels likeliest (Guo et al. 2017, section 4.2); it changes no answer.
+    """The number to divide logits by that makes these labels likeliest (Guo et al. 2017, section
+    4.2); it changes no answer.
 
     Fit it on held-out images, never on those that are reported.
     """
@@ -73,23 +97,35 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def report(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict:
-    """n, accuracy and its 95 % interval, AUC of each class and their mean, confusion matrix (truth in rows), calibration error."""
+    """n, accuracy and its 95 % interval, AUC of each class and their mean, confusion matrix
+    (truth in rows), calibration error.
+    """
     logits, labels = _checked(logits, labels)
     right = int((logits.argmax(1) == labels).sum())
     auc = areas(logits, labels)
     return {
-        "n": len(labels), "accuracy": right / len(labels), "interval": list(interval(right, len(labels))),
-        "auc": dict(zip(classes, (round(float(a), 5) for a in auc), strict=True)), "macro_auc": float(auc.mean()),
-        "confusion": confusion_matrix(labels, logits.argmax(1), labels=range(len(classes))).tolist(),
+        "n": len(labels),
+        "accuracy": right / len(labels),
+        "interval": list(interval(right, len(labels))),
+        "auc": dict(zip(classes, (round(float(a), 5) for a in auc), strict=True)),
+        "macro_auc": float(auc.mean()),
+        "confusion": confusion_matrix(
+            labels, logits.argmax(1), labels=range(len(classes))
+        ).tolist(),
         "calibration_error": calibration_error(logits, labels),
-    }  # fmt: skip
+    }
 
 
 def published_tenth(labels: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Rows of a tenth of a test set, each class in equal share: the published solution split its 7,500 validation images 90:10."""
-    rng, classes = np.random.default_rng(seed), np.unique(labels)
+    """Rows of a tenth of a test set, each class in equal share: the published solution split its
+    7,500 validation images 90:10.
+    """
+    rng = np.random.default_rng(seed)
+    classes = np.unique(labels)
     each = len(labels) // 10 // len(classes)
-    return np.sort(np.concatenate([rng.permutation(np.flatnonzero(labels == k))[:each] for k in classes]))
+    return np.sort(
+        np.concatenate([rng.permutation(np.flatnonzero(labels == k))[:each] for k in classes])
+    )
 
 
 def confident_mistakes(logits: np.ndarray, labels: np.ndarray, most: int = 10) -> np.ndarray:
@@ -107,14 +143,21 @@ def patches(height: int, width: int, patch: int, stride: int) -> list[tuple[slic
     return [(slice(y, y + patch), slice(x, x + patch)) for y in rows for x in columns]
 
 
-def occluded(image: np.ndarray, fill: np.ndarray, patch: int = 10, stride: int = 5) -> tuple[np.ndarray, list[tuple[slice, slice]]]:
-    """Copies (n, 1, H, W) of `image` (1, H, W), each with one square taken from `fill`, and the squares (Zeiler & Fergus 2014, 4.2).
+def occluded(
+    image: np.ndarray, fill: np.ndarray, patch: int = 10, stride: int = 5
+) -> tuple[np.ndarray, list[tuple[slice, slice]]]:
+    """Copies (n, 1, H, W) of `image` (1, H, W), each with one square taken from `fill`, and the
+    squares (Zeiler & Fergus 2014, 4.2).
 
-    A `fill` of plain sky asks what the classifier needs to see. The same lens without its substructure asks for the evidence itself:
-    nothing else changes, and no image has a hole that no lens could have.
+    A `fill` of plain sky asks what the classifier needs to see. The same lens without its
+    substructure asks for the evidence itself: nothing else changes, and no image has a hole that no
+    lens could have.
     """
     if image.shape != fill.shape or patch > min(image.shape[-2:]):
-        raise DataError(f"Image {image.shape}, fill {fill.shape}, patch {patch}: the shapes must agree, and the patch must fit.")
+        raise DataError(
+            f"Image {image.shape}, fill {fill.shape}, patch {patch}: the shapes must agree, and "
+            "the patch must fit."
+        )
     squares = patches(*image.shape[-2:], patch, stride)
     copies = np.repeat(image[None], len(squares), 0)
     for copy, (y, x) in zip(copies, squares, strict=True):
@@ -122,9 +165,12 @@ def occluded(image: np.ndarray, fill: np.ndarray, patch: int = 10, stride: int =
     return copies, squares
 
 
-def heat(change: np.ndarray, squares: list[tuple[slice, slice]], shape: tuple[int, int]) -> np.ndarray:
+def heat(
+    change: np.ndarray, squares: list[tuple[slice, slice]], shape: tuple[int, int]
+) -> np.ndarray:
     """Mean change (n,) of the squares over each pixel, (H, W); NaN where no square lies."""
-    total, count = np.zeros(shape), np.zeros(shape)
+    total = np.zeros(shape)
+    count = np.zeros(shape)
     for value, (y, x) in zip(change, squares, strict=True):
         total[y, x] += value
         count[y, x] += 1

@@ -1,4 +1,6 @@
-"""The state of a training run on disk: weights, averages and optimizer, so that a killed run goes on exactly."""
+"""The state of a training run on disk: weights, averages and optimizer, so that a killed run
+goes on exactly.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def save_state(
     optimizer: torch.optim.Optimizer,
     extra: dict,
 ) -> None:
-    """Write the whole state after `update` updates into `folder`/<update>, then drop the older ones."""
+    """Write the whole state after `update` updates into `folder`/<update>, then drop the older
+    ones.
+    """
     folder = Path(folder)
     tensors = {}
     for part, module in parts.items():
@@ -48,8 +52,8 @@ def load_state(
 ) -> dict:
     """Read the newest state under `folder` into modules and optimizer.
 
-    Returns its description, or {} where there is none. Raises CheckpointError for a damaged state, or
-    one of another run (configuration, network or data differ).
+    Returns its description, or {} where there is none. Raises CheckpointError for a damaged state,
+    or one of another run (configuration, network or data differ).
     """
     states = _states(Path(folder))
     if not states:
