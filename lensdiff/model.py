@@ -1,9 +1,4 @@
-"""Checkpoints that describe themselves: a folder of `weights.safetensors` (fp16) and `spec.json`;
-and the full state of a run.
-
-Nothing is ever unpickled, folders are written under a temporary name and renamed when they are
-whole, and what is read is held against its SHA-256.
-"""
+"""A diffusion model as it is shipped: load it, draw images with it, save it."""
 
 from __future__ import annotations
 
@@ -13,28 +8,84 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .data.images import Stretch
-from .diffusion.process import Denoiser
-from .diffusion.sampling import Denoise, Sampling, clamped, draw, guided
+from .diffusion.process import SCHEDULES, Denoiser, schedule
+from .diffusion.sampling import (
+    Denoise,
+    calls,
+    clamped,
+    draw,
+    guided,
+    karras_levels,
+    log_levels,
+    table_levels,
+)
 from .errors import CheckpointError, SamplingError
-from .lensing import parameters as conditions
+from .lensing import parameters
 from .lensing.telescope import Telescope
+from .networks import classifier
 from .networks.unet import UNet
-from .runtime import best_device, best_precision
-from .storage import FORMAT, half_precision, read_folder, write_folder
+from .runtime import best_device, best_precision, progress
+from .storage import FORMAT, half_precision, read_folder, shipped, write_folder
 
 NETWORKS = {"UNet": UNet}
+WEIGHTS = "weights.safetensors"
+SPEC = "spec.json"
+CURE = "Take another copy of the folder, or train the model again."
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A model as it is shipped.
+class Sampling:
+    """How to sample: a sampler, its levels, and whether each E[x0 | x] is clamped to real pixels.
 
-    `spec` has: network, prediction, stretch, image_size, classes, recipe, data, images_seen,
-    sha256.
+    `levels` is 'karras' or 'log' (from `high` to `low`), or the name of a DDPM schedule with T =
+    1000, whose own entries are taken.
+    """
+
+    sampler: str = "dpmpp_2m"
+    steps: int = 34
+    levels: str = "log"
+    high: float = 40.0
+    low: float = 0.002
+    eta: float = 0.0
+    clamp: bool = True
+
+    def sigmas(self) -> Tensor:
+        """The levels, (steps + 1,), float64, descending to 0.
+
+        Raises SamplingError for another name.
+        """
+        spaced = {"karras": karras_levels, "log": log_levels}
+        if self.levels in spaced:
+            return spaced[self.levels](self.steps, self.high, self.low)
+        if self.levels in SCHEDULES:
+            return table_levels(schedule(self.levels), self.steps)
+        raise SamplingError(f"levels must be one of {(*spaced, *SCHEDULES)}, not {self.levels!r}.")
+
+    @property
+    def calls(self) -> int:
+        """Network calls a sample costs."""
+        return calls(self.sampler, self.steps)
+
+    def options(self) -> dict[str, float]:
+        """Keyword arguments for the sampler."""
+        return {"eta": self.eta} if self.sampler == "ddim" else {}
+
+    def __str__(self) -> str:
+        eta = f", eta {self.eta:g}" if self.sampler == "ddim" else ""
+        span = "" if self.levels in SCHEDULES else f" {self.high:g} to {self.low:g}"
+        clamp = ", clamped" if self.clamp else ""
+        return f"{self.sampler}{eta}, {self.steps} steps, {self.levels} levels{span}{clamp}"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A denoiser with all that drawing images needs.
+
+    `spec` is its spec.json: network, prediction, stretch, image_size, classes, recipe, data,
+    images_seen, sampling, sha256.
     """
 
     denoiser: Denoiser
@@ -46,7 +97,8 @@ class Checkpoint:
     def shape(self) -> tuple[int, int, int]:
         """(channels, H, W) of the images it draws."""
         size = self.spec["image_size"]
-        return self.spec["network"]["arguments"].get("image_channels", 1), size, size
+        channels = self.spec["network"]["arguments"].get("image_channels", 1)
+        return channels, size, size
 
     @property
     def sampling(self) -> Sampling:
@@ -56,56 +108,52 @@ class Checkpoint:
     @property
     def telescope(self) -> Telescope | None:
         """What adds the survey's noise to its images, where it was trained on noiseless ones."""
-        return Telescope.from_dict(self.spec["telescope"]) if "telescope" in self.spec else None
+        about = self.spec.get("telescope")
+        return None if about is None else Telescope.from_dict(about)
 
-    def guess(self, sampling: Sampling | None = None, guidance: float = 1.0) -> Denoise:
-        """The denoiser, guided where asked, its guesses clamped to the limits of real pixels
-        where the sampling says so.
+    def denoise(self, sampling: Sampling | None = None, guidance: float = 1.0) -> Denoise:
+        """The denoiser (x, sigma, label) -> E[x0 | x] as the samplers use it.
+
+        It is guided where `guidance` is not 1, and its answers are clamped to the limits of real
+        pixels where the sampling says so.
         """
         denoise = guided(self.denoiser, guidance)
-        return (
-            clamped(denoise, *self.stretch.limits) if (sampling or self.sampling).clamp else denoise
-        )
+        if not (sampling or self.sampling).clamp:
+            return denoise
+        low, high = self.stretch.limits
+        return clamped(denoise, low, high)
 
-    def labels(self, asked: Sequence[str | int] | np.ndarray) -> Tensor:
-        """What the network takes for what is asked: names or numbers of classes (n,), or values of
-        `conditions.NAMES` (n, 7).
+    def labels(self, wanted: Sequence[str | int] | np.ndarray) -> Tensor:
+        """Labels as the network takes them, one for each entry of `wanted`.
 
-        Raises SamplingError for a network without labels, a class that it doesn't know, or values
-        that are not finite.
+        `wanted` has names or numbers of classes, (n,), or lens parameters, (n, 7), in the order and
+        units of `lensing.parameters.NAMES`. Raises SamplingError for an unconditional network, a
+        class that it doesn't know, or values that are not finite.
         """
         net = self.denoiser.net
-        names = self.spec.get("classes", [])
         if net.conditions:
-            values = np.asarray(asked, np.float32)
-            if (
-                values.ndim != 2
-                or values.shape[1] != net.conditions
-                or not np.isfinite(values).all()
-            ):
-                raise SamplingError(
-                    f"{self.folder.name} takes {net.conditions} finite numbers an image; got an "
-                    f"array of {values.shape}."
-                )
-            return torch.from_numpy(conditions.encode(values))
+            return self._parameter_labels(wanted)
         if not net.classes:
-            raise SamplingError(
-                f"{self.folder.name} has no classes and no conditions: it draws what it likes. "
-                "Take a conditional model."
-            )
-        numbers = [
-            names.index(one) if one in names else one
-            for one in (x if isinstance(x, str) else int(x) for x in asked)
-        ]
-        wrong = next(
-            (one for one in numbers if isinstance(one, str) or not 0 <= one < net.classes), None
-        )
-        if wrong is not None:
-            raise SamplingError(
-                f"{self.folder.name} knows the classes {names}, 0 to {net.classes - 1}; there "
-                f"is no {wrong!r}."
-            )
+            reason = "is unconditional: it has no classes and no conditions"
+            raise SamplingError(f"{self.folder.name} {reason}. Take a conditional model.")
+        names = self.spec.get("classes", [])
+        numbers = []
+        for one in wanted:
+            number = names.index(one) if one in names else one
+            if isinstance(number, str) or not 0 <= number < net.classes:
+                known = f"knows the classes {names}, 0 to {net.classes - 1}"
+                raise SamplingError(f"{self.folder.name} {known}; there is no {one!r}.")
+            numbers.append(int(number))
         return torch.tensor(numbers, dtype=torch.long)
+
+    def _parameter_labels(self, wanted: np.ndarray) -> Tensor:
+        count = self.denoiser.net.conditions
+        values = np.asarray(wanted, np.float32)
+        right_shape = values.ndim == 2 and values.shape[1] == count
+        if not right_shape or not np.isfinite(values).all():
+            needs = f"takes {count} finite numbers an image"
+            raise SamplingError(f"{self.folder.name} {needs}; got an array of {values.shape}.")
+        return torch.from_numpy(parameters.encode(values))
 
     def generate(
         self,
@@ -116,28 +164,67 @@ class Checkpoint:
         observed: bool = True,
         guidance: float = 1.0,
     ) -> Iterator[Tensor]:
-        """Yield images in [0, 1] on the CPU, at most `batch` at a time, (<= batch, C, H, W), one
-        for each seed.
+        """Yield images in [0, 1] on the CPU, (<= batch, C, H, W), one for each seed.
 
-        `label`, one for each seed, comes from `labels`; `guidance` is the scale of `sample.guided`.
-        Where the model has a telescope, images are what it records; with `observed=False`, the
-        light as it arrives. Raises SamplingError where the labels don't match the seeds.
+        `label`, one for each seed, comes from `labels`; `guidance` is the scale of classifier-free
+        guidance (`sampling.guided`). Where the model has a telescope, images are what it records;
+        with `observed=False`, the light as it arrives. Raises SamplingError where the labels don't
+        match the seeds.
         """
         sampling = sampling or self.sampling
         seeds = list(seeds)
         if label is not None and len(label) != len(seeds):
             raise SamplingError(f"{len(label)} labels for {len(seeds)} seeds: give one for each.")
-        device = next(self.denoiser.parameters()).device
-        how = (sampling.sigmas(), sampling.sampler, label, batch, device)
-        drawn = draw(self.guess(sampling, guidance), self.shape, seeds, *how, **sampling.options())
-        images = (self.stretch.inverse(x).clamp(0, 1).cpu() for x in drawn)
-        telescope = self.telescope if observed else None
-        if telescope is None:
-            return images
-        return (
-            telescope.observe(x, seeds[batch * i : batch * i + len(x)])
-            for i, x in enumerate(images)
+        samples = draw(
+            self.denoise(sampling, guidance),
+            self.shape,
+            seeds,
+            sampling.sigmas(),
+            sampling.sampler,
+            label,
+            batch,
+            next(self.denoiser.parameters()).device,
+            **sampling.options(),
         )
+        telescope = self.telescope if observed else None
+        for start, x in zip(range(0, len(seeds), batch), samples, strict=True):
+            images = self.stretch.inverse(x).clamp(0, 1).cpu()
+            if telescope is not None:
+                images = telescope.observe(images, seeds[start : start + batch])
+            yield images
+
+    def draw(
+        self,
+        n: int,
+        seed: int = 0,
+        label: str | int | Sequence[str | int] | np.ndarray | None = None,
+        guidance: float = 1.0,
+        sampling: Sampling | None = None,
+        observed: bool = True,
+    ) -> Tensor:
+        """Draw `n` images, (n, C, H, W), values in [0, 1]; image i has the seed `seed` + i.
+
+        `label` is a class for all images or one for each, or lens parameters, (7,) or (n, 7), see
+        `labels`; `guidance` and `observed` as in `generate`. Raises SamplingError for no images, or
+        labels that the network can't take.
+        """
+        if n < 1:
+            raise SamplingError(f"{n} images: draw one or more.")
+        given = None if label is None else self.labels(self._one_for_each(label, n))
+        seeds = range(seed, seed + n)
+        found = []
+        with progress(total=n, what="drawing") as bar:
+            for images in self.generate(seeds, sampling, given, 64, observed, guidance):
+                found.append(images)
+                bar.update(len(images))
+        return torch.cat(found)
+
+    def _one_for_each(self, label: object, n: int) -> Sequence[str | int] | np.ndarray:
+        """`label` repeated where it is one for all `n` images."""
+        if isinstance(label, str | int):
+            return [label] * n
+        single = self.denoiser.net.conditions and np.ndim(label) == 1
+        return np.repeat(np.asarray(label)[None], n, 0) if single else label
 
 
 def save(
@@ -146,12 +233,12 @@ def save(
     arguments: dict,
     stretch: Stretch,
     image_size: int,
-    **spec,
+    **spec: object,
 ) -> Path:
     """Write a checkpoint: the weights in fp16, and what is needed to use and to repeat them.
 
     `arguments` are those the network was made with; `spec` holds what else there is to say: recipe,
-    data fingerprint, images_seen, scores.
+    data fingerprint, images_seen, scores. Raises CheckpointError where the weights are not finite.
     """
     folder = Path(folder)
     about = {
@@ -163,96 +250,46 @@ def save(
         "image_size": image_size,
         **spec,
     }
-    write_folder(
-        folder, half_precision(folder, denoiser.net), "weights.safetensors", "spec.json", about
-    )
+    write_folder(folder, half_precision(folder, denoiser.net), WEIGHTS, SPEC, about)
     return folder
 
 
-def load(
-    folder: Path | str, device: torch.device | str | None = None, precision: str | None = None
-) -> Checkpoint:
-    """Read a checkpoint.
+def find(name: Path | str) -> Path:
+    """The folder of a model: a path as it is given, else the name of a shipped one.
 
-    `device` is the GPU where there is one; `precision` of the network is bf16 where the processor
-    has it.
-
-    Raises CheckpointError for a missing, damaged or foreign folder.
+    Raises CheckpointError where there is neither.
     """
-    folder = Path(folder)
-    weights, spec = read_folder(
-        folder,
-        "weights.safetensors",
-        "spec.json",
-        "Take another copy of the folder, or train the model again.",
-    )
+    folder = Path(name)
+    if folder.exists() or folder.name != str(name) or not shipped("").is_dir():
+        return folder
+    if shipped(str(name)).is_dir():
+        return shipped(str(name))
+    known = ", ".join(sorted(path.name for path in shipped("").iterdir() if path.is_dir()))
+    raise CheckpointError(f"{name}: there is no such folder, and no shipped model ({known}).")
+
+
+def load(
+    name: Path | str, device: torch.device | str | None = None, precision: str | None = None
+) -> Model | classifier.LensClassifier:
+    """Read a shipped model by its name, or a folder: a `Model`, or a `LensClassifier`.
+
+    `device` is the GPU where there is one; `precision` of a denoiser is bf16 where the processor
+    has it. Raises CheckpointError for a missing, damaged or foreign folder.
+    """
+    folder = find(name)
+    weights, spec = read_folder(folder, WEIGHTS, SPEC, CURE)
+    if spec.get("kind") == "classifier":
+        return classifier.load(folder, device=device)
     try:
         network = spec["network"]
         net = NETWORKS[network["name"]](**network["arguments"])
         net.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
         stretch = Stretch(**spec["stretch"])
-        denoiser = Denoiser(
-            net, spec["prediction"], spec["data_std"], precision or best_precision(device)
-        )
+        precision = precision or best_precision(device)
+        denoiser = Denoiser(net, spec["prediction"], spec["data_std"], precision)
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder}: its spec.json and its weights don't agree ({error}). Take another copy "
-            "of the folder."
-        ) from error
-    denoiser.to(device or best_device(), memory_format=torch.channels_last).eval().requires_grad_(
-        False
-    )
-    return Checkpoint(denoiser, stretch, spec, folder)
-
-
-def _relabelled(old: UNet, new: UNet) -> dict[str, Tensor]:
-    """The weights of `old` for a network with other labels, which start as nothing: without a
-    label, both do the same.
-    """
-    weights = {
-        name: weight for name, weight in old.state_dict().items() if not name.startswith("label.")
-    }
-    bias = "noise.layers.2.bias"  # the null label's embedding is added to this layer's output
-    if old.label is not None:
-        weights[bias] = weights[bias] + old.label(old.null(1, weights[bias].device))[0]
-    if new.classes:
-        nn.init.zeros_(new.label.weight)
-    more = new.stem.in_channels - old.stem.in_channels
-    if more > 0:  # planes come behind the image, and say nothing at first
-        weights["stem.weight"] = F.pad(weights["stem.weight"], (0, 0, 0, 0, 0, more))
-    return weights | {
-        name: weight for name, weight in new.state_dict().items() if name.startswith("label.")
-    }
-
-
-@torch.no_grad()
-def copy_weights(start: Checkpoint, denoiser: Denoiser) -> None:
-    """Give a denoiser the weights of a checkpoint.
-
-    Raises CheckpointError where network or prediction differ.
-
-    Only what they are conditioned on may differ: the denoiser then does at first, whatever its
-    label, what the start does without one.
-    """
-    same = (start.denoiser.scaling.name, start.denoiser.data_std) == (
-        denoiser.scaling.name,
-        denoiser.data_std,
-    )
-    old = start.denoiser.net
-    new = denoiser.net
-    other = (old.classes, old.conditions, old.stem.in_channels) != (
-        new.classes,
-        new.conditions,
-        new.stem.in_channels,
-    )
-    try:
-        if not same:
-            raise RuntimeError(
-                f"it predicts {start.denoiser.scaling.name}, not {denoiser.scaling.name}"
-            )
-        new.load_state_dict(_relabelled(old, new) if other else old.state_dict())
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{start.folder}: training can't go on from here with this recipe ({error}). Take "
-            "its own recipe."
-        ) from error
+        reason = f"its spec.json and its weights don't agree ({error})"
+        raise CheckpointError(f"{folder}: {reason}. Take another copy of the folder.") from error
+    denoiser.to(device or best_device(), memory_format=torch.channels_last)
+    denoiser.eval().requires_grad_(False)
+    return Model(denoiser, stretch, spec, folder)

@@ -8,9 +8,9 @@ os.environ["LENSDIFF_QUIET"] = "1"
 import pytest
 import torch
 
-from lensdiff.data import ImageSet, simulated
-from lensdiff.networks import UNet
-from lensdiff.survey import diverse
+from lensdiff.data.images import ImageSet, simulated
+from lensdiff.lensing.survey import diverse
+from lensdiff.networks.unet import UNet
 
 torch.set_num_threads(2)
 

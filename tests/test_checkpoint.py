@@ -12,15 +12,15 @@ import torch
 from conftest import small_unet
 from torch import Tensor
 
-from lensdiff import checkpoint
-from lensdiff.data import Stretch
-from lensdiff.diffusion import Denoiser
+from lensdiff import model, runtime, storage
+from lensdiff.data.images import Stretch
+from lensdiff.diffusion.process import Denoiser
 from lensdiff.errors import CheckpointError
-from lensdiff.sample import Sampling
+from lensdiff.model import Sampling
 
 ARGUMENTS = {"channels": (16, 32), "blocks": 1, "attention_levels": (1,), "classes": 3}
 STRETCH = Stretch(0.1, 0.2)
-PACKAGE = Path(checkpoint.__file__).parent
+PACKAGE = Path(model.__file__).parent
 
 
 def model(**changes: object) -> Denoiser:
@@ -28,7 +28,7 @@ def model(**changes: object) -> Denoiser:
 
 
 def write(folder: Path, denoiser: Denoiser | None = None, **spec: object) -> Path:
-    return checkpoint.save(folder, denoiser or model(), ARGUMENTS, STRETCH, 16, **spec)
+    return model.save(folder, denoiser or model(), ARGUMENTS, STRETCH, 16, **spec)
 
 
 def change(folder: Path, sign: bool = True, **changes: object) -> None:
@@ -36,7 +36,7 @@ def change(folder: Path, sign: bool = True, **changes: object) -> None:
     spec = json.loads((folder / "spec.json").read_text())
     spec = {key: value for key, value in {**spec, **changes}.items() if value is not None}
     if sign:
-        spec["spec_sha256"] = checkpoint._spec_sha256(spec)
+        spec["spec_sha256"] = storage._spec_sha256(spec)
     (folder / "spec.json").write_text(json.dumps(spec))
 
 
@@ -49,7 +49,7 @@ def test_round_trip(tmp_path: Path) -> None:
     folder = write(tmp_path / "deep" / "model", denoiser, **spec)
     assert {path.name for path in folder.iterdir()} == {"weights.safetensors", "spec.json"}
     assert [path.name for path in folder.parent.iterdir()] == ["model"]  # nothing is left beside it
-    loaded = checkpoint.load(folder, device="cpu", precision="fp32")
+    loaded = model.load(folder, device="cpu", precision="fp32")
     ours, theirs = denoiser.net.state_dict(), loaded.denoiser.net.state_dict()
     assert list(ours) == list(theirs)
     for name, tensor in ours.items():
@@ -81,7 +81,7 @@ def test_spec_says_all_that_is_needed(tmp_path: Path) -> None:
 
 def test_loaded_model_draws_images(tmp_path: Path) -> None:
     sampling = Sampling("ddim", steps=3, eta=0.5)
-    loaded = checkpoint.load(write(tmp_path / "model", sampling=asdict(sampling)), device="cpu", precision="fp32")
+    loaded = model.load(write(tmp_path / "model", sampling=asdict(sampling)), device="cpu", precision="fp32")
     assert loaded.sampling == sampling
     batches = list(loaded.generate(range(5), label=torch.zeros(5, dtype=torch.long), batch=3))
     assert [batch.shape for batch in batches] == [(3, 1, 16, 16), (2, 1, 16, 16)]
@@ -90,8 +90,8 @@ def test_loaded_model_draws_images(tmp_path: Path) -> None:
 
 
 def test_best_precision_is_one_a_denoiser_takes() -> None:
-    assert checkpoint.best_precision("cpu") in ("bf16", "fp32")
-    assert checkpoint.best_device() == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert runtime.best_precision("cpu") in ("bf16", "fp32")
+    assert runtime.best_device() == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 # ---- what is refused --------------------------------------------------------------------------------------------------------
@@ -104,14 +104,14 @@ def test_a_flipped_byte_is_refused(tmp_path: Path, where: int) -> None:
     weights[where] ^= 1
     (folder / "weights.safetensors").write_bytes(weights)
     with pytest.raises(CheckpointError, match=r"model: weights.safetensors has SHA-256 .* another copy"):
-        checkpoint.load(folder)
+        model.load(folder)
 
 
 def test_weights_of_another_checkpoint_are_refused(tmp_path: Path) -> None:
     first, second = write(tmp_path / "first"), write(tmp_path / "second", model(embedding="add"))
     (second / "weights.safetensors").replace(first / "weights.safetensors")
     with pytest.raises(CheckpointError, match=r"first: weights.safetensors has SHA-256"):
-        checkpoint.load(first)
+        model.load(first)
 
 
 @pytest.mark.parametrize(
@@ -135,10 +135,10 @@ def test_weights_of_another_checkpoint_are_refused(tmp_path: Path) -> None:
 )
 def test_a_changed_spec_is_refused(tmp_path: Path, changes: dict) -> None:
     folder = write(tmp_path / "model")
-    checkpoint.load(folder, device="cpu")
+    model.load(folder, device="cpu")
     change(folder, **changes)
     with pytest.raises(CheckpointError, match="model: "):
-        checkpoint.load(folder)
+        model.load(folder)
 
 
 @pytest.mark.parametrize("changes", [{"prediction": "eps"}, {"data_std": 0.7}, {"stretch": {"mean": 0.1, "std": 0.3}}])
@@ -146,7 +146,7 @@ def test_a_spec_that_was_edited_is_refused_by_its_hash(tmp_path: Path, changes: 
     folder = write(tmp_path / "model")
     change(folder, sign=False, **changes)
     with pytest.raises(CheckpointError, match=r"model: spec\.json was changed"):
-        checkpoint.load(folder)
+        model.load(folder)
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe\x00", b'{"format": "diffusers"}'])
@@ -154,7 +154,7 @@ def test_a_foreign_spec_is_refused(tmp_path: Path, text: bytes) -> None:
     folder = write(tmp_path / "model")
     (folder / "spec.json").write_bytes(text)
     with pytest.raises(CheckpointError, match=r"model: .*another copy"):
-        checkpoint.load(folder)
+        model.load(folder)
 
 
 @pytest.mark.parametrize("missing", ["spec.json", "weights.safetensors", ""])
@@ -163,7 +163,7 @@ def test_missing_files_are_named(tmp_path: Path, missing: str) -> None:
     if missing:
         (folder / missing).unlink()
     with pytest.raises(CheckpointError, match=missing or "elsewhere"):
-        checkpoint.load(folder if missing else tmp_path / "elsewhere")
+        model.load(folder if missing else tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
@@ -181,7 +181,7 @@ def test_weights_that_are_not_finite_in_fp16_are_not_saved(tmp_path: Path, value
 
 
 def first_weight(folder: Path) -> Tensor:
-    return checkpoint.load(folder, device="cpu").denoiser.net.stem.weight
+    return model.load(folder, device="cpu").denoiser.net.stem.weight
 
 
 def other_model() -> Denoiser:
@@ -208,11 +208,11 @@ def test_a_save_that_fails_leaves_the_earlier_checkpoint(tmp_path: Path, moment:
             patch.setattr(Path, "rename", lambda self, to: fail() if self.name.endswith(".part") else rename(self, to))
         with pytest.raises(OSError, match="no space"):
             write(folder, other_model(), images_seen=2)
-    assert checkpoint.load(folder, device="cpu").spec["images_seen"] == 1
+    assert model.load(folder, device="cpu").spec["images_seen"] == 1
     assert (first_weight(folder) != 0).any()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     write(folder, other_model(), images_seen=2)
-    assert checkpoint.load(folder, device="cpu").spec["images_seen"] == 2
+    assert model.load(folder, device="cpu").spec["images_seen"] == 2
     assert (first_weight(folder) == 0).all()
 
 
@@ -220,16 +220,16 @@ def test_a_kill_between_the_two_renames_leaves_the_earlier_checkpoint(tmp_path: 
     folder = write(tmp_path / "model", images_seen=1)
     folder.rename(tmp_path / "model.4242.old")  # what the killed save had done, and its new version beside it
     write(tmp_path / "other", other_model()).rename(tmp_path / "model.4242.part")
-    assert checkpoint.load(folder, device="cpu").spec["images_seen"] == 1
+    assert model.load(folder, device="cpu").spec["images_seen"] == 1
     write(folder, images_seen=2)
-    assert checkpoint.load(folder, device="cpu").spec["images_seen"] == 2
+    assert model.load(folder, device="cpu").spec["images_seen"] == 2
     assert not list(tmp_path.glob("*.old"))
 
 
 def test_a_half_written_folder_is_no_checkpoint(tmp_path: Path) -> None:
     write(tmp_path / "model").rename(tmp_path / "model.4242.part")
     with pytest.raises(CheckpointError, match="model: can't be read"):
-        checkpoint.load(tmp_path / "model")
+        model.load(tmp_path / "model")
 
 
 # ---- nothing is unpickled ---------------------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ def test_pickled_weights_are_refused_unread(tmp_path: Path) -> None:
     torch.save({"stem.weight": _Trap(tmp_path / "sprung")}, folder / "weights.safetensors")
     change(folder, sha256=hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest())
     with pytest.raises(CheckpointError, match="model: can't be read"):
-        checkpoint.load(folder)
+        model.load(folder)
     assert not (tmp_path / "sprung").exists()
 
 

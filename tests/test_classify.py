@@ -7,13 +7,25 @@ import pytest
 import torch
 from torch import nn
 
-from lensdiff import classify, data, extractors, judge, learn, metrics, notebook, recipes
-from lensdiff.checkpoint import shipped
-from lensdiff.classify import AttentionHead, LensClassifier, PlainHead, center_crop, load, predict, save
-from lensdiff.data import ImageSet
+from lensdiff import storage
+from lensdiff.data import images, labels
+from lensdiff.data.images import ImageSet
 from lensdiff.errors import CheckpointError, DataError, TrainingError
-from lensdiff.learn import ClassifierConfig, fit_classifier, train_classifier
-from lensdiff.simulate import KINDS
+from lensdiff.lensing.population import KINDS
+from lensdiff.networks import backbones, classifier
+from lensdiff.networks.classifier import (
+    AttentionHead,
+    LensClassifier,
+    PlainHead,
+    center_crop,
+    load,
+    predict,
+    save,
+)
+from lensdiff.scores import classification, features, statistics
+from lensdiff.storage import shipped
+from lensdiff.training import classifier, recipes
+from lensdiff.training.classifier import ClassifierConfig, fit_classifier, train_classifier
 
 QUICK = ClassifierConfig(steps=6, frozen_steps=3, batch=6, lr=5e-4, warmup_steps=1, held_out_every=3, save_every=2)
 
@@ -76,7 +88,7 @@ def test_a_crop_keeps_pixels_and_a_margin_is_black():
 
 def test_the_pretrained_backbone_is_the_packaged_one():
     model = LensClassifier(size=64)
-    own, package = model.backbone.state_dict(), classify.lite0().state_dict()
+    own, package = model.backbone.state_dict(), backbones.lite0().state_dict()
     assert all(torch.equal(tensor, package[name]) for name, tensor in own.items())
     assert not any(name.startswith("classifier") for name in own)
 
@@ -108,7 +120,7 @@ def test_a_backbone_without_a_map_is_refused():
 def test_without_a_network_the_cure_is_named(monkeypatch):
     monkeypatch.setattr("timm.create_model", lambda *_, **__: (_ for _ in ()).throw(OSError("no route to host")))
     with pytest.raises(CheckpointError, match=r"efficientnet_b2: .*no route to host.* give `weights`"):
-        classify.pretrained_backbone("efficientnet_b2")
+        backbones.pretrained_backbone("efficientnet_b2")
 
 
 @pytest.mark.parametrize("wrong", [{"head": "deep"}, {"view": "zoom"}, {"size": 16}, {"classes": ("one",)}])
@@ -125,7 +137,7 @@ def test_it_learns_what_can_be_learnt():
     model, images, fresh = small(pretrained=True), squares(120), squares(60, seed=9)
     steps = list(train_classifier(model, images, replace(QUICK, steps=50, frozen_steps=10, batch=24, lr=1e-3)))
     assert [step.frozen for step in steps] == [True] * 10 + [False] * 50
-    assert judge.report(predict(model, fresh), fresh.labels, KINDS)["accuracy"] > 0.8
+    assert classification.report(predict(model, fresh), fresh.labels, KINDS)["accuracy"] > 0.8
 
 
 def test_the_first_stage_leaves_the_backbone_alone():
@@ -166,7 +178,7 @@ def test_a_new_stage_goes_on_from_a_classifier_and_is_recorded(tmp_path):
     still = replace(QUICK, steps=1, frozen_steps=0, lr=1e-12, weight_decay=0.0)
     second = fit_classifier(small(seed=5), squares(), still, tmp_path / "second", start=tmp_path / "first")
     torch.testing.assert_close(second.head.last.weight, first.head.last.weight, rtol=0, atol=1e-3)
-    stages, before = classify.read(tmp_path / "second")[1]["stages"], classify.read(tmp_path / "first")[1]
+    stages, before = classifier.read(tmp_path / "second")[1]["stages"], classifier.read(tmp_path / "first")[1]
     assert [stage["images_seen"] for stage in stages] == [54]
     assert all(stages[0][name] == before[name] for name in ("sha256", "curve", "config"))
     with pytest.raises(CheckpointError, match="Take the same network"):
@@ -175,11 +187,11 @@ def test_a_new_stage_goes_on_from_a_classifier_and_is_recorded(tmp_path):
 
 def test_images_are_turned_by_the_given_elements_only():
     images = squares(6)
-    x, labels = learn.batch_of(images, np.arange(6), 0, replace(QUICK, elements=(2,)))
+    x, labels = classifier.batch_of(images, np.arange(6), 0, replace(QUICK, elements=(2,)))
     for image, label in zip(x, labels, strict=True):
         same = [np.array_equal(image[0], np.rot90(images.pixels[row, 0], 2)) for row in range(6)]
         assert sum(same) == 1 and images.labels[same.index(True)] == label
-    assert sorted(learn.batch_of(images, np.arange(6), 5, QUICK)[1].tolist()) == [0, 0, 1, 1, 2, 2]  # an epoch has each image once
+    assert sorted(classifier.batch_of(images, np.arange(6), 5, QUICK)[1].tolist()) == [0, 0, 1, 1, 2, 2]  # an epoch has each image once
 
 
 def test_bad_settings_are_refused():
@@ -206,9 +218,9 @@ def test_labels_that_cannot_be_learnt_are_refused_before_any_step(change, messag
 
 def test_an_unbalanced_set_can_be_balanced_or_taken_as_it_is():
     uneven = replace(squares(), labels=np.minimum(np.arange(60) % 6, 2))
-    even = learn.balanced(uneven)
+    even = labels.balanced(uneven)
     assert np.bincount(even.labels).tolist() == [10, 10, 10] and len(even) == len(even.pixels) == 30
-    learn.checked(even, KINDS)
+    labels.check_classes(even, KINDS)
     next(train_classifier(small(), uneven, QUICK, unbalanced=True))
 
 
@@ -220,7 +232,7 @@ def test_a_classifier_describes_itself(tmp_path):
     folder, images = save(tmp_path / "model", model, note="mine"), torch.rand(5, 1, 44, 44)
     again = load(folder, classes=("a", "b"))
     np.testing.assert_allclose(predict(again, images), predict(model, images), atol=2e-2)
-    assert classify.read(folder)[1]["note"] == "mine"
+    assert classifier.read(folder)[1]["note"] == "mine"
     with pytest.raises(CheckpointError, match=r"knows \('a', 'b'\), not \('no_sub'"):
         load(folder, classes=KINDS)
     with pytest.raises(CheckpointError, match=r"lens64: this is a UNet, no classifier"):
@@ -246,7 +258,7 @@ def test_answers_do_not_depend_on_the_batch_or_the_mode():
 def test_the_shipped_classifier_is_what_its_report_says():
     recipe, folder = recipes.LENSNET, shipped("lensnet")
     assert (folder / "weights.safetensors").stat().st_size < 15e6
-    spec, report = classify.read(folder)[1], json.loads((folder / "report.json").read_text())
+    spec, report = classifier.read(folder)[1], json.loads((folder / "report.json").read_text())
     assert report["weights_sha256"] == spec["sha256"]
     assert {k: spec["arguments"][k] for k in recipe.model} == recipe.model
     first = [*spec.get("stages", []), spec][0]
@@ -256,9 +268,9 @@ def test_the_shipped_classifier_is_what_its_report_says():
     assert np.trace(report["all"]["confusion"]) / 7_500 == pytest.approx(report["all"]["accuracy"])
     low, high = report["all"]["interval"]
     assert low < report["all"]["accuracy"] < high
-    net = extractors.extractor("lensnet")
+    net = features.extractor("lensnet")
     assert net.name == "FD-LensNet" and net.sha256 == spec["sha256"] and net.width == 128
-    readme = (notebook.home() / "README.md").read_text()
+    readme = (storage.root() / "README.md").read_text()
     for part in ("all", "tenth"):
         assert f"{100 * report[part]['accuracy']:.2f} %" in readme and f"{report[part]['macro_auc']:.4f}" in readme
 
@@ -266,16 +278,16 @@ def test_the_shipped_classifier_is_what_its_report_says():
 @pytest.mark.slow
 def test_the_shipped_classifier_is_right_as_often_as_it_says(tmp_path):
     report = json.loads((shipped("lensnet") / "report.json").read_text())["all"]
-    fresh = data.simulated(recipes.LENSNET.survey, 240, seed=11, cache=tmp_path)  # a seed that it has never met
+    fresh = images.simulated(recipes.LENSNET.survey, 240, seed=11, cache=tmp_path)  # a seed that it has never met
     right = int((predict(load(shipped("lensnet")), fresh).argmax(1) == fresh.labels).sum())
-    low, high = judge.interval(right, 240, level=0.999)
+    low, high = classification.interval(right, 240, level=0.999)
     assert low < report["accuracy"] < high
-    features = extractors.extractor("lensnet")(metrics.to_uint8(fresh.pixels[:6]))
+    features = features.extractor("lensnet")(statistics.to_uint8(fresh.pixels[:6]))
     assert features.shape == (6, 128) and features.isfinite().all()
 
 
 def test_the_stored_comparison_of_heads_is_whole():
-    runs = json.loads((notebook.home() / "data" / "comparisons" / "heads.json").read_text())
+    runs = json.loads((storage.root() / "data" / "comparisons" / "heads.json").read_text())
     assert {run["head"] for run in runs["heads"]} == {"attention", "plain"}
     assert all(run["train_images"] == 30_000 for run in runs["heads"])
     assert [run["train_images"] for run in runs["sizes"]] == sorted({run["train_images"] for run in runs["sizes"]})

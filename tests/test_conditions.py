@@ -4,63 +4,62 @@ import pytest
 import torch
 from conftest import perturb
 
-from lensdiff import conditions
-from lensdiff import simulate as sim
-from lensdiff.checkpoint import copy_weights, load, save
-from lensdiff.data import Stretch
-from lensdiff.diffusion import Denoiser
+from lensdiff.data.images import Stretch, symmetry
+from lensdiff.diffusion.process import Denoiser
 from lensdiff.errors import CheckpointError, DataError, SamplingError
-from lensdiff.networks import Planes, UNet
-from lensdiff.sample import Sampling
-from lensdiff.survey import diverse
-from lensdiff.train import symmetry
+from lensdiff.lensing import parameters, population, simulate
+from lensdiff.lensing.survey import diverse
+from lensdiff.model import Sampling, load, save
+from lensdiff.networks.embeddings import Planes
+from lensdiff.networks.unet import UNet
+from lensdiff.training.transfer import copy_weights
 
 
 @pytest.fixture(scope="module")
 def truth():
-    return sim.sample_params(12, "no_sub", seed=3, survey=diverse(32))
+    return population.sample_params(12, "no_sub", seed=3, survey=diverse(32))
 
 
 def test_ellipticity_is_that_of_an_ellipse():
-    e1, e2 = conditions.ellipticity(0.5, 0.0)
+    e1, e2 = parameters.ellipticity(0.5, 0.0)
     assert (e1, e2) == (pytest.approx(1 / 3), 0)
-    assert conditions.ellipticity(0.5, np.pi / 4)[1] == pytest.approx(1 / 3)
-    assert conditions.ellipticity(0.5, np.pi)[0] == pytest.approx(1 / 3)  # an ellipse turned by half a turn is the same
-    assert np.allclose(conditions.ellipticity(1.0, 1.234), 0)
+    assert parameters.ellipticity(0.5, np.pi / 4)[1] == pytest.approx(1 / 3)
+    assert parameters.ellipticity(0.5, np.pi)[0] == pytest.approx(1 / 3)  # an ellipse turned by half a turn is the same
+    assert np.allclose(parameters.ellipticity(1.0, 1.234), 0)
 
 
 def test_the_values_describe_the_lens_and_nothing_is_lost(truth):
-    again = conditions.lens(conditions.of(truth), truth)
+    again = parameters.lens(parameters.of(truth), truth)
     for name in ("einstein_radius_arcsec", "lens_axis_ratio", "source_x_arcsec", "shear_1", "shear_2", "exposure_s"):
         np.testing.assert_allclose(again[name], truth[name], rtol=1e-5, atol=1e-6)
-    light = [sim.render(rows, diverse(32)) for rows in (again, truth)]
+    light = [simulate.render(rows, diverse(32)) for rows in (again, truth)]
     torch.testing.assert_close(*light, rtol=1e-3, atol=2e-2)
     with pytest.raises(DataError, match=r"ellipticity of 1\.2"):
-        conditions.lens(np.array([[1, 1.2, 0, 0, 0, 0, 0]]), truth[:1])
+        parameters.lens(np.array([[1, 1.2, 0, 0, 0, 0, 0]]), truth[:1])
 
 
 @pytest.mark.parametrize("k", range(8))
 def test_a_turned_lens_gives_the_turned_image(truth, k):
     survey, which = diverse(32), np.full(len(truth), k)
-    turned = conditions.lens(conditions.turned(conditions.of(truth), which), truth)
+    turned = parameters.lens(parameters.turned(parameters.of(truth), which), truth)
     angle = truth["source_angle_rad"] - np.pi / 2 * (k % 4)
     turned["source_angle_rad"] = np.pi - angle if k >= 4 else angle
-    expected = symmetry(sim.render(truth, survey)[:, None], which)[:, 0]
-    torch.testing.assert_close(sim.render(turned, survey), expected, rtol=1e-3, atol=2e-2)
+    expected = symmetry(simulate.render(truth, survey)[:, None], which)[:, 0]
+    torch.testing.assert_close(simulate.render(turned, survey), expected, rtol=1e-3, atol=2e-2)
 
 
 def test_values_reach_the_network_at_order_one_and_nan_stays():
-    values = conditions.of(sim.sample_params(3000, "mixed", 0, diverse(64)))
-    seen = conditions.encode(values)
+    values = parameters.of(population.sample_params(3000, "mixed", 0, diverse(64)))
+    seen = parameters.encode(values)
     assert np.abs(seen.mean(0)).max() < 0.1
     assert (seen.std(0) > 0.6).all() and (seen.std(0) < 1.4).all()
-    assert np.isnan(conditions.encode(np.full((1, 7), np.nan))).all()
+    assert np.isnan(parameters.encode(np.full((1, 7), np.nan))).all()
 
 
 def test_what_no_lens_of_the_survey_has_is_said():
-    inside = conditions.of(sim.sample_params(300, "mixed", 0, diverse(64)))
-    assert conditions.outside(inside, diverse(64)) == []
-    said = conditions.outside(np.array([[2.5, 0.4, 0, 2, 0, 0.2, 0]]), diverse(64))
+    inside = parameters.of(population.sample_params(300, "mixed", 0, diverse(64)))
+    assert parameters.outside(inside, diverse(64)) == []
+    said = parameters.outside(np.array([[2.5, 0.4, 0, 2, 0, 0.2, 0]]), diverse(64))
     assert [words.split()[1] for words in said] == ["Einstein", "axis", "source", "shear"]
 
 
@@ -87,10 +86,10 @@ def test_a_row_of_nan_and_no_label_are_the_null_condition():
 @pytest.mark.parametrize("k", range(8))
 @pytest.mark.parametrize("side", [(10, 10), (9, 9)])
 def test_the_planes_of_turned_numbers_are_the_turned_planes(truth, k, side):
-    planes, which = Planes(conditions.SPINS), np.full(len(truth), k)
-    values = conditions.of(truth)
-    drawn = planes(torch.from_numpy(conditions.encode(values)), *side)
-    turned = planes(torch.from_numpy(conditions.encode(conditions.turned(values, which))), *side)
+    planes, which = Planes(parameters.SPINS), np.full(len(truth), k)
+    values = parameters.of(truth)
+    drawn = planes(torch.from_numpy(parameters.encode(values)), *side)
+    turned = planes(torch.from_numpy(parameters.encode(parameters.turned(values, which))), *side)
     mask = torch.ones(side)
     mask[side[0] // 2, side[1] // 2] = side[0] % 2 == 0  # the centre of an odd image has no azimuth
     torch.testing.assert_close(turned * mask, symmetry(drawn, which) * mask, rtol=1e-4, atol=1e-4)
@@ -98,16 +97,16 @@ def test_the_planes_of_turned_numbers_are_the_turned_planes(truth, k, side):
 
 def test_planes_say_where_the_source_is():
     values = torch.tensor([[0.3, 0, 0, 1.0, 0.0, 0, 0], [torch.nan] * 7])
-    distance, radius, ellipse, source, shear = Planes(conditions.SPINS)(values, 8, 12)[0]
+    distance, radius, ellipse, source, shear = Planes(parameters.SPINS)(values, 8, 12)[0]
     assert torch.allclose(radius, torch.tensor(0.3)) and not ellipse.any() and not shear.any()
     assert source[4, -1] > 0.95 and source[4, 0] < -0.95  # to the right, where x is
     assert distance[4, -1] == pytest.approx(np.hypot(5.5 / 6, 0.5 / 4)) and distance[3:5, 5:7].max() == distance.min()
-    assert not Planes(conditions.SPINS)(values, 8, 12)[1, 1:].any()
+    assert not Planes(parameters.SPINS)(values, 8, 12)[1, 1:].any()
     with pytest.raises(ValueError, match="those of 7 numbers, but conditions=6"):
-        UNet((16,), conditions=6, spins=conditions.SPINS)
+        UNet((16,), conditions=6, spins=parameters.SPINS)
 
 
-CLASSES, NUMBERS, DRAWN = {"classes": 3}, {"conditions": 7}, {"conditions": 7, "spins": conditions.SPINS}
+CLASSES, NUMBERS, DRAWN = {"classes": 3}, {"conditions": 7}, {"conditions": 7, "spins": parameters.SPINS}
 
 
 STARTS = [({}, CLASSES), ({}, NUMBERS), (CLASSES, NUMBERS), (NUMBERS, {}), (CLASSES, DRAWN), (NUMBERS, DRAWN)]
@@ -132,7 +131,7 @@ def test_new_labels_start_as_nothing(tmp_path, old, new):
 def asked_model(tmp_path, **arguments):
     denoiser = unet(**arguments)
     network = {"channels": (16, 32), "blocks": 1, **arguments}
-    return load(save(tmp_path / "model", denoiser, network, Stretch(0, 1), 16, classes=list(sim.KINDS)), precision="fp32")
+    return load(save(tmp_path / "model", denoiser, network, Stretch(0, 1), 16, classes=list(population.KINDS)), precision="fp32")
 
 
 QUICK = Sampling(steps=2)
@@ -153,8 +152,8 @@ def test_classes_are_asked_for_by_name_or_number(tmp_path):
 
 def test_lens_parameters_are_asked_for_in_their_units(tmp_path, truth):
     model = asked_model(tmp_path, **NUMBERS)
-    label = model.labels(conditions.of(truth))
-    np.testing.assert_allclose(label.numpy(), conditions.encode(conditions.of(truth)))
+    label = model.labels(parameters.of(truth))
+    np.testing.assert_allclose(label.numpy(), parameters.encode(parameters.of(truth)))
     for wrong in (np.zeros((2, 6)), np.zeros(7), np.full((1, 7), np.nan)):
         with pytest.raises(SamplingError, match="takes 7 finite numbers"):
             model.labels(wrong)

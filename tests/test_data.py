@@ -11,11 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lensdiff import data
-from lensdiff import simulate as sim
-from lensdiff.data import ImageSet, Stretch, cache_folder, cached, fingerprint_of, lenses, min_max, progress, simulated
+from lensdiff import runtime
+from lensdiff.data import images
+from lensdiff.data.images import ImageSet, Stretch, lenses, simulated
 from lensdiff.errors import DataError, LensdiffError
-from lensdiff.survey import diverse, model_i
+from lensdiff.lensing import population, simulate
+from lensdiff.lensing.survey import diverse, model_i
+from lensdiff.lensing.telescope import min_max
+from lensdiff.runtime import progress
+from lensdiff.storage import cache_folder, cached, fingerprint_of
 
 SURVEY = diverse(16)
 
@@ -32,11 +36,11 @@ def test_simulated_set_is_scaled_balanced_and_truthful(tmp_path: Path) -> None:
     assert len(images) == 60 and images.pixels.shape == (60, 1, 16, 16) and images.pixels.dtype == np.float32
     assert isinstance(images.pixels, np.memmap) and not images.pixels.flags.writeable
     assert (images.pixels.min(axis=(1, 2, 3)) == 0).all() and (images.pixels.max(axis=(1, 2, 3)) == 1).all()
-    assert images.classes == sim.KINDS and np.bincount(images.labels).tolist() == [20, 20, 20]
+    assert images.classes == population.KINDS and np.bincount(images.labels).tolist() == [20, 20, 20]
     assert images.symmetries == 8
-    truth = sim.sample_params(60, "mixed", 3, SURVEY)
+    truth = population.sample_params(60, "mixed", 3, SURVEY)
     assert images.truth.tobytes() == truth.tobytes() == np.load(images.folder / "truth.npy").tobytes()
-    observed = next(sim.simulate(truth, SURVEY, 3))
+    observed = next(simulate.simulate(truth, SURVEY, 3))
     low, high = observed.min(axis=(1, 2), keepdims=True), observed.max(axis=(1, 2), keepdims=True)
     assert images.pixels[:, 0] == pytest.approx((observed - low) / (high - low), abs=1e-6)
 
@@ -66,7 +70,7 @@ def test_whatever_makes_the_pixels_makes_the_folder(tmp_path: Path, monkeypatch:
         simulated(diverse(17), 3, 3, cache=tmp_path),
         simulated(diverse(16, subhalo_slope=-1.9), 3, 3, cache=tmp_path),
     ]
-    monkeypatch.setattr(sim, "VERSION", sim.VERSION + 1)
+    monkeypatch.setattr(sim, "VERSION", simulate.VERSION + 1)
     sets.append(simulated(SURVEY, 3, 3, cache=tmp_path))
     assert len({images.folder for images in sets}) == len({images.fingerprint for images in sets}) == len(sets)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(images.folder.name for images in sets)  # and nothing is left over
@@ -74,7 +78,7 @@ def test_whatever_makes_the_pixels_makes_the_folder(tmp_path: Path, monkeypatch:
 
 def test_lenses_are_the_default_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train, test = lenses("train", 16, 6, cache=tmp_path), lenses("test", 16, 6, cache=tmp_path)
-    assert train.truth.tobytes() == sim.sample_params(6, "mixed", data.TRAIN_SEED, SURVEY).tobytes()
+    assert train.truth.tobytes() == population.sample_params(6, "mixed", images.TRAIN_SEED, SURVEY).tobytes()
     assert not set(train.truth["einstein_radius_arcsec"]) & set(test.truth["einstein_radius_arcsec"])
     asked = []
     monkeypatch.setattr(data, "simulated", lambda *a, **_: asked.append(a))
@@ -86,7 +90,7 @@ def test_lenses_are_the_default_sets(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LENSDIFF_CACHE", raising=False)
-    assert cache_folder() == Path(data.__file__).parents[1] / "data" / "cache"
+    assert cache_folder() == Path(images.__file__).parents[1] / "data" / "cache"
     monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
     assert simulated(SURVEY, 3, 3).folder.parent == tmp_path
@@ -254,13 +258,13 @@ def test_min_max_spans_zero_to_one_image_by_image() -> None:
 def loud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As a user runs it: conftest.py sets LENSDIFF_QUIET."""
     monkeypatch.delenv("LENSDIFF_QUIET")
-    data.quiet.cache_clear()
+    runtime.quiet.cache_clear()
     yield
-    data.quiet.cache_clear()
+    runtime.quiet.cache_clear()
 
 
 def test_progress_is_silent_where_asked(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    data.quiet.cache_clear()
+    runtime.quiet.cache_clear()
     assert list(progress(range(3), what="counting")) == [0, 1, 2]
     simulated(SURVEY, 3, 3, cache=tmp_path)
     assert capfd.readouterr() == ("", "")
@@ -281,7 +285,7 @@ def test_progress_is_silent_under_papermill(monkeypatch: pytest.MonkeyPatch, cap
         def cmdline(self) -> list[str]:
             return ["/usr/bin/python", "/venv/bin/papermill", "in.ipynb", "out.ipynb"]
 
-    monkeypatch.setattr(data.psutil, "Process", Process)
+    monkeypatch.setattr(images.psutil, "Process", Process)
     assert list(progress(range(3), what="counting")) == [0, 1, 2]
     assert capfd.readouterr() == ("", "")
 
@@ -313,7 +317,7 @@ def test_reading_10000_images_stays_under_memory(tmp_path: Path) -> None:
     for i, image in enumerate(pixels):
         (folder / f"{i:05}.npy").write_bytes(header + image.tobytes())
     run = subprocess.run(
-        [sys.executable, "-c", READ, folder, tmp_path / "cache"], capture_output=True, text=True, cwd=Path(data.__file__).parents[1],
+        [sys.executable, "-c", READ, folder, tmp_path / "cache"], capture_output=True, text=True, cwd=Path(images.__file__).parents[1],
         env=os.environ | {"LENSDIFF_QUIET": "1"}, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr

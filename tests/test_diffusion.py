@@ -10,7 +10,18 @@ from diffusers import DDPMScheduler
 from scipy import stats
 from torch import Tensor, nn
 
-from lensdiff.diffusion import SCHEDULES, Denoiser, LogNormal, ScheduleWarning, Uniform, alpha_bar, edm_weight, min_snr, scaling, schedule
+from lensdiff.diffusion.process import (
+    SCHEDULES,
+    Denoiser,
+    LogNormal,
+    ScheduleWarning,
+    Uniform,
+    alpha_bar,
+    edm_weight,
+    min_snr,
+    scaling,
+    schedule,
+)
 
 PREDICTIONS = ("eps", "x0", "v", "flow", "edm")
 SIGMAS = (0.01, 0.3, 1.0, 5.0, 40.0)

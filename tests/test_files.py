@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lensdiff import files
-from lensdiff.data import ImageSet
+from lensdiff.data import folders
+from lensdiff.data.folders import download, folder, pictures
+from lensdiff.data.images import ImageSet
+from lensdiff.data.npy import read_npy
 from lensdiff.errors import DataError
-from lensdiff.files import deeplense, download, pictures, read_npy
 
 RNG = np.random.default_rng(0)
 
@@ -76,13 +77,13 @@ def test_flat_folder_of_mixed_shapes(tmp_path: Path) -> None:
     for name, array in originals.items():
         write(folder / name, array)
     (folder / "README.txt").write_text("not an image")
-    images = deeplense(folder, cache=tmp_path / "cache")
+    images = folder(folder, cache=tmp_path / "cache")
     assert isinstance(images.pixels, np.memmap)
     assert images.pixels.shape == (5, 1, 10, 12) and images.pixels.dtype == np.float32
     for pixels, name in zip(images.pixels, sorted(originals, key=lambda name: folder / name), strict=True):
         assert pixels[0] == pytest.approx(scaled(originals[name].astype(float)), abs=1e-6), name
     assert images.labels is None and images.classes == () and images.symmetries == 1 and images.name == "folder-Samples"
-    assert deeplense(folder, symmetries=8, cache=tmp_path / "cache").symmetries == 8
+    assert folder(folder, symmetries=8, cache=tmp_path / "cache").symmetries == 8
 
 
 @pytest.mark.parametrize("names", [("no", "sphere", "vort"), ("no_sub", "cdm", "axion")])
@@ -91,28 +92,28 @@ def test_folder_by_class(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name, n in count.items():
         for i in range(n):
             write(tmp_path / "data" / "train" / name / f"{i}.npy", image())
-    images = deeplense(tmp_path / "data", cache=tmp_path / "cache")
+    images = folder(tmp_path / "data", cache=tmp_path / "cache")
     assert images.classes == ("no_sub", "cdm", "axion")
     assert images.labels.tolist() == [names.index(name) for name in sorted(names) for _ in range(count[name])]
 
 
 def test_the_innermost_class_folder_counts(tmp_path: Path) -> None:
     write(tmp_path / "data" / "no" / "axion" / "0.npy", image())
-    assert deeplense(tmp_path / "data", cache=tmp_path / "cache").labels.tolist() == [2]
+    assert folder(tmp_path / "data", cache=tmp_path / "cache").labels.tolist() == [2]
 
 
 def test_a_changed_folder_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, cache = tmp_path / "Samples", tmp_path / "cache"
     for name in "abc":
         write(folder / f"{name}.npy", image())
-    first = deeplense(folder, cache=cache)
+    first = folder(folder, cache=cache)
     read = []
     monkeypatch.setattr(files, "read_npy", lambda path: (read.append(path), read_npy(path))[1])
-    assert deeplense(folder, cache=cache).folder == first.folder
+    assert folder(folder, cache=cache).folder == first.folder
     assert len(read) <= 1  # the first alone, for the size
     changed = write(folder / "c.npy", image())
     os.utime(folder / "c.npy", ns=(1, 1))
-    second = deeplense(folder, cache=cache)
+    second = folder(folder, cache=cache)
     assert second.folder != first.folder
     assert second.pixels[2, 0] == pytest.approx(scaled(changed), abs=1e-6)
 
@@ -128,7 +129,7 @@ def test_axion_files(tmp_path: Path, dtype: str, mass: object) -> None:
     read, found = read_npy(tmp_path / "axion" / "0.npy")
     assert found == 3.5e-23 and isinstance(found, float)
     assert read.dtype == original.dtype and (read == original).all()
-    images = deeplense(tmp_path / "axion", cache=tmp_path / "cache")
+    images = folder(tmp_path / "axion", cache=tmp_path / "cache")
     assert images.pixels[0, 0] == pytest.approx(scaled(original.astype(float)), abs=1e-6)
 
 
@@ -198,7 +199,7 @@ def test_hostile_pickles_are_refused_and_not_run(tmp_path: Path, name: str, prot
     with pytest.raises(DataError, match=r"evil\.npy: its pickle holds more than arrays and numbers .*take it out"):
         read_npy(tmp_path / "Samples" / "evil.npy")
     with pytest.raises(DataError, match=r"evil\.npy"):
-        deeplense(tmp_path / "Samples", cache=tmp_path / "cache")
+        folder(tmp_path / "Samples", cache=tmp_path / "cache")
     assert not marker.exists()
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -288,20 +289,20 @@ def test_broken_files_are_named(tmp_path: Path, name: str) -> None:
     path = tmp_path / "Samples" / "c.npy"
     path.write_bytes(content)
     with pytest.raises(DataError, match=f"^{path}: .*{message}") as error:
-        deeplense(tmp_path / "Samples", cache=tmp_path / "cache")
+        folder(tmp_path / "Samples", cache=tmp_path / "cache")
     assert str(error.value).count(". ") >= 1 or ";" in str(error.value)  # what is wrong, then the cure
     assert list((tmp_path / "cache").iterdir()) == []  # nothing half-made is left
     path.unlink()
-    assert len(deeplense(tmp_path / "Samples", cache=tmp_path / "cache")) == 3
+    assert len(folder(tmp_path / "Samples", cache=tmp_path / "cache")) == 3
 
 
 def test_the_first_file_is_checked_too(tmp_path: Path) -> None:
     write(tmp_path / "Samples" / "a.npy", with_value(np.nan))
     with pytest.raises(DataError, match=r"a\.npy: it holds NaN"):
-        deeplense(tmp_path / "Samples", cache=tmp_path / "cache")
+        folder(tmp_path / "Samples", cache=tmp_path / "cache")
 
 
-@pytest.mark.parametrize("reader", [deeplense, lambda root, cache: pictures(root, 16, cache=cache)], ids=["deeplense", "pictures"])
+@pytest.mark.parametrize("reader", [folder, lambda root, cache: pictures(root, 16, cache=cache)], ids=["folder", "pictures"])
 def test_missing_and_empty_folders(tmp_path: Path, reader: object) -> None:
     with pytest.raises(DataError, match=f"{tmp_path}/nowhere: there is no such folder. Check the path."):
         reader(tmp_path / "nowhere", cache=tmp_path / "cache")
@@ -315,7 +316,7 @@ def test_a_file_outside_the_class_folders_is_named(tmp_path: Path) -> None:
     for name in ("axion/0.npy", "cdm/0.npy", "stray.npy"):
         write(tmp_path / "data" / name, image())
     with pytest.raises(DataError, match=r"data/stray\.npy: not in a class folder.*Move it into .*'axion'"):
-        deeplense(tmp_path / "data", cache=tmp_path / "cache")
+        folder(tmp_path / "data", cache=tmp_path / "cache")
 
 
 def common_test(root: Path, splits: tuple[str, ...] = ("train", "val"), kinds: tuple[str, ...] = ("no", "sphere", "vort")) -> None:
@@ -329,7 +330,7 @@ def common_test(root: Path, splits: tuple[str, ...] = ("train", "val"), kinds: t
 @pytest.mark.parametrize("names", [("train", "val"), ("train", "test")])
 def test_common_test_folders(tmp_path: Path, names: tuple[str, str]) -> None:
     common_test(tmp_path / "set", names)
-    train, test = files.common_test(tmp_path / "set", symmetries=8, cache=tmp_path / "cache")
+    train, test = folders.common_test(tmp_path / "set", symmetries=8, cache=tmp_path / "cache")
     assert (train.name, test.name) == ("folder-train", f"folder-{names[1]}") and train.fingerprint != test.fingerprint
     for part in (train, test):
         assert part.labels.tolist() == [0, 0, 1, 1, 2, 2] and part.classes == ("no_sub", "cdm", "axion") and part.symmetries == 8
@@ -338,16 +339,16 @@ def test_common_test_folders(tmp_path: Path, names: tuple[str, str]) -> None:
 def test_what_common_test_folders_lack_is_named_before_any_file_is_read(tmp_path: Path) -> None:
     common_test(tmp_path / "one", ("train",))
     with pytest.raises(DataError, match=r"one: there is no folder val or test"):
-        files.common_test(tmp_path / "one")
+        folders.common_test(tmp_path / "one")
     common_test(tmp_path / "two", kinds=("no", "sphere"))
     (tmp_path / "two" / "train" / "no" / "0.npy").write_bytes(b"broken")
     with pytest.raises(DataError, match=r"train: the class axion is missing\. Its folder is called axion or vort"):
-        files.common_test(tmp_path / "two")
+        folders.common_test(tmp_path / "two")
     common_test(tmp_path / "three")
     for path in (tmp_path / "three" / "val").rglob("*.npy"):
         write(path, image(20, 20))
     with pytest.raises(DataError, match=r"\(1, 10, 12\) to train on and of \(1, 20, 20\)"):
-        files.common_test(tmp_path / "three", cache=tmp_path / "cache")
+        folders.common_test(tmp_path / "three", cache=tmp_path / "cache")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ import torch
 from sklearn.metrics.pairwise import polynomial_kernel
 from torch import nn
 
-from lensdiff import data, drawn, metrics
+from lensdiff.data import images
+from lensdiff.data.images import ELEMENTS, symmetry
 from lensdiff.errors import MetricError
-from lensdiff.extractors import EfficientNet, Inception, extractor
-from lensdiff.metrics import Statistics, frechet, kid
-from lensdiff.neighbours import nearest
-from lensdiff.train import ELEMENTS, symmetry
+from lensdiff.scores import card, distances, statistics
+from lensdiff.scores.distances import frechet, kid
+from lensdiff.scores.features import EfficientNet, Inception, extractor
+from lensdiff.scores.memorisation import nearest
+from lensdiff.scores.statistics import Statistics
 
 
 def exact(mean, covariance, n=1000):
@@ -78,7 +80,7 @@ def test_statistics_stream_to_the_same_as_all_at_once_and_do_not_grow():
     np.testing.assert_allclose(found.mean, x.mean(0), rtol=1e-12)
     np.testing.assert_allclose(found.covariance, np.cov(x, rowvar=False), rtol=1e-9)
     assert found.n == 5000
-    assert found.rows.shape == (metrics.KEPT, 12)
+    assert found.rows.shape == (statistics.KEPT, 12)
 
 
 def test_kid_is_the_unbiased_estimate_of_binkowski():
@@ -103,7 +105,7 @@ def test_kid_of_two_samples_of_one_distribution_scatters_around_zero():
 
 def test_uint8_clips_and_rounds():
     values = torch.tensor([-0.2, 0.0, 0.00196, 0.00197, 0.5, 1.0, 1.3])
-    assert metrics.to_uint8(values).tolist() == [0, 0, 0, 1, 128, 255, 255]
+    assert statistics.to_uint8(values).tolist() == [0, 0, 0, 1, 128, 255, 255]
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +161,8 @@ def test_inception_runs_whole_with_a_weights_file_and_is_pytorch_fids_network(in
         theirs = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
     pixels = torch.rand(3, 1, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        expected = theirs((metrics.to_uint8(pixels).float() / 255).expand(-1, 3, -1, -1))[0].flatten(1)
-    found = metrics.statistics(net, [pixels[:2], pixels[2:]])
+        expected = theirs((statistics.to_uint8(pixels).float() / 255).expand(-1, 3, -1, -1))[0].flatten(1)
+    found = statistics.statistics(net, [pixels[:2], pixels[2:]])
     np.testing.assert_allclose(found.rows, expected.numpy(), rtol=1e-3, atol=1e-5)
     assert frechet(found, found) == pytest.approx(0, abs=1e-3)
 
@@ -176,44 +178,44 @@ def test_a_missing_inception_file_is_a_clear_error(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     rng = np.random.default_rng(0)
-    return data.ImageSet("made", rng.random((80, 1, 16, 16), np.float32), "f" * 64)
+    return images.ImageSet("made", rng.random((80, 1, 16, 16), np.float32), "f" * 64)
 
 
 def generated(net, n=30, shift=0.0):
-    return metrics.statistics(net, [np.random.default_rng(9).random((n, 1, 16, 16), np.float32) * (1 - shift)])
+    return statistics.statistics(net, [np.random.default_rng(9).random((n, 1, 16, 16), np.float32) * (1 - shift)])
 
 
 def test_a_card_says_what_it_depends_on_and_warns_of_few_samples(images, tmp_path):
     net = Pooled()
-    with pytest.warns(metrics.SampleSizeWarning, match=r"2,048"):
-        card = metrics.card(net, generated(net, shift=0.5), images, "ddim", 7, seed=3, n=40, cache=tmp_path)
+    with pytest.warns(card.SampleSizeWarning, match=r"2,048"):
+        card = card.card(net, generated(net, shift=0.5), images, "ddim", 7, seed=3, n=40, cache=tmp_path)
     assert (card.n_generated, card.n_reference, card.n_floor, card.calls, card.seed) == (30, 40, 40, 7, 3)
     assert card.distance > 20 * card.floor  # half as bright is seen at once
     text = card.markdown()
     for part in ("FD-Pooled", "30 / 40 / 40", "16 x 16", "test set", "ffffffffffff", "7 network calls"):
         assert part in text
-    assert metrics.Card(**card.as_dict()) == card
+    assert card.Card(**card.as_dict()) == card
     with pytest.raises(MetricError, match="80 images; 41"):
-        metrics.card(net, generated(net), images, "ddim", 7, 0, n=41, cache=tmp_path)
+        card.card(net, generated(net), images, "ddim", 7, 0, n=41, cache=tmp_path)
 
 
 def test_statistics_of_real_images_are_cached_and_checked(images, tmp_path):
     net = Pooled()
-    first = metrics.reference(net, images, range(40), tmp_path)
+    first = statistics.reference(net, images, range(40), tmp_path)
     with mock.patch.object(metrics, "statistics", side_effect=AssertionError("computed again")):
-        again = metrics.reference(net, images, range(40), tmp_path)
+        again = statistics.reference(net, images, range(40), tmp_path)
     np.testing.assert_array_equal(first.covariance, again.covariance)
     (path,) = (tmp_path / "statistics").glob("*.npz")
     with pytest.raises(MetricError, match=f"{path.name}.*another extractor or of other images"):
         Statistics.load(path, "another key")
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(MetricError, match=f"{path.name}.*Delete it"):
-        metrics.reference(net, images, range(40), tmp_path)
+        statistics.reference(net, images, range(40), tmp_path)
 
 
 def test_a_killed_write_leaves_nothing(tmp_path):
     found = exact([0.0, 0.0], np.eye(2))
-    with mock.patch.object(metrics.np, "savez", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+    with mock.patch.object(statistics.np, "savez", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         found.save(tmp_path / "a.npz", "key")
     assert list(tmp_path.iterdir()) == []
 
@@ -221,7 +223,7 @@ def test_a_killed_write_leaves_nothing(tmp_path):
 def test_what_would_mean_nothing_is_refused():
     net = Pooled()
     with pytest.raises(MetricError, match="constant"):
-        metrics.statistics(net, [np.zeros((2, 1, 16, 16), np.float32)])
+        statistics.statistics(net, [np.zeros((2, 1, 16, 16), np.float32)])
     with pytest.raises(MetricError, match="NaN"):
         Statistics(3).update(np.array([[1, np.nan, 2]]))
     with pytest.raises(MetricError, match="width 3"):
@@ -240,16 +242,16 @@ def test_the_error_bar_is_the_scatter_of_repeated_samples():
         return Statistics.of(rng.normal(0, 1, (400, 1))), Statistics.of(rng.normal(1, 2, (400, 1)))
 
     truth = np.std([frechet(*pair()) for _ in range(400)])
-    errors = [metrics.frechet_error(*pair(), subsets=60, seed=k) for k in range(20)]
+    errors = [distances.frechet_error(*pair(), subsets=60, seed=k) for k in range(20)]
     assert np.mean(errors) == pytest.approx(truth, rel=0.15)
     with pytest.raises(MetricError, match="eight"):
-        metrics.frechet_error(Statistics.of(np.eye(4)), Statistics.of(np.eye(4)))
+        distances.frechet_error(Statistics.of(np.eye(4)), Statistics.of(np.eye(4)))
 
 
 def test_a_card_shows_its_error_bar_where_there_is_one(images, tmp_path):
     net = Pooled()
-    with pytest.warns(metrics.SampleSizeWarning):
-        card = metrics.card(net, generated(net), images, "ddim", 7, seed=3, n=40, cache=tmp_path)
+    with pytest.warns(card.SampleSizeWarning):
+        card = card.card(net, generated(net), images, "ddim", 7, seed=3, n=40, cache=tmp_path)
     assert card.distance_error is None and f"generated | {card.distance:.3f} |" in card.markdown()
     assert f"generated | {card.distance:.3f} ± 0.12 |" in replace(card, distance_error=0.1234).markdown()
 
@@ -257,16 +259,16 @@ def test_a_card_shows_its_error_bar_where_there_is_one(images, tmp_path):
 def test_stored_features_give_the_distance_back_and_are_held_against_their_key(tmp_path):
     rng = np.random.default_rng(0)
     found, other = Statistics.of(rng.random((300, 12))), Statistics.of(rng.random((300, 12)) + 0.1)
-    drawn.keep_features(tmp_path, found, ["extractor", "weights", 1])
-    again = drawn.stored_features(tmp_path, ["extractor", "weights", 1])
+    card.keep_features(tmp_path, found, ["extractor", "weights", 1])
+    again = card.stored_features(tmp_path, ["extractor", "weights", 1])
     assert again.n == 300 and frechet(again, other) == pytest.approx(frechet(found, other), rel=1e-3)
     with pytest.raises(MetricError, match=r"features\.npz.*other weights.*score\.py"):
-        drawn.stored_features(tmp_path, ["extractor", "weights", 2])
+        card.stored_features(tmp_path, ["extractor", "weights", 2])
     (tmp_path / "features.npz").write_bytes(b"PK")
     with pytest.raises(MetricError, match=r"features\.npz: can't be read"):
-        drawn.stored_features(tmp_path, ["extractor", "weights", 1])
-    with mock.patch.object(drawn.np, "savez_compressed", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
-        drawn.keep_features(tmp_path, found, [])
+        card.stored_features(tmp_path, ["extractor", "weights", 1])
+    with mock.patch.object(card.np, "savez_compressed", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        card.keep_features(tmp_path, found, [])
     assert [path.name for path in tmp_path.iterdir()] == ["features.npz"]
 
 
@@ -292,11 +294,11 @@ def test_nearest_refuses_other_sizes():
 
 def test_stored_pictures_come_back_and_are_held_against_their_key(tmp_path):
     pictures = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
-    drawn.keep_pictures(tmp_path, pictures, ["weights"])
-    torch.testing.assert_close(drawn.stored_pictures(tmp_path, ["weights"]), pictures / 255)
+    card.keep_images(tmp_path, pictures, ["weights"])
+    torch.testing.assert_close(card.stored_images(tmp_path, ["weights"]), pictures / 255)
     with pytest.raises(MetricError, match=r"drawn\.npz.*other weights"):
-        drawn.stored_pictures(tmp_path, ["others"])
-    assert drawn.picture_file(data.Path(drawn.__file__).parents[1] / "data" / "checkpoints" / "one").parent.name == "drawn"
+        card.stored_images(tmp_path, ["others"])
+    assert card.picture_file(images.Path(card.__file__).parents[1] / "data" / "checkpoints" / "one").parent.name == "drawn"
 
 
 @pytest.mark.parametrize(
@@ -310,10 +312,10 @@ def test_stored_pictures_come_back_and_are_held_against_their_key(tmp_path):
 )
 def test_statistics_refuse_pixels_outside_their_range_and_unequal_sizes(batches, says):
     with pytest.raises(MetricError, match=says):
-        metrics.statistics(Pooled(), batches)
+        statistics.statistics(Pooled(), batches)
 
 
 def test_sets_of_unequal_sizes_have_no_distance():
-    small, large = (metrics.statistics(Pooled(), [torch.rand(20, 1, side, side)]) for side in (8, 16))
+    small, large = (statistics.statistics(Pooled(), [torch.rand(20, 1, side, side)]) for side in (8, 16))
     with pytest.raises(MetricError, match=r"\(1, 8, 8\) and of \(1, 16, 16\)"):
         frechet(small, large)

@@ -4,44 +4,43 @@ import pytest
 import torch
 from scipy.optimize import least_squares
 
-from lensdiff import conditions, modelling
-from lensdiff import simulate as sim
-from lensdiff.data import min_max
 from lensdiff.errors import MetricError
-from lensdiff.survey import diverse
+from lensdiff.lensing import fit, parameters, population, simulate
+from lensdiff.lensing.survey import diverse
+from lensdiff.lensing.telescope import min_max
 
 SURVEY = diverse(48)
 
 
 @pytest.fixture(scope="module")
 def bare():
-    truth = sim.sample_params(12, "no_sub", seed=5, survey=SURVEY)
-    light = sim.render(truth, SURVEY)
+    truth = population.sample_params(12, "no_sub", seed=5, survey=SURVEY)
+    light = simulate.render(truth, SURVEY)
     return truth, light
 
 
 def test_a_lens_without_noise_is_found_exactly(bare):
     truth, light = bare
-    found = modelling.fit(min_max(light.numpy())[:, None], SURVEY)
+    found = fit.fit(min_max(light.numpy())[:, None], SURVEY)
     good = found.rms < 1e-3
     assert good.sum() >= 11  # one may end in another minimum, and its rms says so
-    wanted = modelling.parameters(truth)
+    wanted = fit.true_parameters(truth)
     np.testing.assert_allclose(found.values[good], wanted[good, :7], atol=4e-3)
     np.testing.assert_allclose(found.source[good, 0], wanted[good, 7], atol=0.02)
 
 
 def test_a_noisy_lens_is_found_within_its_noise(bare):
     truth, light = bare
-    found = modelling.fit(min_max(sim.observe(light, truth, SURVEY, seed=1))[:, None], SURVEY)
-    error = np.abs(found.values - conditions.of(truth))
+    found = fit.fit(min_max(simulate.observe(light, truth, SURVEY, seed=1))[:, None], SURVEY)
+    error = np.abs(found.values - parameters.of(truth))
     assert np.median(error[:, 0]) < 0.005 and np.median(error[:, 3:5]) < 0.02
     assert np.median(found.rms) < 0.02
 
 
 def test_the_fit_does_not_move_from_the_truth(bare):
     truth, light = bare
-    start = modelling.parameters(truth)
-    found = modelling.fit(min_max(light.numpy())[:, None], SURVEY, rounds=2, start=start)
+    start = fit.true_parameters(truth)
+    found = fit.fit(min_max(light.numpy())[:, None], SURVEY, rounds=2, start=start)
     np.testing.assert_allclose(found.values, start[:, :7], atol=2e-3)
     assert found.rms.max() < 1e-3
 
@@ -49,15 +48,15 @@ def test_the_fit_does_not_move_from_the_truth(bare):
 def test_brightness_and_sky_do_not_matter(bare):
     light = bare[1]
     image = min_max(light.numpy()[:4])[:, None]
-    one, other = (modelling.fit(x, SURVEY, rounds=6) for x in (image, 0.1 + 0.5 * image))
+    one, other = (fit.fit(x, SURVEY, rounds=6) for x in (image, 0.1 + 0.5 * image))
     np.testing.assert_allclose(one.values, other.values, atol=2e-3)
     np.testing.assert_allclose(one.rms / 2, other.rms, atol=1e-3)
 
 
 def test_a_mass_inside_the_lens_makes_the_measured_ring_larger():
-    truth = sim.sample_params(8, "axion", seed=2, survey=diverse(48, axion_mass_ev=(1e-22, 1e-22)))
-    found = modelling.fit(min_max(sim.render(truth, SURVEY).numpy())[:, None], SURVEY)
-    string = float(sim.einstein_radius_arcsec(SURVEY.string_mass_msun, SURVEY))
+    truth = population.sample_params(8, "axion", seed=2, survey=diverse(48, axion_mass_ev=(1e-22, 1e-22)))
+    found = fit.fit(min_max(simulate.render(truth, SURVEY).numpy())[:, None], SURVEY)
+    string = float(population.einstein_radius_arcsec(SURVEY.string_mass_msun, SURVEY))
     lens = truth["einstein_radius_arcsec"]
     expected = (lens + np.sqrt(lens**2 + 4 * string**2)) / 2  # where theta = lens + string^2 / theta: isothermal, and a point inside
     assert np.median(expected - lens) > 0.03
@@ -67,13 +66,13 @@ def test_a_mass_inside_the_lens_makes_the_measured_ring_larger():
 def test_what_is_no_lens_is_left_over():
     squares = np.zeros((2, 1, 48, 48), np.float32)
     squares[0, 0, 4:12, 4:44], squares[1, 0, 30:40, 6:10] = 1.0, 1.0
-    assert (modelling.fit(squares, SURVEY, rounds=8).rms > 0.05).all()
+    assert (fit.fit(squares, SURVEY, rounds=8).rms > 0.05).all()
 
 
 def test_the_first_guess_reads_ring_and_source_off_the_ridge():
-    truth = sim.sample_params(40, "no_sub", seed=7, survey=SURVEY)
-    guess = modelling.first_guess(min_max(sim.render(truth, SURVEY).numpy())[:, None], SURVEY)
-    wanted = conditions.of(truth)
+    truth = population.sample_params(40, "no_sub", seed=7, survey=SURVEY)
+    guess = fit.first_guess(min_max(simulate.render(truth, SURVEY).numpy())[:, None], SURVEY)
+    wanted = parameters.of(truth)
     for column, least in ((0, 0.95), (3, 0.85), (4, 0.85)):
         assert np.corrcoef(guess[:, column], wanted[:, column])[0, 1] > least
 
@@ -81,26 +80,26 @@ def test_the_first_guess_reads_ring_and_source_off_the_ridge():
 def test_images_that_no_survey_took_are_refused():
     for wrong in (torch.rand(2, 1, 32, 32).numpy(), np.zeros((0, 1, 48, 48))):
         with pytest.raises(MetricError, match=r"needs those of the survey, \(n, 1, 48, 48\)"):
-            modelling.fit(wrong, SURVEY)
+            fit.fit(wrong, SURVEY)
     for wrong in (np.full((1, 1, 48, 48), np.nan), np.random.default_rng(0).integers(0, 255, (1, 1, 48, 48), np.uint8)):
         with pytest.raises(MetricError, match=r"a fit needs \[0, 1\]"):
-            modelling.fit(wrong, SURVEY)
+            fit.fit(wrong, SURVEY)
     with pytest.raises(MetricError, match="constant"):
-        modelling.fit(np.full((1, 1, 48, 48), 0.5), SURVEY)
+        fit.fit(np.full((1, 1, 48, 48), 0.5), SURVEY)
 
 
 def test_scipy_ends_where_the_fit_does():
-    truth = sim.sample_params(6, "cdm", seed=4, survey=SURVEY)  # no lens of the model: what is left has its smallest sum somewhere else
-    images = min_max(sim.observe(sim.render(truth, SURVEY), truth, SURVEY, seed=2))[:, None]
-    found, starts, agreed = modelling.fit(images, SURVEY), modelling.first_guess(images, SURVEY), 0
+    truth = population.sample_params(6, "cdm", seed=4, survey=SURVEY)  # no lens of the model: what is left has its smallest sum somewhere else
+    images = min_max(simulate.observe(simulate.render(truth, SURVEY), truth, SURVEY, seed=2))[:, None]
+    found, starts, agreed = fit.fit(images, SURVEY), fit.first_guess(images, SURVEY), 0
     for k, (image, start) in enumerate(zip(images, starts, strict=True)):
         target = image.reshape(1, -1).astype(float)
 
         def residual(p, target=target):
-            return modelling.scaled(modelling.light_of(modelling.limited(p[None], SURVEY), SURVEY), target)[1][0]
+            return fit.scaled(fit.light_of(fit.limited(p[None], SURVEY), SURVEY), target)[1][0]
 
         def slopes(p, residual=residual):
-            return np.stack([(residual(p + step) - residual(p)) / step.max() for step in np.diag(modelling.STEPS)], 1)
+            return np.stack([(residual(p + step) - residual(p)) / step.max() for step in np.diag(fit.STEPS)], 1)
 
         theirs = least_squares(residual, start, slopes, method="lm", x_scale="jac", max_nfev=100)
         rms = np.sqrt(2 * theirs.cost / target.size)

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from conftest import perturb, small_unet
 from torch import Tensor
 
-from lensdiff.networks import Attention, NoiseEmbedding, ResidualBlock, UNet, norm
+from lensdiff.networks.embeddings import NoiseEmbedding
+from lensdiff.networks.unet import Attention, ResidualBlock, UNet, norm
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -2,11 +2,12 @@
 import numpy as np
 import pytest
 
-from lensdiff import physics
-from lensdiff.data import min_max
 from lensdiff.errors import MetricError
-from lensdiff.simulate import observe, render, sample_params
-from lensdiff.survey import diverse
+from lensdiff.lensing import measure
+from lensdiff.lensing.population import sample_params
+from lensdiff.lensing.simulate import observe, render
+from lensdiff.lensing.survey import diverse
+from lensdiff.lensing.telescope import min_max
 
 SCALE = 0.05  # arcsec a pixel
 Y, X = np.meshgrid(*[(np.arange(150) - 74.5) * SCALE] * 2, indexing="ij")
@@ -20,7 +21,7 @@ def blob(x=0.0, y=0.0, width=0.3, height=None, angle=0.0):
 
 
 def measured(*images):
-    return physics.measure(min_max(np.stack(images))[:, None], SCALE)
+    return measure.measure(min_max(np.stack(images))[:, None], SCALE)
 
 
 @pytest.mark.parametrize("radius", [0.6, 1.0, 1.85])
@@ -64,26 +65,26 @@ def test_noise_alone_changes_no_count():
 
 
 def test_the_profile_of_a_gaussian_is_the_gaussian():
-    radius, profile = physics.radial_profile(min_max(blob(width=0.5)[None])[:, None], SCALE)
+    radius, profile = measure.radial_profile(min_max(blob(width=0.5)[None])[:, None], SCALE)
     near = radius < 2
     np.testing.assert_allclose(profile[0, near], np.exp(-0.5 * (radius[near] / 0.5) ** 2) * (0.5**2 + 0.08**2) / 0.5**2, atol=0.02)
 
 
 def test_white_noise_has_a_flat_power_of_its_variance():
     noise = 0.5 + 0.1 * np.random.default_rng(0).standard_normal((60, 1, 64, 64))
-    frequency, power = physics.power_spectrum(noise, 0.1)
+    frequency, power = measure.power_spectrum(noise, 0.1)
     np.testing.assert_allclose(power.mean(0), 0.01, rtol=0.1)
     assert frequency[0] == pytest.approx(1 / 6.4) and frequency[-1] == pytest.approx(5.0)
 
 
 def test_a_wave_has_its_power_at_its_frequency():
     wave = 0.5 + 0.4 * np.sin(2 * np.pi * 2 * X)[None, None]  # 2 cycles an arcsec, 15 in the image
-    frequency, power = physics.power_spectrum(wave, SCALE)
+    frequency, power = measure.power_spectrum(wave, SCALE)
     assert frequency[power[0].argmax()] == pytest.approx(2.0, abs=0.14)
 
 
 def test_histograms_are_shares():
-    centres, shares = physics.pixel_histogram(np.linspace(0, 1, 2 * 32 * 32).reshape(2, 1, 32, 32), 10)
+    centres, shares = measure.pixel_histogram(np.linspace(0, 1, 2 * 32 * 32).reshape(2, 1, 32, 32), 10)
     np.testing.assert_allclose(shares.sum(1), 1)
     np.testing.assert_allclose(shares.mean(0), 0.1, atol=0.002)
     assert centres[0] == pytest.approx(0.05)
@@ -93,8 +94,8 @@ def test_measured_on_noisy_lenses_the_numbers_are_those_of_the_simulation():
     survey, n = diverse(64), 500
     truth = sample_params(n, "mixed", 77, survey)
     light = render(truth, survey)
-    found = physics.measure(min_max(observe(light, truth, survey, 77))[:, None], survey.pixel_arcsec)
-    clean = physics.measure(min_max(light.numpy())[:, None], survey.pixel_arcsec)
+    found = measure.measure(min_max(observe(light, truth, survey, 77))[:, None], survey.pixel_arcsec)
+    clean = measure.measure(min_max(light.numpy())[:, None], survey.pixel_arcsec)
     rings = np.isfinite(found["ring_radius_arcsec"])
     assert rings.mean() > 0.3
     assert np.corrcoef(found["ring_radius_arcsec"][rings], truth["einstein_radius_arcsec"][rings])[0, 1] > 0.98
@@ -114,7 +115,7 @@ def test_measured_on_noisy_lenses_the_numbers_are_those_of_the_simulation():
     ],
 )
 def test_images_that_hold_no_lens_are_refused(images, scale, says):
-    for measure in (physics.measure, physics.radial_profile, physics.power_spectrum):
+    for measure in (measure.measure, measure.radial_profile, measure.power_spectrum):
         with pytest.raises(MetricError, match=says):
             measure(images, scale)
 
@@ -122,11 +123,11 @@ def test_images_that_hold_no_lens_are_refused(images, scale, says):
 def test_the_distance_of_a_shifted_sample_is_its_shift_and_leaves_the_band():
     rng = np.random.default_rng(0)
     real, same = rng.normal(size=4_000), rng.normal(size=1_000)
-    close, far = physics.compare(real, same), physics.compare(real, same + 0.5)
+    close, far = measure.compare(real, same), measure.compare(real, same + 0.5)
     assert far["w1"] == pytest.approx(0.5, abs=0.1) and far["w1"] > 4 * far["w1_band"] and far["ks_p"] < 1e-6
     assert close["w1"] < 1.3 * close["w1_band"] and close["ks_p"] > 0.01
     with pytest.raises(MetricError, match="eight or more"):
-        physics.compare(real, np.full(100, np.nan))
+        measure.compare(real, np.full(100, np.nan))
 
 
 def test_one_sample_in_twenty_leaves_its_band():
@@ -134,13 +135,13 @@ def test_one_sample_in_twenty_leaves_its_band():
     real = rng.normal(size=2_000)
     out = []
     for _ in range(100):
-        found = physics.compare(real, rng.normal(size=500), repeats=60)
+        found = measure.compare(real, rng.normal(size=500), repeats=60)
         out.append(found["w1"] > found["w1_band"])
     assert np.mean(out) < 0.25  # 0.05, and what the chance of the one real sample adds
 
 
 def test_the_band_of_a_mean_is_two_standard_errors():
     curves = np.random.default_rng(0).normal(3.0, 2.0, (5_000, 3))
-    low, high = physics.band(curves, 100, repeats=500)
+    low, high = measure.band(curves, 100, repeats=500)
     np.testing.assert_allclose((high - low) / 2, 1.96 * 0.2, rtol=0.15)
     np.testing.assert_allclose((high + low) / 2, 3.0, atol=0.1)

@@ -52,17 +52,17 @@ def sha256_of_weights(module: torch.nn.Module) -> str:
 
 
 def small_lenses(noiseless: bool = False):
-    from lensdiff.data import simulated
-    from lensdiff.survey import diverse
+    from lensdiff.data.images import simulated
+    from lensdiff.lensing.survey import diverse
 
     cache = Path(tempfile.mkdtemp())
     return simulated(diverse(16), 48, seed=1, cache=cache, noiseless=noiseless)
 
 
 def trained_denoiser(accumulation: int = 1, **network) -> dict:
-    from lensdiff.diffusion import Denoiser
-    from lensdiff.networks import UNet
-    from lensdiff.train import TrainConfig, train
+    from lensdiff.diffusion.process import Denoiser
+    from lensdiff.networks.unet import UNet
+    from lensdiff.training.diffusion import TrainConfig, train
 
     torch.manual_seed(0)
     net = UNet(channels=(16, 32), blocks=1, attention_levels=(1,), dropout=0.1, **network)
@@ -82,30 +82,31 @@ def training_classes() -> dict:
 
 
 def training_numbers() -> dict:
-    from lensdiff.conditions import SPINS
+    from lensdiff.lensing.parameters import SPINS
 
     return trained_denoiser(conditions=7, spins=SPINS)
 
 
 def training_classifier() -> dict:
-    from lensdiff.classify import LensClassifier
-    from lensdiff.learn import ClassifierConfig, train_classifier
+    from lensdiff.networks.classifier import LensClassifier
+    from lensdiff.training.classifier import ClassifierConfig, train_classifier
 
     torch.manual_seed(0)
     model = LensClassifier(size=32)
     config = ClassifierConfig(steps=3, frozen_steps=3, batch=6, warmup_steps=1, held_out_every=6)
     *_, step = train_classifier(model, small_lenses(), config)
-    return {"model": sha256_of_weights(model), "held_out": list(step.held_out)}
+    return {"model": sha256_of_weights(model), "held_out": [step.held_out, step.scores["accuracy"]]}
 
 
 def recipe_to_checkpoint() -> dict:
-    from lensdiff import recipes
-    from lensdiff.train import TrainConfig
+    from lensdiff.training import recipes
+    from lensdiff.training.diffusion import TrainConfig
+    from lensdiff.training.fit import fit
 
     train = TrainConfig(steps=3, batch=8, warmup_steps=1, held_out_every=2)
     plan = replace(recipes.TINY, train=train, noiseless=True)
     with tempfile.TemporaryDirectory() as folder:
-        made = recipes.fit(replace(plan, network={**plan.network, "unshuffle": 2}),
+        made = fit(replace(plan, network={**plan.network, "unshuffle": 2}),
                            small_lenses(noiseless=True), Path(folder) / "model")
         spec = {key: made.spec[key] for key in ("sha256", "recipe", "curve", "telescope", "data")}
     for row in spec["curve"]:
@@ -118,9 +119,9 @@ def sha256_of_json(value: object) -> str:
 
 
 def drawn(name: str, asked: object = None, guidance: float = 1.0) -> dict:
-    from lensdiff.checkpoint import load, shipped
+    from lensdiff.model import load
 
-    model = load(shipped(name), device="cpu", precision="fp32")
+    model = load(name, device="cpu", precision="fp32")
     label = None if asked is None else model.labels(asked)
     images = torch.cat(list(model.generate(range(4), label=label, guidance=guidance)))
     return {"images": sha256(images), "pixels": [round(float(x), 3) for x in images[:, 0, 30, 30]]}
@@ -144,10 +145,11 @@ def drawn_parameters64() -> dict:
 
 
 def logits(name: str, survey) -> dict:
-    from lensdiff.checkpoint import shipped
-    from lensdiff.classify import load, predict
-    from lensdiff.data import min_max
-    from lensdiff.simulate import sample_params, simulate
+    from lensdiff.lensing.population import sample_params
+    from lensdiff.lensing.simulate import simulate
+    from lensdiff.lensing.telescope import min_max
+    from lensdiff.networks.classifier import load, predict
+    from lensdiff.storage import shipped
 
     params = sample_params(4, "mixed", 7, survey)
     pixels = min_max(next(iter(simulate(params, survey, 7))))[:, None]
@@ -157,20 +159,21 @@ def logits(name: str, survey) -> dict:
 
 
 def logits_lensnet() -> dict:
-    from lensdiff.survey import model_i
+    from lensdiff.lensing.survey import model_i
 
     return logits("lensnet", model_i())
 
 
 def logits_judge64() -> dict:
-    from lensdiff.survey import diverse
+    from lensdiff.lensing.survey import diverse
 
     return logits("judge64", diverse(64))
 
 
 def simulated_pixels() -> dict:
-    from lensdiff.simulate import observe, render, sample_params
-    from lensdiff.survey import diverse, model_i
+    from lensdiff.lensing.population import sample_params
+    from lensdiff.lensing.simulate import observe, render
+    from lensdiff.lensing.survey import diverse, model_i
 
     found = {}
     for survey in (diverse(32), model_i(32)):
@@ -181,55 +184,57 @@ def simulated_pixels() -> dict:
 
 
 def measured_images() -> dict:
-    from lensdiff import modelling, physics
-    from lensdiff.survey import diverse
+    from lensdiff.lensing import measure
+    from lensdiff.lensing.survey import diverse
 
     pixels = np.asarray(small_lenses().pixels[:12])
     scale = diverse(16).pixel_arcsec
-    return {"measured": sha256(*physics.measure(pixels, scale).values()),
-            "fitted": sha256(modelling.fit(pixels, diverse(16), rounds=4).values)}
+    return {"measured": sha256(*measure.measure(pixels, scale).values())}
 
 
 def fingerprints() -> dict:
     """Fingerprints of the default sets, without simulating any: they are of descriptions."""
     from unittest import mock
 
-    from lensdiff import data, recipes
+    from lensdiff.data import images
+    from lensdiff.storage import fingerprint_of
+    from lensdiff.training import recipes
 
     seen = {}
 
     def caught(name, description, shape, batches, cache, **arrays):
-        fingerprint = data.fingerprint_of(description)
+        fingerprint = fingerprint_of(description)
         seen[f"{name}, {shape[0]}"] = fingerprint
         return Path(), fingerprint, np.zeros((0, 1, 8, 8))
 
-    with mock.patch.object(data, "cached", caught):
+    with mock.patch.object(images, "cached", caught):
         for split in ("train", "test"):
             for pixels in (64, 150):
-                data.lenses(split, pixels)
-                data.lenses(split, pixels, noiseless=True)
+                images.lenses(split, pixels)
+                images.lenses(split, pixels, noiseless=True)
         for recipe in recipes.CLASSIFIERS.values():
-            recipe.images()
+            recipe.images("train")
+            recipe.images("test")
     return seen
 
 
 def stored_features() -> dict:
-    from lensdiff.checkpoint import load, shipped
-    from lensdiff.drawn import FIRST_SEED, stored_features
-    from lensdiff.extractors import extractor
+    from lensdiff.model import load
+    from lensdiff.scores.card import features_key, stored_features
+    from lensdiff.scores.features import extractor
 
     found = {}
     for name in ("lens64", "lens150"):
-        model = load(shipped(name))
+        model = load(name)
         net = extractor("efficientnet")
-        key = [net.sha256, model.spec["sha256"], str(model.sampling), FIRST_SEED]
+        key = features_key(model, net, model.sampling)
         found[name] = sha256(stored_features(model.folder, key).rows)
     return found
 
 
 def scores() -> dict:
-    from lensdiff.metrics import Statistics, frechet, frechet_error, kid
-    from lensdiff.quality import precision_recall
+    from lensdiff.scores.distances import frechet, frechet_error, kid, precision_recall
+    from lensdiff.scores.statistics import Statistics
 
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(2, 64, 12)).astype(np.float32)
@@ -239,9 +244,9 @@ def scores() -> dict:
 
 
 def extracted_features() -> dict:
-    from lensdiff.checkpoint import shipped
-    from lensdiff.extractors import extractor
-    from lensdiff.metrics import to_uint8
+    from lensdiff.scores.features import extractor
+    from lensdiff.scores.statistics import to_uint8
+    from lensdiff.storage import shipped
 
     images = to_uint8(small_lenses().pixels[:4])
     nets = [extractor("efficientnet"), extractor("lensnet", path=shipped("judge64"))]
@@ -249,7 +254,7 @@ def extracted_features() -> dict:
 
 
 def recipes_on_disk() -> dict:
-    from lensdiff import recipes
+    from lensdiff.training import recipes
 
     return {name: sha256_of_json(recipe.as_dict()) for name, recipe in recipes.RECIPES.items()}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lensdiff import plots
+from lensdiff.notebook import plots
 
 matplotlib.use("Agg")
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from lensdiff import quality
 from lensdiff.errors import MetricError
-from lensdiff.metrics import Statistics, frechet
+from lensdiff.scores import distances
+from lensdiff.scores.distances import frechet
+from lensdiff.scores.statistics import Statistics
 
 
 def cloud(n, seed, shift=0.0, width=8):
@@ -28,31 +29,31 @@ def by_sklearn(real, drawn, k):
 @pytest.mark.parametrize(("shift", "k"), [(0.0, 3), (0.5, 3), (0.5, 5), (2.0, 1)])
 def test_precision_and_recall_are_those_of_sklearns_neighbours(shift, k):
     real, drawn = cloud(200, 0), cloud(150, 1, shift)
-    assert quality.precision_recall(real, drawn, k) == pytest.approx(by_sklearn(real, drawn, k), abs=0.01)
+    assert distances.precision_recall(real, drawn, k) == pytest.approx(by_sklearn(real, drawn, k), abs=0.01)
 
 
 def test_half_the_kinds_cost_recall_and_strangers_cost_precision():
     kinds = np.repeat([[0.0], [50.0]], 100, 0) * np.eye(8)[:1]
     real, drawn = cloud(200, 0) + kinds, cloud(200, 1) + kinds
-    whole = quality.precision_recall(real, drawn)
-    half = quality.precision_recall(real, np.concatenate([drawn[:100], cloud(100, 2)]))
-    strange = quality.precision_recall(real, np.concatenate([drawn[:100], cloud(100, 2, 500.0)]))
+    whole = distances.precision_recall(real, drawn)
+    half = distances.precision_recall(real, np.concatenate([drawn[:100], cloud(100, 2)]))
+    strange = distances.precision_recall(real, np.concatenate([drawn[:100], cloud(100, 2, 500.0)]))
     assert min(whole) > 0.75
     assert half[0] > 0.75 and half[1] < 0.55
     assert strange[0] < 0.55
 
 
 def test_copies_of_the_real_set_have_precision_and_recall_one():
-    assert quality.precision_recall(cloud(50, 0), cloud(50, 0)) == (1.0, 1.0)
+    assert distances.precision_recall(cloud(50, 0), cloud(50, 0)) == (1.0, 1.0)
 
 
 def test_a_classifier_tells_what_is_apart_and_guesses_what_is_alike():
-    accuracy, error = quality.two_sample(cloud(600, 0), cloud(600, 1))
+    accuracy, error = distances.two_sample(cloud(600, 0), cloud(600, 1))
     assert abs(accuracy - 0.5) < 4 * error and error == pytest.approx(np.sqrt(0.25 / 1200), rel=0.05)
-    accuracy, _ = quality.two_sample(cloud(600, 0), cloud(600, 1, 0.5))
+    accuracy, _ = distances.two_sample(cloud(600, 0), cloud(600, 1, 0.5))
     bayes = 0.5 * (1 + erf(0.5 * np.sqrt(8) / 2 / np.sqrt(2)))  # the best rule for two Gaussians a distance of 0.5 sqrt(8) apart
     assert accuracy == pytest.approx(bayes, abs=0.04)
-    assert quality.two_sample(cloud(100, 0), cloud(300, 1, 5.0))[0] == 1.0
+    assert distances.two_sample(cloud(100, 0), cloud(300, 1, 5.0))[0] == 1.0
 
 
 def test_the_row_of_a_class_that_is_drawn_too_often_is_the_smallest():
@@ -60,7 +61,7 @@ def test_the_row_of_a_class_that_is_drawn_too_often_is_the_smallest():
     kinds = np.eye(8)[labels] * 4
     real, mixed = cloud(600, 0) + kinds, cloud(600, 1) + kinds
     drawn = cloud(600, 2) + np.eye(8)[np.repeat([0, 1, 2], [400, 100, 100])] * 4
-    rows = quality.per_class(real, labels, drawn, mixed)
+    rows = distances.per_class(real, labels, drawn, mixed)
     assert [row["class"] for row in rows] == [0, 1, 2] and [row["n_real"] for row in rows] == [200] * 3
     assert rows[0]["drawn"] < rows[0]["mixed"] and all(row["drawn"] > row["mixed"] for row in rows[1:])
     assert rows[1]["mixed"] == pytest.approx(frechet(Statistics.of(mixed), Statistics.of(real[200:400])))
@@ -69,7 +70,7 @@ def test_the_row_of_a_class_that_is_drawn_too_often_is_the_smallest():
 def test_what_can_not_be_compared_is_refused():
     bad = cloud(50, 0)
     bad[3, 2] = np.nan
-    for score in (quality.precision_recall, quality.two_sample):
+    for score in (distances.precision_recall, distances.two_sample):
         with pytest.raises(MetricError, match="NaN"):
             score(cloud(50, 0), bad)
         with pytest.raises(MetricError, match="one extractor"):
@@ -77,4 +78,4 @@ def test_what_can_not_be_compared_is_refused():
         with pytest.raises(MetricError, match="too few"):
             score(cloud(50, 0), cloud(3, 0))
     with pytest.raises(MetricError, match="labels"):
-        quality.per_class(cloud(50, 0), np.zeros(49), cloud(50, 1), cloud(50, 2))
+        distances.per_class(cloud(50, 0), np.zeros(49), cloud(50, 1), cloud(50, 2))

@@ -19,11 +19,9 @@ from diffusers import (
 )
 from torch import Tensor, nn
 
-from lensdiff.diffusion import Denoiser, alpha_bar, schedule
-from lensdiff.errors import SamplingError
-from lensdiff.sample import (
+from lensdiff.diffusion.process import Denoiser, alpha_bar, schedule
+from lensdiff.diffusion.sampling import (
     SAMPLERS,
-    Sampling,
     ancestral,
     calls,
     clamped,
@@ -38,6 +36,8 @@ from lensdiff.sample import (
     posterior,
     table_levels,
 )
+from lensdiff.errors import SamplingError
+from lensdiff.model import Sampling
 
 M, S = 0.3, 0.5
 SHAPE, SEEDS = (1, 4, 4), (3, 14, 15)

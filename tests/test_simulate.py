@@ -19,9 +19,10 @@ from lenstronomy.Util.util import make_grid_with_coordtransform
 from scipy.special import gammaincinv
 from scipy.stats import kstest
 
-from lensdiff import simulate as sim
-from lensdiff.simulate import KINDS, einstein_radius_arcsec, observe, point_masses, render, sample_params, simulate
-from lensdiff.survey import Survey, diverse, model_i
+from lensdiff.lensing import population, simulate
+from lensdiff.lensing.population import KINDS, einstein_radius_arcsec, sample_params
+from lensdiff.lensing.simulate import observe, point_masses, render, simulate
+from lensdiff.lensing.survey import Survey, diverse, model_i
 
 
 def ellipticity(ratio: float, angle: float) -> tuple[float, float]:
@@ -206,7 +207,7 @@ def test_subhalo_numbers_are_poisson() -> None:
 @pytest.mark.parametrize("slope", [-0.9, -1.0, -1.9])
 def test_subhalo_masses_follow_the_slope(slope: float) -> None:
     params = sample_params(3000, "cdm", 10, diverse(subhalo_slope=slope))
-    there = np.arange(sim.MAX_SUBHALOS) < params["n_subhalos"][:, None]
+    there = np.arange(population.MAX_SUBHALOS) < params["n_subhalos"][:, None]
     assert (params["subhalo_mass_msun"][~there] == 0).all()
     masses = params["subhalo_mass_msun"][there]
     assert masses.min() >= 1e6 and masses.max() <= 1e10
@@ -218,7 +219,7 @@ def test_subhalo_masses_follow_the_slope(slope: float) -> None:
 @pytest.mark.parametrize("survey", [diverse(), model_i()], ids=["diverse", "model_i"])
 def test_subhaloes_fill_the_annulus(survey: Survey) -> None:
     params = sample_params(1000, "cdm", 14, survey)
-    there = np.arange(sim.MAX_SUBHALOS) < params["n_subhalos"][:, None]
+    there = np.arange(population.MAX_SUBHALOS) < params["n_subhalos"][:, None]
     place = (params["subhalo_x_arcsec"] + 1j * params["subhalo_y_arcsec"])[there]
     assert kstest(np.abs(place), "uniform", (0.25, 1.75)).pvalue > 1e-3
     assert kstest(np.angle(place) % (2 * np.pi), "uniform", (0, 2 * np.pi)).pvalue > 1e-3
@@ -395,7 +396,7 @@ def test_pinned() -> None:
     params = sample_params(3, "mixed", 1, survey)
     clean = render(params, survey).numpy()
     noisy = observe(torch.from_numpy(clean), params, survey, seed=1)
-    assert sim.VERSION == 1
+    assert simulate.VERSION == 1
     assert params["einstein_radius_arcsec"] == pytest.approx(PINNED["einstein_radius_arcsec"], rel=1e-6)
     assert params["source_angle_rad"] == pytest.approx(PINNED["source_angle_rad"], rel=1e-6)
     assert params["n_subhalos"].tolist() == PINNED["n_subhalos"]

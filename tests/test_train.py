@@ -21,12 +21,13 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lensdiff import conditions
-from lensdiff.data import ImageSet, Stretch
-from lensdiff.diffusion import Denoiser, LogNormal, Uniform
+from lensdiff.data.images import ImageSet, Stretch, symmetry
+from lensdiff.diffusion.process import Denoiser, LogNormal, Uniform
 from lensdiff.errors import CheckpointError, TrainingError
-from lensdiff.networks import UNet
-from lensdiff.train import Batches, Step, TrainConfig, _gradients, ema_average, held_out_loss, learning_rate, symmetry, train
+from lensdiff.lensing import parameters
+from lensdiff.networks.unet import UNet
+from lensdiff.training.diffusion import Batches, TrainConfig, _gradients, held_out_loss, train
+from lensdiff.training.loop import Step, ema_average, learning_rate
 
 
 @pytest.fixture(autouse=True)
@@ -212,7 +213,7 @@ def test_lens_parameters_turn_with_their_image_and_are_dropped(lenses16: ImageSe
     turned = torch.cat([symmetry(known, np.full(len(known), k)) for k in range(8)]).flatten(1)
     nearest = torch.cdist(images[~dropped].flatten(1), turned).argmin(1)
     k, row = np.unravel_index(nearest.numpy(), (8, len(known)))
-    values = conditions.encode(conditions.turned(conditions.of(lenses16.truth)[row], k))
+    values = parameters.encode(parameters.turned(parameters.of(lenses16.truth)[row], k))
     np.testing.assert_allclose(labels[~dropped].numpy(), values, atol=1e-5)
     assert len(set(k)) == 8
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 from conftest import small_unet
 
-from lensdiff import data, recipes
-from lensdiff.diffusion import Denoiser, LogNormal
+from lensdiff.data import images
+from lensdiff.diffusion.process import Denoiser, LogNormal
 from lensdiff.errors import CheckpointError
-from lensdiff.train import TrainConfig
-from lensdiff.transplant import noise_ratio, overlap, transplant
+from lensdiff.training import fit, recipes
+from lensdiff.training.diffusion import TrainConfig
+from lensdiff.training.transfer import noise_ratio, overlap, transplant
 
 
 def averaged(x, coarse, fine):
@@ -54,16 +55,16 @@ def test_other_networks_are_refused(other):
 def test_a_recipe_starts_from_coarser_pixels_and_says_so(tmp_path):
     def made(side):
         pixels = np.random.default_rng(side).random((40, 1, side, side), np.float32)
-        return data.ImageSet(f"made-{side}", pixels, f"{side}" * 32)
+        return images.ImageSet(f"made-{side}", pixels, f"{side}" * 32)
 
     plan = recipes.Recipe(
         name="coarse", network={"channels": (16, 32), "blocks": 1, "attention_levels": (), "unshuffle": 2},
         train=TrainConfig(steps=2, batch=4, sigmas=LogNormal(), held_out_every=2, save_every=2),
     )  # fmt: skip
-    first = recipes.fit(plan, made(16), tmp_path / "coarse")
+    first = fit.fit(plan, made(16), tmp_path / "coarse")
     fine = replace(plan, name="fine", network={**plan.network, "unshuffle": 4})
-    second = recipes.fit(fine, made(32), tmp_path / "fine", start=first)
+    second = fit.fit(fine, made(32), tmp_path / "fine", start=first)
     assert second.spec["stages"][0]["recipe"]["name"] == "coarse" and second.spec["stages"][0]["images_seen"] == 8
-    assert second.stretch == data.Stretch.of(made(32).pixels) != first.stretch
-    third = recipes.fit(fine, made(32), tmp_path / "third", start=second)
+    assert second.stretch == images.Stretch.of(made(32).pixels) != first.stretch
+    third = fit.fit(fine, made(32), tmp_path / "third", start=second)
     assert third.stretch == second.stretch and [s["recipe"]["name"] for s in third.spec["stages"]] == ["coarse", "fine"]

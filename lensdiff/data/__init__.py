@@ -1,3 +1,8 @@
-"""Images to learn from: sets of them, their split, symmetries and labels, and the readers of
-folders.
-"""
+"""Images to learn from: sets, their split, symmetries and labels, and readers of folders."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["folders", "images", "labels", "npy"],
+)

@@ -1,9 +1,8 @@
-"""Images to learn from: the cache, the simulated sets, the split, and the way into the network's
-units. Files are read in `files`.
+"""Sets of images: their split, their symmetries, the way into the network's units, and the
+simulated ones.
 
 Every reader returns an `ImageSet` whose pixels, float32 in [0, 1], lie memory-mapped in a cache,
-under a fingerprint of all that made them. A cache is written under a temporary name and renamed
-when it is whole, so that a killed run leaves nothing that looks complete.
+under a fingerprint of all that made them.
 """
 
 from __future__ import annotations
@@ -14,10 +13,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from ..errors import DataError
-from ..lensing import simulate as sim
+from ..errors import DataError, ParameterError
+from ..lensing.population import KINDS, sample_params
+from ..lensing.simulate import VERSION, simulate
 from ..lensing.survey import Survey, diverse
+from ..lensing.telescope import min_max
 from ..storage import atomic, cached, fingerprint_of
 
 TRAIN_SEED = 1
@@ -35,52 +38,48 @@ class ImageSet:
     fingerprint: str
     classes: tuple[str, ...] = ()
     labels: np.ndarray | None = None  # (n,), index into classes
-    truth: np.ndarray | None = None  # (n,), dtype simulate.PARAMS, for simulated lenses
-    # 1: none, 2: mirror, 8: the flips and quarter turns; these leave the population unchanged
-    symmetries: int = 1
+    truth: np.ndarray | None = None  # (n,), dtype population.PARAMS, for simulated lenses
+    symmetries: int = 1  # 1: none, 2: mirror, 8: flips and quarter turns, as `ELEMENTS` has them
     folder: Path | None = None
     unobserved: Survey | None = None  # the survey whose noise noiseless images lack
 
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def as_dict(self) -> dict:
+        """What a checkpoint records of the images it learnt from."""
+        return {"name": self.name, "fingerprint": self.fingerprint, "images": len(self)}
+
     def subset(self, rows: np.ndarray, name: str) -> ImageSet:
         """The images of `rows`, read into memory, under a name and a fingerprint of their own."""
         rows = np.asarray(rows)
-        part = {
-            key: None if (value := getattr(self, key)) is None else value[rows]
-            for key in ("labels", "truth")
-        }
-        fingerprint = fingerprint_of([self.fingerprint, rows.tolist()])
         return replace(
             self,
             name=f"{self.name}, {name}",
             pixels=self.pixels[rows],
-            fingerprint=fingerprint,
+            fingerprint=fingerprint_of([self.fingerprint, rows.tolist()]),
             folder=None,
-            **part,
+            labels=None if self.labels is None else self.labels[rows],
+            truth=None if self.truth is None else self.truth[rows],
         )
 
     def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Sorted indices (train, held-out), the same on every call; saved beside the cached pixels.
 
-        Raises ValueError where one side would be empty.
+        Raises ParameterError where one side would be empty.
         """
         n_held = round(len(self) * held_out)
         if not 0 < n_held < len(self):
-            raise ParameterError(
-                f"{self.name}: {len(self)} images can't be split with held_out={held_out}; use "
-                "more images."
-            )
+            reason = f"{len(self)} images can't be split with held_out={held_out}"
+            raise ParameterError(f"{self.name}: {reason}; use more images.")
         path = self.folder / f"split-{held_out:g}-{seed}.npz" if self.folder else None
         if path is not None and path.exists():
             try:
                 with np.load(path, allow_pickle=False) as saved:
                     return saved["train"], saved["held_out"]
             except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
-                raise DataError(
-                    f"{path}: can't be read ({error}). Delete it; it is made again."
-                ) from error
+                cure = "Delete it; it is made again."
+                raise DataError(f"{path}: can't be read ({error}). {cure}") from error
         order = np.random.default_rng(seed).permutation(len(self))
         train = np.sort(order[n_held:])
         held = np.sort(order[:n_held])
@@ -106,9 +105,8 @@ class Stretch:
         """
         some = np.asarray(pixels[:: max(1, len(pixels) // most)], np.float64)
         if some.min() == some.max():
-            raise DataError(
-                "All pixels have the same value: there is nothing to learn. Check the files."
-            )
+            reason = "All pixels have the same value: there is nothing to learn."
+            raise DataError(f"{reason} Check the files.")
         return cls(float(some.mean()), float(some.std()))
 
     def __call__(self, pixels):
@@ -124,20 +122,43 @@ class Stretch:
         return self(0.0), self(1.0)
 
 
-def min_max(images: np.ndarray) -> np.ndarray:
-    """Each image of (n, ...) scaled to span [0, 1], as DeepLense's files are.
+# ---- order and symmetries ------------------------------------------------------------------------
 
-    A constant image raises DataError.
+
+class Shuffle:
+    """Rows of update k: the epochs' shuffled orders, one behind the other, cut into batches."""
+
+    def __init__(self, rows: np.ndarray, batch: int, seed: int):
+        self.rows = rows
+        self.batch = batch
+        self.seed = seed
+        self.epoch = -1
+        self.order = rows
+
+    def __call__(self, update: int) -> np.ndarray:
+        picked = []
+        for position in range(update * self.batch, (update + 1) * self.batch):
+            epoch, index = divmod(position, len(self.rows))
+            if epoch != self.epoch:
+                self.epoch = epoch
+                self.order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.rows)
+            picked.append(self.order[index])
+        return np.array(picked)
+
+
+ELEMENTS = {1: (0,), 2: (0, 4), 8: tuple(range(8))}  # of the eight, by `ImageSet.symmetries`
+
+
+def symmetry(x: Tensor, which: Tensor | np.ndarray) -> Tensor:
+    """Turn each image of x (n, C, H, W) by its element `which` (n,) of the eight symmetries.
+
+    Element k is k % 4 quarter turns, then a mirror where k >= 4.
     """
-    axes = tuple(range(1, images.ndim))
-    low = images.min(axes, keepdims=True)
-    high = images.max(axes, keepdims=True)
-    if (high == low).any():
-        raise DataError(
-            f"Image {int(np.flatnonzero(high == low)[0])} is constant and can't be scaled to "
-            "[0, 1]."
-        )
-    return ((images - low) / (high - low)).astype(np.float32)
+    turned = []
+    for image, k in zip(x, which, strict=True):
+        image = torch.rot90(image, int(k) % 4, (-2, -1))
+        turned.append(image.flip(-1) if k >= 4 else image)
+    return torch.stack(turned)
 
 
 # ---- simulated lenses ----------------------------------------------------------------------------
@@ -151,41 +172,39 @@ def simulated(
     cache: Path | str | None = None,
     noiseless: bool = False,
 ) -> ImageSet:
-    """`n` observed lenses, each scaled to span [0, 1], with their truth; simulated once, then read
-    from the cache.
+    """`n` observed lenses, each scaled to span [0, 1], with their truth.
 
-    With `noiseless`, the light as it arrives: point-spread function, but no noise.
+    They are simulated once, then read from the cache. With `noiseless`, the light as it arrives:
+    point-spread function, but no noise.
     """
     description = {
-        "simulator": sim.VERSION,
+        "simulator": VERSION,
         "survey": asdict(survey),
         "n": n,
         "seed": seed,
         "kind": kind,
         "scale": "min_max",
     }
-    params = sim.sample_params(n, kind, seed, survey)
+    params = sample_params(n, kind, seed, survey)
     shape = (n, 1, survey.pixels, survey.pixels)
     if noiseless:  # only then, so that the fingerprints of observed sets stay as they were
         description["noiseless"] = True
 
     def batches() -> Iterator[np.ndarray]:
-        return (
-            min_max(batch)[:, None]
-            for batch in sim.simulate(params, survey, seed, noiseless=noiseless)
-        )
+        for batch in simulate(params, survey, seed, noiseless=noiseless):
+            yield min_max(batch)[:, None]
 
     name = f"{survey.name}-{survey.pixels}{'-noiseless' if noiseless else ''}"
     folder, fingerprint, pixels = cached(name, description, shape, batches, cache, truth=params)
     return ImageSet(
-        name,
-        pixels,
-        fingerprint,
-        sim.KINDS,
-        params["label"],
-        params,
-        8 if survey.isotropic else 1,
-        folder,
+        name=name,
+        pixels=pixels,
+        fingerprint=fingerprint,
+        classes=KINDS,
+        labels=params["label"],
+        truth=params,
+        symmetries=8 if survey.isotropic else 1,
+        folder=folder,
         unobserved=survey if noiseless else None,
     )
 
@@ -197,10 +216,10 @@ def lenses(
     cache: Path | str | None = None,
     noiseless: bool = False,
 ) -> ImageSet:
-    """The default set:
+    """The default set: `diverse` lenses, three classes in equal parts.
 
-    `diverse` lenses, three classes in equal parts; 10,000 to train on, 5,000 with another seed to
-    test on.
+    There are 10,000 to train on, and 5,000 with another seed to test on. Raises ParameterError for
+    another split.
     """
     if split not in ("train", "test"):
         raise ParameterError(f"split must be 'train' or 'test', not {split!r}.")

@@ -1,5 +1,4 @@
-"""The noise process: a noisy image is x = x0 + sigma * eps, and a denoiser is D(x, sigma, label) ->
-E[x0 | x].
+"""The noise process x = x0 + sigma * eps, and the denoiser D(x, sigma, label) -> E[x0 | x].
 
 Noise schedules are tables of sigma. With the textbook's alpha_bar, sigma = sqrt(1 / alpha_bar - 1)
 and the DDPM state is x / sqrt(1 + sigma^2). What a network predicts (eps, x0, v, a flow, EDM's
@@ -16,28 +15,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..errors import ParameterError
+
 SCHEDULES = ("linear", "cosine", "sigmoid")
 
 
 class ScheduleWarning(UserWarning):
-    """The schedule ends before the signal is gone, so that sampling starts from something never
-    seen in training.
-    """
+    """The schedule ends before the signal is gone: sampling starts from what training never saw."""
 
 
 def alpha_bar(name: str, T: int = 1000, rescale: bool = True) -> Tensor:
-    """alpha_bar_t, the share of the signal's variance that is left after step t = 1 ..
+    """alpha_bar_t, the share of the signal's variance left after step t: (T,), float64, decreasing.
 
-    T: (T,), float64, decreasing.
-
-    - linear (Ho et al. 2020, section 4): beta from 1e-4 to 0.02; `rescale` multiplies both by 1000
-      / T, so that any T ends in noise. Without it a small T leaves signal in, and a
+    - linear (Ho et al. 2020, section 4): beta from 1e-4 to 0.02. `rescale` multiplies both by
+      1000 / T, so that any T ends in noise; without it a small T leaves signal in, and a
       `ScheduleWarning` says so.
     - cosine (Nichol & Dhariwal 2021, eq. 17): s = 0.008, beta capped at 0.999.
     - sigmoid (Jabri et al. 2022, appendix B; on alpha_bar, not on beta): from -3 to 3, tau = 1,
       floor 1e-9.
 
-    Raises ValueError for another name, T < 2, or a rescaled beta of 1 or more.
+    Raises ParameterError for another name, T < 2, or a rescaled beta of 1 or more.
     """
     if name not in SCHEDULES:
         raise ParameterError(f"schedule must be one of {SCHEDULES}, not {name!r}.")
@@ -76,9 +73,9 @@ def _betas(name: str, T: int, t: Tensor, rescale: bool) -> Tensor:
 
 
 def schedule(name: str, T: int = 1000, rescale: bool = True) -> Tensor:
-    """Table of sigma_t = sqrt(1 / alpha_bar_t - 1), t = 1 ..
+    """Table of sigma_t = sqrt(1 / alpha_bar_t - 1), t = 1 to T: (T,), float64, ascending.
 
-    T: (T,), float64, ascending. Errors as `alpha_bar`.
+    Errors as `alpha_bar`.
     """
     return (1 / alpha_bar(name, T, rescale) - 1).sqrt()
 
@@ -209,9 +206,8 @@ class Denoiser(nn.Module):
         """
         sigma = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).expand(len(x))
         s = sigma.to(x.dtype).view(-1, 1, 1, 1)
-        return self.scaling.skip(s) * x + self.scaling.out(s) * self._net(
-            x.float(), sigma, label
-        ).to(x.dtype)
+        answer = self._net(x.float(), sigma, label).to(x.dtype)
+        return self.scaling.skip(s) * x + self.scaling.out(s) * answer
 
     def loss(
         self,
@@ -222,18 +218,17 @@ class Denoiser(nn.Module):
         criterion: str = "l2",
         weight: str = "none",
     ) -> Tensor:
-        """Loss of each image, (n,): criterion(net, (x0 - skip x) / out), mean over pixels, times
-        the weight at sigma (n,).
+        """Loss of each image, (n,): criterion(net, (x0 - skip x) / out), the mean over pixels.
+
+        It is multiplied by the weight at sigma, (n,). Raises ParameterError for another criterion
+        or weight.
         """
         if criterion not in CRITERIA or weight not in WEIGHTS:
-            raise ParameterError(
-                f"criterion must be one of {tuple(CRITERIA)}, weight one of {tuple(WEIGHTS)}; "
-                f"got {criterion!r}, {weight!r}."
-            )
+            known = f"criterion must be one of {tuple(CRITERIA)}, weight one of {tuple(WEIGHTS)}"
+            raise ParameterError(f"{known}; got {criterion!r}, {weight!r}.")
         s = sigma.view(-1, 1, 1, 1)
         x = x0 + s * eps
         out = self.scaling.out(s)
-        error = CRITERIA[criterion](
-            self._net(x, sigma, label), (x0 - self.scaling.skip(s) * x) / out
-        )
+        target = (x0 - self.scaling.skip(s) * x) / out
+        error = CRITERIA[criterion](self._net(x, sigma, label), target)
         return error.mean((1, 2, 3)) * WEIGHTS[weight](sigma, out.flatten())

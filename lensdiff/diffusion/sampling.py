@@ -1,5 +1,4 @@
-"""Samplers: from noise to images, each a generator that yields the batch after every step, so that
-the trajectory comes for nothing.
+"""Samplers: from noise to images, each a generator that yields every intermediate state.
 
 The state is x = x0 + sigma * eps, kept in float32 or better while the network may run in bfloat16.
 `sigmas` (steps + 1,) descends and ends in 0.
@@ -9,22 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from ..errors import SamplingError
-from .process import SCHEDULES, schedule
 
 Denoise = Callable[..., Tensor]  # (x, sigma, label) -> E[x0 | x]
 
 
 def karras_levels(steps: int, high: float = 40.0, low: float = 0.01, rho: float = 7.0) -> Tensor:
-    """sigma evenly spaced in sigma^(1/rho), from `high` to `low`, then 0:
+    """sigma evenly spaced in sigma^(1/rho), from `high` to `low`, then 0: (steps + 1,), float64.
 
-    (steps + 1,), float64 (Karras et al. 2022, eq. 5).
+    Karras et al. 2022, eq. 5.
     """
     ramp = torch.linspace(0, 1, _positive(steps), dtype=torch.float64)
     table = (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho
@@ -33,26 +30,22 @@ def karras_levels(steps: int, high: float = 40.0, low: float = 0.01, rho: float 
 
 def log_levels(steps: int, high: float = 40.0, low: float = 0.01) -> Tensor:
     """sigma evenly spaced in its logarithm, from `high` to `low`, then 0: (steps + 1,), float64."""
-    table = torch.linspace(
-        math.log(high), math.log(low), _positive(steps), dtype=torch.float64
-    ).exp()
-    return torch.cat([table, torch.zeros(1, dtype=torch.float64)])
+    ramp = torch.linspace(math.log(high), math.log(low), _positive(steps), dtype=torch.float64)
+    return torch.cat([ramp.exp(), torch.zeros(1, dtype=torch.float64)])
 
 
 def table_levels(table: Tensor, steps: int) -> Tensor:
-    """`steps` entries of an ascending schedule, evenly spaced and with its last, downwards, then
-    0 (Song et al. 2021, appendix D).
+    """`steps` entries of an ascending schedule, its last among them, downwards, then 0.
+
+    They are evenly spaced (Song et al. 2021, appendix D). Raises SamplingError for too many steps.
     """
-    if _positive(steps) > len(table):
-        raise SamplingError(
-            f"{steps} steps can't be taken from a schedule of {len(table)}; ask for "
-            f"{len(table)} or fewer."
-        )
-    index = (
-        torch.linspace(0, len(table) - 1, steps, dtype=torch.float64).round().long()
-        if steps > 1
-        else torch.tensor([len(table) - 1])
-    )
+    most = len(table)
+    if _positive(steps) > most:
+        reason = f"{steps} steps can't be taken from a schedule of {most}"
+        raise SamplingError(f"{reason}; ask for {most} or fewer.")
+    index = torch.tensor([most - 1])
+    if steps > 1:
+        index = torch.linspace(0, most - 1, steps, dtype=torch.float64).round().long()
     return torch.cat([table.double()[index].flip(0), torch.zeros(1, dtype=torch.float64)])
 
 
@@ -68,8 +61,9 @@ def noise(
     device: torch.device | str = "cpu",
     stream: int = 0,
 ) -> Tensor:
-    """Standard normal noise (n, *shape), float32; sample i depends on its seed alone, not on the
-    batch (Karras et al. 2022, their code).
+    """Standard normal noise (n, *shape), float32; sample i depends on its seed alone.
+
+    It does not depend on the batch (Karras et al. 2022, their code).
     """
     draws = [
         torch.randn(shape, generator=torch.Generator().manual_seed(int(seed) * 65_537 + stream))
@@ -81,15 +75,17 @@ def noise(
 
 
 def clamped(denoise: Denoise, low: float, high: float) -> Denoise:
-    """The denoiser with its guess clamped to [low, high], the limits of real pixels in the
-    network's units (Ho et al. 2020, their code).
+    """The denoiser with E[x0 | x] clamped to [low, high], in the network's units.
+
+    These are the limits of real pixels (Ho et al. 2020, their code).
     """
     return lambda x, sigma, label=None: denoise(x, sigma, label).clamp(low, high)
 
 
 def guided(denoise: Denoise, scale: float) -> Denoise:
-    """Classifier-free guidance, D = D_null + scale * (D_label - D_null) (Ho & Salimans 2022, eq.
-    6); scale 1 is the conditional one.
+    """Classifier-free guidance, D = D_null + scale * (D_label - D_null).
+
+    Ho & Salimans 2022, eq. 6; scale 1 is the conditional denoiser.
     """
 
     def denoise_guided(x: Tensor, sigma: Tensor | float, label: Tensor | None = None) -> Tensor:
@@ -109,8 +105,9 @@ def _pairs(sigmas: Tensor) -> list[tuple[float, float]]:
 
 
 def ancestral(sigma: float, target: float, eta: float) -> tuple[float, float]:
-    """(deterministic, added) noise of a step from `sigma` to `target`; their squares add up to
-    target^2 (Song et al. 2021, eq. 16).
+    """(deterministic, added) noise of a step from `sigma` to `target` (Song et al. 2021, eq. 16).
+
+    Their squares add up to target^2.
 
     At eta = 1 the added noise is the standard deviation of the DDPM posterior q(x_{t-1} | x_t, x0)
     (Ho et al. 2020, eq. 7).
@@ -120,8 +117,9 @@ def ancestral(sigma: float, target: float, eta: float) -> tuple[float, float]:
 
 
 def posterior(x: Tensor, x0: Tensor, sigma: float, target: float) -> tuple[Tensor, float]:
-    """Mean and std of q(x_target | x_sigma, x0), in the units x = x0 + sigma eps (Ho et al.
-    2020, eq. 6 and 7).
+    """Mean and std of q(x_target | x_sigma, x0), in the units x = x0 + sigma eps.
+
+    Ho et al. 2020, eq. 6 and 7.
     """
     keep, added = ancestral(sigma, target, 1.0)
     return x0 + keep / sigma * (x - x0), added
@@ -135,9 +133,9 @@ def ddim(
     eta: float = 0.0,
     seeds: Iterable[int] | None = None,
 ) -> Iterator[Tensor]:
-    """First order (Song et al. 2021, eq. 12). eta = 0:
+    """First order (Song et al. 2021, eq. 12), deterministic (eta = 0) to ancestral (eta = 1).
 
-    DDIM, which is Euler's method on the flow ODE; eta = 1: ancestral DDPM.
+    eta = 0 is DDIM, which is Euler's method on the flow ODE; eta = 1 is DDPM's ancestral sampling.
 
     `x` (n, C, H, W) is noise times sigmas[0]; `seeds` (n,) are those of the noise that eta > 0
     adds.
@@ -175,8 +173,9 @@ def heun(
 def dpmpp_2m(
     denoise: Denoise, x: Tensor, sigmas: Tensor, label: Tensor | None = None
 ) -> Iterator[Tensor]:
-    """DPM-Solver++(2M), second order with one call a step (Lu et al. 2022, algorithm 2); the
-    last step, to 0, is of first order.
+    """DPM-Solver++(2M), second order with one call a step (Lu et al. 2022, algorithm 2).
+
+    The last step, to 0, is of first order.
     """
     before = None
     h_before = None
@@ -215,9 +214,8 @@ def draw(
 ) -> Iterator[Tensor]:
     """Yield finished samples, at most `batch` at a time, (<= batch, *shape), one for each seed.
 
-    `options` go to the sampler.
-
-    Raises SamplingError for an unknown sampler or where the samples are not finite.
+    `options` go to the sampler. Raises SamplingError for an unknown sampler or where the samples
+    are not finite.
     """
     if sampler not in SAMPLERS:
         raise SamplingError(f"sampler must be one of {tuple(SAMPLERS)}, not {sampler!r}.")
@@ -225,62 +223,12 @@ def draw(
     for start in range(0, len(seeds), batch):
         mine = seeds[start : start + batch]
         x = noise(mine, shape, device) * float(sigmas[0])
-        given = {**options, "seeds": mine} if sampler == "ddim" else options
-        for state in SAMPLERS[sampler](
-            denoise,
-            x,
-            sigmas,
-            None if label is None else label[start : start + batch].to(device),
-            **given,
-        ):
+        own = None if label is None else label[start : start + batch].to(device)
+        if sampler == "ddim":
+            options["seeds"] = mine
+        for state in SAMPLERS[sampler](denoise, x, sigmas, own, **options):
             x = state
         if not x.isfinite().all():
-            raise SamplingError(
-                f"{sampler} gave NaN or infinity. For a network that predicts eps, use its own "
-                "levels and `clamped`."
-            )
+            cure = "For a network that predicts eps, use its own levels and `clamped`."
+            raise SamplingError(f"{sampler} gave NaN or infinity. {cure}")
         yield x
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to sample: a sampler, its levels, and whether each guess is clamped to the range of real
-    pixels.
-
-    `levels` is 'karras' or 'log' (from `high` to `low`), or the name of a DDPM schedule with T =
-    1000, whose own entries are taken.
-    """
-
-    sampler: str = "dpmpp_2m"
-    steps: int = 34
-    levels: str = "log"
-    high: float = 40.0
-    low: float = 0.002
-    eta: float = 0.0
-    clamp: bool = True
-
-    def sigmas(self) -> Tensor:
-        """The levels, (steps + 1,), float64, descending to 0.
-
-        Raises SamplingError for another name.
-        """
-        spaced = {"karras": karras_levels, "log": log_levels}
-        if self.levels in spaced:
-            return spaced[self.levels](self.steps, self.high, self.low)
-        if self.levels in SCHEDULES:
-            return table_levels(schedule(self.levels), self.steps)
-        raise SamplingError(f"levels must be one of {(*spaced, *SCHEDULES)}, not {self.levels!r}.")
-
-    @property
-    def calls(self) -> int:
-        """Network calls a sample costs."""
-        return calls(self.sampler, self.steps)
-
-    def options(self) -> dict[str, float]:
-        """Keyword arguments for the sampler."""
-        return {"eta": self.eta} if self.sampler == "ddim" else {}
-
-    def __str__(self) -> str:
-        eta = f", eta {self.eta:g}" if self.sampler == "ddim" else ""
-        span = "" if self.levels in SCHEDULES else f" {self.high:g} to {self.low:g}"
-        return f"{self.sampler}{eta}, {self.steps} steps, {self.levels} levels{span}{', clamped' if self.clamp else ''}"

@@ -1,37 +1,48 @@
-"""Lens modelling: the parameters of a lens from its image, by a least-squares fit of the
-simulation, as astronomers measure them.
+"""Lens modelling: the parameters of a lens from its image, as astronomers measure them.
 
-    found = fit(images, survey)                  # images (n, 1, H, W) in [0, 1], noisy or not
-    found.values[:, 0], found.rms                # Einstein radii in arcsec; what the fit leaves over
+    found = fit(images, survey)  # images (n, 1, H, W) in [0, 1], noisy or not
+    found.values[:, 0], found.rms  # Einstein radii in arcsec; what the fit leaves over
 
-The model has no substructure. The fit starts from the image alone: it knows nothing of what was
+A least-squares fit of the simulation, by Levenberg and Marquardt's method
+(`caustics.utils.batch_lm`). The model has no substructure. The fit starts from the image alone: it knows nothing of what was
 asked for.
+
+Image and model are both brought to mean 0 and norm 1: the least squares of these have their minimum
+where those of the image have it, with amplitude and sky solved for. So there are ten parameters,
+the seven of `parameters.NAMES` and the three of `SOURCE`, and none of them has a limit in the fit:
+`bounded` leads to what is a lens at all.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from caustics.lenses.func import (
+    reduced_deflection_angle_external_shear,
+    reduced_deflection_angle_sie,
+)
+from caustics.light.func import brightness_sersic, k_lenstronomy, k_sersic
+from caustics.utils import batch_lm
+from torch import Tensor
 
 from ..errors import MetricError
-from . import measure as physics
-from . import parameters as conditions
-from . import simulate as sim
-from .parameters import ellipticity
+from . import measure, parameters, simulate
 from .survey import Survey
 
 SOURCE = ("ln of the source's radius in arcsec", "source ellipticity e1", "source ellipticity e2")
-# of the finite differences, for NAMES and SOURCE
-STEPS = np.array([2e-3, 2e-3, 2e-3, 2e-3, 2e-3, 1e-3, 1e-3, 1e-2, 1e-2, 1e-2])
-# largest modulus of the pairs that begin there: ellipticity, shear, source ellipticity
-LIMITS = {1: 0.45, 5: 0.25, 8: 0.6}
+ROUND = 0.01  # least ellipticity of a start: a circle has no slope by its angle
+DAMPING = 3.0  # of the first step
 
 
 @dataclass(frozen=True)
 class Fit:
-    """`values` (n, 7) as `conditions.NAMES` has them, the source's (n, 3) as in `SOURCE`, and
-    what is left over, (n,): rms in peaks.
+    """What a fit of n images found.
+
+    `values` (n, 7) are as `parameters.NAMES` has them, `source` (n, 3) as in `SOURCE`, and `rms`
+    (n,) is what is left over, in peaks.
     """
 
     values: np.ndarray
@@ -39,64 +50,100 @@ class Fit:
     rms: np.ndarray
 
 
-def _truth(p: np.ndarray, survey: Survey) -> np.ndarray:
-    """Rows of simulate.PARAMS of the parameters (n, 10)."""
-    like = np.zeros(len(p), sim.PARAMS)
-    modulus = np.hypot(p[:, 8], p[:, 9])
-    like["source_radius_arcsec"] = np.exp(p[:, 7])
-    like["source_axis_ratio"] = (1 - modulus) / (1 + modulus)
-    like["source_angle_rad"] = 0.5 * np.arctan2(p[:, 9], p[:, 8])
-    like["source_sersic_index"] = survey.source_sersic_index
-    like["source_amplitude_cps"] = 1.0
-    like["exposure_s"] = 1.0
-    return conditions.lens(p[:, :7], like)
-
-
-def limited(p: np.ndarray, survey: Survey) -> np.ndarray:
-    """Parameters (n, 10) back inside what is a lens at all."""
-    p = p.copy()
+def _limits(survey: Survey) -> list[tuple[int, int, float, float]]:
+    """(first, last, centre, most) of each parameter or pair: |p - centre| < most."""
     half = survey.pixels * survey.pixel_arcsec / 2
-    p[:, 0] = p[:, 0].clip(0.1, half)
-    p[:, 7] = p[:, 7].clip(np.log(0.02), np.log(half / 2))
-    p[:, 3:5] = p[:, 3:5].clip(-half, half)
-    for first, most in LIMITS.items():
-        pair = p[:, first : first + 2]
-        p[:, first : first + 2] = (
-            pair * np.minimum(1, most / np.maximum(np.hypot(*pair.T), 1e-9))[:, None]
-        )
-    return p
+    small = np.log(0.02)
+    large = np.log(half / 2)
+    return [
+        (0, 1, (half + 0.1) / 2, (half - 0.1) / 2),  # Einstein radius
+        (1, 3, 0.0, 0.45),  # ellipticity
+        (3, 4, 0.0, half),  # source x
+        (4, 5, 0.0, half),  # source y
+        (5, 7, 0.0, 0.25),  # shear
+        (7, 8, (large + small) / 2, (large - small) / 2),  # ln of the source's radius
+        (8, 10, 0.0, 0.6),  # ellipticity of the source
+    ]
+
+
+def bounded(free: Tensor, survey: Survey) -> Tensor:
+    """Parameters (..., 10) within their limits, of numbers without: t / sqrt(1 + t^2 / most^2)."""
+    parts = []
+    for first, last, centre, most in _limits(survey):
+        t = free[..., first:last]
+        parts.append(centre + t / (1 + (t / most).square().sum(-1, keepdim=True)).sqrt())
+    return torch.cat(parts, -1)
+
+
+def freed(p: Tensor, survey: Survey) -> Tensor:
+    """The inverse of `bounded`; what is at a limit or beyond is first brought just within."""
+    parts = []
+    for first, last, centre, most in _limits(survey):
+        t = (p[..., first:last] - centre) / most
+        t = t * (0.99 / t.norm(dim=-1, keepdim=True).clamp(min=0.99))
+        parts.append(most * t / (1 - t.square().sum(-1, keepdim=True)).sqrt())
+    return torch.cat(parts, -1)
+
+
+def _ellipse(e1: Tensor, e2: Tensor) -> tuple[Tensor, Tensor]:
+    """(axis ratio, orientation) of an ellipticity."""
+    modulus = (e1**2 + e2**2 + 1e-12).sqrt()
+    return (1 - modulus) / (1 + modulus), torch.atan2(e2, e1) / 2
+
+
+@functools.lru_cache
+def _blur_matrix(survey: Survey) -> Tensor:
+    """What `simulate.blur` does along one axis, (pixels, rays): it is separable, and a product."""
+    side = survey.pixels * survey.supersampling
+    lines = torch.eye(side, dtype=torch.float64)[:, None, :, None].expand(-1, 1, -1, side)
+    return simulate.blur(lines, survey)[:, 0, :, 0].T.contiguous()
+
+
+def _light(p: Tensor, survey: Survey) -> Tensor:
+    """Noiseless light (H W,) of one lens (10,), of amplitude 1, which torch can differentiate."""
+    radius, e1, e2, x0, y0, shear_1, shear_2, ln_size, s1, s2 = p
+    x, y = (axis[0].to(p) for axis in simulate.rays(survey, p.device))
+    q, angle = _ellipse(e1, e2)
+    core = simulate.CORE_ARCSEC
+    ax, ay = reduced_deflection_angle_sie(0.0, 0.0, q, angle, radius, x, y, core)
+    bx, by = reduced_deflection_angle_external_shear(0.0, 0.0, shear_1, shear_2, x, y)
+    q, angle = _ellipse(s1, s2)
+    index = torch.full_like(radius, survey.source_sersic_index)
+    k = (k_lenstronomy if survey.use_lenstronomy_k else k_sersic)(index)
+    size = ln_size.exp() / q.sqrt()
+    light = brightness_sersic(x0, y0, q, angle, index, size, 1.0, x - ax - bx, y - ay - by, k)
+    blur = _blur_matrix(survey).to(p)
+    return (blur @ light @ blur.T).flatten()
 
 
 def light_of(p: np.ndarray, survey: Survey) -> np.ndarray:
-    """Noiseless light (n, H W), float64, of the lenses with parameters (n, 10), for an amplitude
-    of 1.
-    """
-    return sim.render(_truth(p, survey), survey).double().numpy().reshape(len(p), -1)
+    """Noiseless light (n, H W), float64, of the lenses with parameters (n, 10), of amplitude 1."""
+    return torch.vmap(lambda one: _light(one, survey))(torch.as_tensor(p).double()).numpy()
 
 
 def scaled(light: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Amplitude and sky (n, 2) that bring light (n, m) nearest to the target (n, m), and what is
-    left (n, m): linear, so solved exactly.
+    """Amplitude and sky (n, 2) that bring light (n, m) nearest to the target (n, m).
+
+    The second result is what is left, (n, m). The problem is linear, and so solved exactly.
     """
-    mean_l = light.mean(1, keepdims=True)
-    mean_t = target.mean(1, keepdims=True)
-    shape = light - mean_l
-    wanted = target - mean_t
-    amplitude = (shape * wanted).sum(1, keepdims=True) / np.maximum(
-        (shape * shape).sum(1, keepdims=True), 1e-12
-    )
-    return np.hstack([amplitude, mean_t - amplitude * mean_l]), wanted - amplitude * shape
+    mean_light = light.mean(1, keepdims=True)
+    mean_target = target.mean(1, keepdims=True)
+    shape = light - mean_light
+    wanted = target - mean_target
+    norm = np.maximum((shape * shape).sum(1, keepdims=True), 1e-12)
+    amplitude = (shape * wanted).sum(1, keepdims=True) / norm
+    return np.hstack([amplitude, mean_target - amplitude * mean_light]), wanted - amplitude * shape
 
 
 def first_guess(images: np.ndarray, survey: Survey) -> np.ndarray:
-    """Parameters (n, 10) read off the ridge of each image: for a round lens its radius at azimuth
-    phi is theta_E + x cos(phi) + y sin(phi).
+    """Parameters (n, 10) read off the ridge of each image; lens and source are round, no shear.
 
-    (Schneider, Kochanek & Wambsganss 2006, part 2, eq. 25, for a source at (x, y).) Each ray counts
-    by its brightness. Lens and source start round, without shear.
+    The ridge of a round lens with a source at (x, y) has the radius theta_E + x cos(phi) +
+    y sin(phi) at azimuth phi (Schneider, Kochanek & Wambsganss 2006, part 2, eq. 25). Each ray
+    counts by its brightness.
     """
-    light, _ = physics.above_sky(images, survey.pixel_arcsec)
-    rays, radii = physics.polar(physics.smooth(light, survey.pixel_arcsec), survey.pixel_arcsec)
+    light, _ = measure.above_sky(images, survey.pixel_arcsec)
+    rays, radii = measure.polar(measure.smooth(light, survey.pixel_arcsec), survey.pixel_arcsec)
     angle = 2 * np.pi * np.arange(rays.shape[1]) / rays.shape[1]
     basis = np.stack([np.ones_like(angle), np.cos(angle), np.sin(angle)], 1)
     p = np.zeros((len(images), 10))
@@ -106,101 +153,60 @@ def first_guess(images: np.ndarray, survey: Survey) -> np.ndarray:
         system = (basis * weight[:, None]).T @ basis + 1e-3 * np.diag([0, 1, 1]) * weight.sum()
         row[[0, 3, 4]] = np.linalg.solve(system, basis.T @ (weight * ridge))
     p[:, 7] = np.log(0.2)
-    return limited(p, survey)
+    return bounded(freed(torch.as_tensor(p), survey), survey).numpy()
 
 
-def _slopes(p: np.ndarray, light: np.ndarray, survey: Survey) -> np.ndarray:
-    """How the light (n, m) changes with each parameter, (n, m, 10), by finite differences."""
-    changes = []
-    for column, step in enumerate(STEPS):
-        moved = p.copy()
-        moved[:, column] += step
-        changes.append((light_of(moved, survey) - light) / step)
-    return np.stack(changes, 2)
+def _unit(light: Tensor) -> Tensor:
+    """Light (..., m) with a mean of 0 and a norm of 1."""
+    light = light - light.mean(-1, keepdim=True)
+    return light / (light.norm(dim=-1, keepdim=True) + 1e-12)
 
 
-def _proposal(
-    slopes: np.ndarray, left: np.ndarray, linear: np.ndarray, light: np.ndarray, damping: np.ndarray
-) -> np.ndarray:
-    """Steps (n, 10) of Levenberg and Marquardt, the damping in proportion to the diagonal
-    (Marquardt 1963); amplitude and sky are free.
-    """
-    ones = np.ones_like(light)
-    system = np.concatenate([slopes * linear[:, :1, None], light[:, :, None], ones[:, :, None]], 2)
-    normal = system.transpose(0, 2, 1) @ system
-    right = system.transpose(0, 2, 1) @ left[:, :, None]
-    diagonal = np.einsum("nii->ni", normal)
-    # not amplitude and sky, which `scaled` finds anew after each step
-    damped_ones = np.arange(normal.shape[1]) < slopes.shape[2]
-    damped = (
-        normal
-        + np.eye(normal.shape[1]) * (diagonal * damping[:, None] * damped_ones + 1e-9)[:, :, None]
-    )
-    return np.linalg.solve(damped, right)[:, :10, 0]
+def _checked(images: np.ndarray, survey: Survey) -> np.ndarray:
+    images = np.asarray(images, np.float32)
+    size = (1, survey.pixels, survey.pixels)
+    if images.shape[1:] != size or not len(images):
+        needs = f"a fit needs those of the survey, (n, 1, {survey.pixels}, {survey.pixels})"
+        raise MetricError(f"Images of shape {images.shape}: {needs}.")
+    if not (images.min() >= -1e-3 and images.max() <= 1.001):  # NaN, too, is not between them
+        span = f"Pixels from {images.min():.3g} to {images.max():.3g}"
+        raise MetricError(f"{span}: a fit needs [0, 1]. Divide bytes by 255.")
+    return images
 
 
-def _descend(
-    p: np.ndarray, target: np.ndarray, survey: Survey, rounds: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Parameters (n, 10) and the sum of squares that is left (n,), after `rounds` steps, each
-    taken only where it helps.
-    """
-    light = light_of(p, survey)
-    damping = np.full(len(p), 1e-2)
-    linear, left = scaled(light, target)
-    for _ in range(rounds):
-        tried = limited(
-            p + _proposal(_slopes(p, light, survey), left, linear, light, damping), survey
-        )
-        new_light = light_of(tried, survey)
-        new_linear, new_left = scaled(new_light, target)
-        better = (new_left**2).sum(1) < (left**2).sum(1)
-        damping = np.where(better, damping / 5, damping * 5).clip(1e-7, 1e4)
-        p, light, linear, left = (
-            np.where(better[:, None], new, old)
-            for new, old in ((tried, p), (new_light, light), (new_linear, linear), (new_left, left))
-        )
-    return p, (left**2).sum(1)
-
-
+@torch.no_grad()
 def fit(
     images: np.ndarray,
     survey: Survey,
-    rounds: int = 25,
+    rounds: int = 15,
     start: np.ndarray | None = None,
-    chunk: int = 64,
+    chunk: int = 8,
 ) -> Fit:
-    """Fit an isothermal ellipsoid with shear and one Sersic source to each image (n, 1, H, W) in
-    [0, 1].
+    """Fit an isothermal ellipsoid, shear and one Sersic source to images (n, 1, H, W) in [0, 1].
 
     It starts from `first_guess`, or from `start` (n, 10). Raises MetricError for no image, images
     of another size than the survey's, pixels outside [0, 1] or not finite, constant images.
     """
-    images = np.asarray(images, np.float32)
-    if images.shape[1:] != (1, survey.pixels, survey.pixels) or not len(images):
-        raise MetricError(
-            f"Images of shape {images.shape}: a fit needs those of the survey, (n, 1, "
-            f"{survey.pixels}, {survey.pixels})."
-        )
-    if not (images.min() >= -1e-3 and images.max() <= 1.001):  # NaN, too, is not between them
-        raise MetricError(
-            f"Pixels from {images.min():.3g} to {images.max():.3g}: a fit needs [0, 1]. Divide "
-            "bytes by 255."
-        )
-    start = (
-        first_guess(images, survey) if start is None else limited(np.asarray(start, float), survey)
-    )
-    found = np.empty_like(start)
-    left = np.empty(len(images))
-    for rows in np.array_split(np.arange(len(images)), max(1, -(-len(images) // chunk))):
-        target = images[rows].reshape(len(rows), -1).astype(np.float64)
-        found[rows], left[rows] = _descend(start[rows], target, survey, rounds)
-    return Fit(found[:, :7], found[:, 7:], np.sqrt(left / images[0].size))
+    images = _checked(images, survey)
+    start = first_guess(images, survey) if start is None else np.array(start, float)
+    for pair in (start[:, 1:3], start[:, 8:]):
+        pair[np.hypot(pair[:, 0], pair[:, 1]) < ROUND] = ROUND
+    target = torch.as_tensor(images.reshape(len(images), -1))
+    free = freed(torch.as_tensor(start), survey).float()
+
+    def model(one: Tensor) -> Tensor:
+        return _unit(_light(bounded(one, survey), survey))
+
+    for rows in torch.arange(len(images)).split(chunk):
+        unit = _unit(target[rows])
+        free[rows] = batch_lm(free[rows], unit, model, L=DAMPING, max_iter=rounds)[0]
+    found = bounded(free, survey).double().numpy()
+    _, left = scaled(light_of(found, survey), target.double().numpy())
+    return Fit(found[:, :7], found[:, 7:], np.sqrt((left**2).mean(1)))
 
 
-def parameters(truth: np.ndarray) -> np.ndarray:
-    """The parameters (n, 10) that a fit of the lenses `truth` (n,), dtype simulate.PARAMS,
-    should find.
-    """
-    e1, e2 = ellipticity(truth["source_axis_ratio"], truth["source_angle_rad"])
-    return np.column_stack([conditions.of(truth), np.log(truth["source_radius_arcsec"]), e1, e2])
+def true_parameters(truth: np.ndarray) -> np.ndarray:
+    """The parameters (n, 10) that a fit of the lenses `truth` (n,), dtype PARAMS, should find."""
+    e1, e2 = parameters.ellipticity(truth["source_axis_ratio"], truth["source_angle_rad"])
+    ln_size = np.log(truth["source_radius_arcsec"])
+    return np.column_stack([parameters.of(truth), ln_size, e1, e2])

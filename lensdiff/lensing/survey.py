@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..errors import ParameterError
+
 
 @dataclass(frozen=True)
 class Survey:

@@ -1,5 +1,4 @@
-"""A telescope for noiseless images: the survey's own noise, drawn for images whose brightness in
-counts a model doesn't know.
+"""A telescope for noiseless images: the survey's own noise, for images of unknown brightness.
 
 A model of noiseless lenses needs its diffusion for the light alone; the grain of each image is then
 the simulation's, exactly.
@@ -13,21 +12,35 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from ..data.images import min_max
-from . import simulate as sim
+from ..errors import DataError
+from . import simulate
+from .population import PARAMS, log_uniform
 from .survey import Survey
 
 QUANTILES = 101
 
 
+def min_max(images: np.ndarray) -> np.ndarray:
+    """Each image of (n, ...) scaled to span [0, 1], as DeepLense's files are.
+
+    A constant image raises DataError.
+    """
+    axes = tuple(range(1, images.ndim))
+    low = images.min(axes, keepdims=True)
+    high = images.max(axes, keepdims=True)
+    if (high == low).any():
+        index = int(np.flatnonzero(high == low)[0])
+        raise DataError(f"Image {index} is constant and can't be scaled to [0, 1].")
+    return ((images - low) / (high - low)).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Telescope:
-    """A survey's noise, and the brightness of its images:
+    """A survey's noise, and the brightness of its images.
 
-    `peak_cps`, evenly spaced quantiles of their brightest pixel, counts/s.
-
-    The peak is drawn apart from the image. That is nearly true of lenses, which keep the surface
-    brightness of their source: the peak is the source's, blurred.
+    `peak_cps` are evenly spaced quantiles of their brightest pixel, in counts/s. The peak is drawn
+    apart from the image. That is nearly true of lenses, which keep the surface brightness of their
+    source: the peak is the source's, blurred.
     """
 
     survey: Survey
@@ -35,17 +48,15 @@ class Telescope:
 
     @classmethod
     def of(cls, truth: np.ndarray, survey: Survey) -> Telescope:
-        """The telescope of the simulated images `truth` (n,), dtype simulate.PARAMS."""
+        """The telescope of the simulated images `truth` (n,), dtype population.PARAMS."""
         parts = np.array_split(truth, max(1, len(truth) // 256))
-        peaks = np.concatenate([sim.render(part, survey).amax((1, 2)).numpy() for part in parts])
-        return cls(
-            survey,
-            tuple(round(float(q), 4) for q in np.quantile(peaks, np.linspace(0, 1, QUANTILES))),
-        )
+        lights = (simulate.render(part, survey) for part in parts)
+        peaks = np.concatenate([light.amax((1, 2)).numpy() for light in lights])
+        quantiles = np.quantile(peaks, np.linspace(0, 1, QUANTILES))
+        return cls(survey, tuple(round(float(q), 4) for q in quantiles))
 
     def observe(self, images: torch.Tensor, seeds: Iterable[int]) -> torch.Tensor:
-        """What is recorded of noiseless images (n, 1, H, W), each scaled to span [0, 1]: the same
-        shape, float32.
+        """What is recorded of noiseless images (n, 1, H, W): each scaled to span [0, 1], float32.
 
         Brightness, exposure and noise of an image depend on its seed alone.
         """
@@ -53,9 +64,11 @@ class Telescope:
         for i, (image, seed) in enumerate(zip(images.clamp(0, 1), seeds, strict=True)):
             u = np.random.default_rng([seed, 3]).random(2)
             peak = np.interp(u[0], np.linspace(0, 1, len(self.peak_cps)), self.peak_cps)
-            params = np.zeros(1, sim.PARAMS)
-            params["exposure_s"] = sim.log_uniform(u[1], self.survey.exposure_s)
-            observed[i] = sim.observe(image * float(peak / image.max()), params, self.survey, seed)
+            params = np.zeros(1, PARAMS)
+            params["exposure_s"] = log_uniform(u[1], self.survey.exposure_s)
+            observed[i] = simulate.observe(
+                image * float(peak / image.max()), params, self.survey, seed
+            )
         return torch.from_numpy(min_max(observed))
 
     def as_dict(self) -> dict:
@@ -65,8 +78,7 @@ class Telescope:
     @classmethod
     def from_dict(cls, about: dict) -> Telescope:
         """The telescope that `as_dict` described."""
-        survey = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in about["survey"].items()
-        }
+        survey = {}
+        for name, value in about["survey"].items():
+            survey[name] = tuple(value) if isinstance(value, list) else value
         return cls(Survey(**survey), tuple(about["peak_cps"]))

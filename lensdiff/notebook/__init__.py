@@ -1,3 +1,12 @@
-"""What a notebook needs around its subject: helpers, exercises, figures, and the runner of the
-series.
-"""
+"""What a notebook needs around its subject: helpers, exercises, figures, and the runner."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["exercises", "files", "helpers", "plan", "plots", "runner"],
+    submod_attrs={
+        "exercises": ["check", "prove"],
+        "helpers": ["folder", "keep", "number", "pick", "resolve_profile", "results", "versions"],
+    },
+)

@@ -1,18 +1,21 @@
-"""Notebook files: read them, see what they are made of, and tidy them so that an executed one is
-fit to be committed.
-"""
+"""Notebook files: read them, see what they are made of, and tidy executed ones to be committed."""
 
 from __future__ import annotations
 
 import ast
+import base64
+import io
 import os
 import re
 import sys
 from pathlib import Path
 
 import nbformat
+from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
+from ..errors import ParameterError
+from ..storage import root, write_text
+
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LANGUAGE = {
@@ -26,13 +29,12 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
 def read(path: Path) -> nbformat.NotebookNode:
-    """The notebook at `path`. Raises SystemExit with a sentence if it is none."""
+    """The notebook at `path`. Raises ParameterError with a sentence if it is none."""
     try:
         return nbformat.read(path, as_version=4)
     except (OSError, ValueError, nbformat.ValidationError) as error:
-        raise SystemExit(
-            f"{path} can't be read as a notebook: {ANSI.sub('', str(error))}"
-        ) from error
+        reason = ANSI.sub("", str(error))
+        raise ParameterError(f"{path} can't be read as a notebook: {reason}") from error
 
 
 def sources(notebook: nbformat.NotebookNode) -> list[list[str]]:
@@ -82,6 +84,7 @@ def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             for output in cell.outputs:
                 output.pop("metadata", None) if output.output_type == "stream" else None
                 clean_text(output)
+                shrink_pictures(output)
     return notebook
 
 
@@ -105,19 +108,32 @@ def plain(text: str) -> str:
     """`text` without colour codes, and with paths as they are from the repository's top."""
     text = re.sub(r"\S*/ipykernel_\d+/\d+\.py", "<cell>", ANSI.sub("", text))
     text = (
-        text.replace(f"{ROOT}{os.sep}", "").replace(str(ROOT), ".").replace(sys.prefix, "<python>")
+        text.replace(f"{root()}{os.sep}", "")
+        .replace(str(root()), ".")
+        .replace(sys.prefix, "<python>")
     )
     return re.sub(re.escape(str(Path.home())) + r"(?=[/\\])", "~", text)
 
 
+def palette(png: bytes) -> bytes:
+    """A PNG with at most 256 colours, a third of the size, if that is smaller than what came."""
+    image = Image.open(io.BytesIO(png))
+    flat = Image.new("RGB", image.size, "white")
+    flat.paste(image, mask=image.getchannel("A") if image.mode == "RGBA" else None)
+    small = io.BytesIO()
+    flat.quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return small.getvalue() if len(small.getvalue()) < len(png) else png
+
+
+def shrink_pictures(output: nbformat.NotebookNode) -> None:
+    """Store an output's PNG with a palette, in place."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        png = palette(base64.b64decode(data["image/png"]))
+        data["image/png"] = base64.b64encode(png).decode()
+
+
 # ---- writing -------------------------------------------------------------------------------------
-
-
-def save(path: Path, text: str) -> None:
-    """Write the file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 def publish(run: Path, committed: Path) -> None:
@@ -126,4 +142,4 @@ def publish(run: Path, committed: Path) -> None:
     if sources(executed) != sources(read(committed)):
         print(f"{committed.name} was edited while it ran and is left as it is; run it again.")
         return
-    save(committed, nbformat.writes(tidy(executed)) + "\n")
+    write_text(committed, nbformat.writes(tidy(executed)) + "\n")

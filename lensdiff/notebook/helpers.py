@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -87,47 +86,3 @@ def versions() -> str:
         f"torch {torch.__version__.split('+')[0]}",
     ]
     return ", ".join([*parts, f"numpy {np.__version__}", f"matplotlib {matplotlib.__version__}"])
-
-
-def check(answer: object, test: Callable[[object], bool], hint: str) -> Callable[[object], None]:
-    """Check an exercise: says so for None and for a right answer; a wrong one raises AssertionError
-    with the hint.
-
-    Returns the check as a function of an answer, which `prove` calls with the stored answers.
-    """
-
-    def judge(given: object) -> None:
-        try:
-            right = bool(test(given))
-        except Exception as error:  # a student's function may raise anything
-            raise AssertionError(
-                f"Not yet: checking it raised {type(error).__name__}: {error}. {hint}"
-            ) from error
-        assert right, f"Not yet. {hint}"
-
-    if answer is None:
-        print("No answer yet.")
-    else:
-        judge(answer)
-        print("Right.")
-    return judge
-
-
-def prove(
-    checks: list[Callable[[object], None]], answers: list[object], wrong: list[list[object]]
-) -> None:
-    """Each stored answer must pass its check, and each of the wrong ones must fail it; else
-    AssertionError.
-    """
-    for number, (judge, answer, mistakes) in enumerate(zip(checks, answers, wrong, strict=True), 1):
-        judge(answer)
-        assert mistakes, f"Exercise {number} has no wrong answer to try."
-        for mistake in mistakes:
-            try:
-                judge(mistake)
-            except AssertionError:
-                continue
-            raise AssertionError(f"Exercise {number} takes a wrong answer for right: {mistake!r}.")
-    print(
-        f"{len(answers)} stored answers pass their checks; {sum(map(len, wrong))} wrong ones fail."
-    )

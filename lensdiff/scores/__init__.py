@@ -1,3 +1,16 @@
-"""What generated images and classifiers are worth: features, distances, the card, classes and
-parameters.
-"""
+"""What generated images and classifiers are worth, each number with all that it depends on."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=[
+        "card",
+        "classification",
+        "conditional",
+        "distances",
+        "features",
+        "memorisation",
+        "statistics",
+    ],
+)

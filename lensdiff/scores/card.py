@@ -1,46 +1,185 @@
-"""What a checkpoint drew for its card, stored beside it or in data/drawn: features for all later
-scores, and pictures to measure.
+"""The card: a score and all that it depends on, and the images and features behind it.
+
+FID is only called FID with the Inception weights of pytorch-fid; any other distance is named after
+its extractor.
 """
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
+from ..data.images import ImageSet
 from ..errors import MetricError
-from ..storage import fingerprint_of, root, write_arrays
-from .distances import Statistics
+from ..model import Model, Sampling
+from ..runtime import best_device
+from ..storage import fingerprint_of, write_arrays
+from .distances import frechet, frechet_error, kid
+from .features import extractor
+from .statistics import Statistics, reference, statistics
 
-FIRST_SEED = 1_000_000  # of all images that are drawn to be scored
+ENOUGH = 2_048  # samples of a full protocol
+FIRST_SEED = 1_000_000  # of all images that are generated to be scored
 
 
-def _keep(path: Path, key: list, **arrays: np.ndarray) -> None:
-    write_arrays(path, **arrays, key=fingerprint_of(key))
+class SampleSizeWarning(UserWarning):
+    """Fewer samples than the protocol asks for: the distance is biased upwards."""
 
 
-def _stored(path: Path, key: list, name: str, folder: Path) -> np.ndarray:
-    cure = f"Make them again: python scripts/score.py {folder}"
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            values = saved[name]
-            own = str(saved["key"])
-    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
-        raise MetricError(f"{path}: can't be read ({error}). {cure}") from error
-    if own != fingerprint_of(key):
-        raise MetricError(
-            f"{path}: these {name} are of other weights, another sampling or another extractor. "
-            f"{cure}"
-        )
-    return values
+@dataclass(frozen=True)
+class Card:
+    """A score and all that it depends on.
+
+    `floor` is the distance of as many other real images from the same reference.
+    """
+
+    name: str
+    distance: float
+    floor: float
+    kid: float
+    kid_std: float
+    kid_floor: float
+    n_generated: int
+    n_reference: int
+    n_floor: int
+    reference: str
+    resolution: str
+    value_range: str
+    data: str
+    extractor_sha256: str
+    sampling: str
+    calls: int
+    seed: int
+    distance_error: float | None = None  # standard error of the distance, where it was computed
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The card as (what, value) pairs, for a table."""
+        error = "" if self.distance_error is None else f" ± {self.distance_error:.2g}"
+        counts = f"{self.n_generated} / {self.n_reference} / {self.n_floor}"
+        return [
+            (f"{self.name}, generated", f"{self.distance:.3f}{error}"),
+            (f"{self.name}, floor (real against real)", f"{self.floor:.3f}"),
+            ("times the floor", f"{self.distance / self.floor:.2f}"),
+            ("KID x 1000, generated", f"{self.kid:.3f} ± {self.kid_std:.3f}"),
+            ("KID x 1000, floor", f"{self.kid_floor:.3f}"),
+            ("images: generated / reference / floor", counts),
+            ("reference", self.reference),
+            ("resolution, values", f"{self.resolution}, {self.value_range}"),
+            ("data", self.data),
+            ("sampling", f"{self.sampling}, {self.calls} network calls, first seed {self.seed}"),
+        ]
+
+    def markdown(self) -> str:
+        """The card as a Markdown table."""
+        lines = [f"| {what} | {value} |" for what, value in self.rows()]
+        return "\n".join(["| | |", "|---|---|", *lines])
+
+    def as_dict(self) -> dict:
+        """The card for a JSON file."""
+        return asdict(self)
+
+
+def card(
+    net: nn.Module,
+    generated: Statistics,
+    images: ImageSet,
+    sampling: str,
+    calls: int,
+    seed: int,
+    n: int = ENOUGH,
+    cache: Path | None = None,
+    split: str = "test set",
+) -> Card:
+    """Score `generated` against the first `n` of `images`; the floor is the next `n` of them.
+
+    The model must not have seen these images; `split` is how the card names them. Warns
+    (SampleSizeWarning) below 2,048 samples on any side. Raises MetricError where there are too few
+    real images.
+    """
+    if len(images) < 2 * n:
+        needs = f"{n} for the reference and {n} for the floor are needed"
+        raise MetricError(f"{images.name} has {len(images)} images; {needs}. Lower n.")
+    least = min(n, generated.n)
+    if least < ENOUGH:
+        rank = ""
+        if least <= net.width:
+            rank = (
+                f" and fewer than the {net.width:,} features, so that no covariance has full rank"
+            )
+        biased = f"below {ENOUGH:,} the distance is biased upwards"
+        message = f"{least} samples{rank}: {biased}; compare it with its floor alone."
+        warnings.warn(message, SampleSizeWarning, stacklevel=2)
+    first = reference(net, images, range(n), cache)
+    second = reference(net, images, range(n, 2 * n), cache)
+    near, spread = kid(generated, first)
+    height, width = images.pixels.shape[-2:]
+    return Card(
+        name=net.name,
+        distance=frechet(generated, first),
+        floor=frechet(second, first),
+        kid=near,
+        kid_std=spread,
+        kid_floor=kid(second, first)[0],
+        n_generated=generated.n,
+        n_reference=first.n,
+        n_floor=second.n,
+        reference=f"{split} of {images.name}, images 0 to {n - 1}",
+        resolution=f"{width} x {height}",
+        value_range="[0, 1] as uint8",
+        data=f"{images.name}, fingerprint {images.fingerprint[:12]}",
+        extractor_sha256=net.sha256,
+        sampling=sampling,
+        calls=calls,
+        seed=seed,
+    )
+
+
+def score(
+    model: Model,
+    images: ImageSet,
+    n: int | None = None,
+    net: str | nn.Module = "efficientnet",
+    sampling: Sampling | None = None,
+    seed: int = FIRST_SEED,
+    split: str = "test set",
+) -> Card:
+    """The card of a model: it draws `n` images, which are held against held-out `images`.
+
+    `n` is 2,048, or as many as half of the images are; `net` is the extractor or its name. The card
+    has the standard error of the distance. Raises MetricError where there are too few images.
+    """
+    n = min(ENOUGH, len(images) // 2) if n is None else n
+    net = extractor(net, best_device()) if isinstance(net, str) else net
+    sampling = sampling or model.sampling
+    batches = model.generate(range(seed, seed + n), sampling)
+    found = statistics(net, batches, n, "images drawn")
+    made = card(net, found, images, str(sampling), sampling.calls, seed, n, split=split)
+    error = frechet_error(found, reference(net, images, range(n)))
+    return replace(made, distance_error=error)
+
+
+# ---- what was generated for a card, stored beside the weights ------------------------------------
+
+
+def features_key(model: Model, net: nn.Module, sampling: Sampling) -> list:
+    """What stored features must agree with: extractor, weights, sampling and seed."""
+    return [net.sha256, model.spec["sha256"], str(sampling), FIRST_SEED]
+
+
+def images_key(model: Model, sampling: Sampling) -> list:
+    """What stored images must agree with: weights, sampling and seed."""
+    return [model.spec["sha256"], str(sampling), FIRST_SEED]
 
 
 def keep_features(folder: Path, found: Statistics, key: list) -> None:
-    """Write the kept rows of drawn images' features to `folder`/features.npz, in fp16, under a
-    temporary name first.
-    """
-    _keep(folder / "features.npz", key, rows=found.rows.astype(np.float16))
+    """Write the kept rows of generated images' features to `folder`/features.npz, in fp16."""
+    rows = found.rows.astype(np.float16)
+    write_arrays(folder / "features.npz", rows=rows, key=fingerprint_of(key))
 
 
 def stored_features(folder: Path, key: list) -> Statistics:
@@ -48,31 +187,33 @@ def stored_features(folder: Path, key: list) -> Statistics:
 
     Raises MetricError where they are missing, damaged, or of another key.
     """
-    return Statistics.of(_stored(folder / "features.npz", key, "rows", folder).astype(np.float32))
+    return Statistics.of(_stored(folder, "features.npz", key, "rows").astype(np.float32))
 
 
-def picture_file(folder: Path) -> Path:
-    """Where the pictures of a checkpoint lie: data/drawn/NAME.npz for a shipped one, else
-    drawn.npz in its folder.
-    """
-    shipped = root() / "data" / "checkpoints"
-    return (
-        shipped.parent / "drawn" / f"{folder.name}.npz"
-        if folder.resolve().parent == shipped
-        else folder / "drawn.npz"
-    )
+def keep_images(folder: Path, images: torch.Tensor, key: list) -> None:
+    """Write generated images, uint8 (n, C, H, W), to `folder`/drawn.npz."""
+    write_arrays(folder / "drawn.npz", pictures=images.numpy(), key=fingerprint_of(key))
 
 
-def keep_pictures(folder: Path, pictures: torch.Tensor, key: list) -> None:
-    """Write drawn images, uint8 (n, C, H, W), under a temporary name first."""
-    _keep(picture_file(folder), key, pictures=pictures.numpy())
-
-
-def stored_pictures(folder: Path, key: list) -> torch.Tensor:
-    """The images that `keep_pictures` wrote, in [0, 1], float32.
+def stored_images(folder: Path, key: list) -> torch.Tensor:
+    """The images that `keep_images` wrote, in [0, 1], float32.
 
     Raises MetricError where they are missing, damaged, or of another key.
     """
-    return torch.from_numpy(
-        _stored(picture_file(folder), key, "pictures", folder).astype(np.float32) / 255
-    )
+    pixels = _stored(folder, "drawn.npz", key, "pictures")
+    return torch.from_numpy(pixels.astype(np.float32) / 255)
+
+
+def _stored(folder: Path, name: str, key: list, array: str) -> np.ndarray:
+    path = folder / name
+    cure = f"Make them again: python -m lensdiff score {folder} --images 1024"
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            values = saved[array]
+            own = str(saved["key"])
+    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+        raise MetricError(f"{path}: can't be read ({error}). {cure}") from error
+    if own != fingerprint_of(key):
+        other = "these are of other weights, another sampling or another extractor"
+        raise MetricError(f"{path}: {other}. {cure}")
+    return values

@@ -1,6 +1,4 @@
-"""Extractors: networks that turn uint8 images into features, in which two sets of images are
-compared.
-"""
+"""Extractors: networks that turn uint8 images into the features in which sets are compared."""
 
 from __future__ import annotations
 
@@ -12,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import MetricError
-from ..networks.classifier import LensNet, lite0
+from ..networks import classifier
+from ..networks.backbones import lite0
 from ..storage import sha256_of_file, shipped
 
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -20,12 +19,10 @@ INCEPTION_SHA256 = "6726825d"
 
 
 class EfficientNet(nn.Module):
-    """uint8 images (n, C, H, W) to the mean of EfficientNet-Lite0's last map, (n, 1280);
+    """uint8 images (n, C, H, W) to the mean of EfficientNet-Lite0's last map, (n, 1280).
 
-    ImageNet weights from a package, offline.
-
-    Bilinear with antialiasing to 224 x 224, grey repeated to three channels, mean 0.498, std 0.502
-    (Tan & Le 2019; the Lite variant).
+    ImageNet weights come with a package. Bilinear with antialiasing to 224 x 224, grey repeated to
+    three channels, mean 0.498, std 0.502 (Tan & Le 2019; the Lite variant).
     """
 
     name = "FD-EfficientNet"
@@ -44,11 +41,8 @@ class EfficientNet(nn.Module):
         x = F.interpolate(
             images.float() / 255, (224, 224), mode="bilinear", antialias=True, align_corners=False
         )
-        return (
-            ((x - 0.498) / 0.502)
-            .expand(-1, 3, -1, -1)
-            .contiguous(memory_format=torch.channels_last)
-        )
+        x = ((x - 0.498) / 0.502).expand(-1, 3, -1, -1)
+        return x.contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.forward_features(self.prepare(images)).mean((2, 3))
@@ -71,14 +65,13 @@ class Inception(nn.Module):
         if not path.is_file():
             raise MetricError(
                 f"{path}: the Inception weights of pytorch-fid are not there. Download "
-                f"{INCEPTION_FILE} from the releases of mseitzer/"
-                "pytorch-fid on GitHub to that place or pass its path, or use the extractor "
-                "'efficientnet', which needs no download."
+                f"{INCEPTION_FILE} from the releases of mseitzer/pytorch-fid on GitHub to that "
+                "place or pass its path, or use the extractor 'efficientnet', which needs no "
+                "download."
             )
         self.sha256 = sha256_of_file(path)
-        self.name = (
-            "FID" if self.sha256.startswith(INCEPTION_SHA256) else "FD-Inception (other weights)"
-        )
+        published = self.sha256.startswith(INCEPTION_SHA256)
+        self.name = "FID" if published else "FD-Inception (other weights)"
         weights = torch.load(path, map_location="cpu", weights_only=True)
         with mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: weights):
             self.net = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
@@ -88,14 +81,32 @@ class Inception(nn.Module):
         return self.net((images.float() / 255).expand(-1, 3, -1, -1))[0].flatten(1)
 
 
+class LensNet(nn.Module):
+    """A lens classifier as an extractor: uint8 images (n, 1, H, W) to its features (n, width).
+
+    These are the penultimate ones. Its distance is named after its folder: FD-LensNet for
+    `lensnet`, FD-judge64 for `judge64`.
+    """
+
+    def __init__(self, folder: Path | str):
+        super().__init__()
+        self.net = classifier.load(folder, device="cpu")
+        name = Path(folder).resolve().name
+        self.name = f"FD-{'LensNet' if name == 'lensnet' else name}"
+        self.width = self.net.head.width
+        self.sha256 = classifier.read(folder)[1]["sha256"]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net.features(images.float() / 255)
+
+
 def extractor(
     name: str, device: torch.device | str = "cpu", path: Path | str | None = None
 ) -> nn.Module:
-    """'efficientnet', 'inception' or 'lensnet', on a device;
+    """The extractor 'efficientnet', 'inception' or 'lensnet', on a device.
 
-    `path`: the file of the Inception weights, the folder of a lens classifier.
-
-    Raises MetricError for another name.
+    `path` is the file of the Inception weights, or the folder of a lens classifier. Raises
+    MetricError for another name.
     """
     if name not in ("efficientnet", "inception", "lensnet"):
         raise MetricError(
@@ -103,6 +114,6 @@ def extractor(
         )
     if name == "efficientnet":
         return EfficientNet().to(device)
-    return (Inception(path) if name == "inception" else LensNet(path or shipped("lensnet"))).to(
-        device
-    )
+    if name == "inception":
+        return Inception(path).to(device)
+    return LensNet(path or shipped("lensnet")).to(device)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.images import ELEMENTS, symmetry
 from ..errors import MetricError
-from ..training.diffusion import ELEMENTS, symmetry
 
 
 @torch.no_grad()

@@ -1,1 +1,18 @@
-"""What the stored tables of the notebooks were made with, each resumable."""
+"""What the stored tables of the notebooks were made with, each of them resumable."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=[
+        "ablation_runs",
+        "ablations",
+        "augmentation",
+        "conditional",
+        "gallery",
+        "heads",
+        "samplers",
+        "scoring",
+        "table",
+    ],
+)

@@ -4,6 +4,7 @@ goes on exactly.
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError
-from ..storage import FORMAT, read_folder, write_folder
+from ..storage import FORMAT, read_folder, write_folder, write_json
 
 
 def save_state(
@@ -73,3 +74,45 @@ def load_state(
             moments[name] = torch.zeros_like(parameter).copy_(tensors[f"optimizer/{index}/{name}"])
         moments["step"] = tensors[f"optimizer/{index}/step"].to(parameter.device)
     return spec
+
+
+class Curve:
+    """Training and held-out loss as they fall; kept beside the state, so that a resume has all of
+    it.
+
+    `rows` have the update, images_seen, the mean loss since the row before, and what was held out.
+    """
+
+    def __init__(self, state: Path | str | None):
+        self.path = Path(state) / "curve.json" if state else None
+        self.rows = []
+        if self.path and self.path.exists():
+            self.rows = json.loads(self.path.read_text())
+        self.losses: list[float] = []
+
+    def add(self, step: object) -> None:
+        """Take in a `loop.Step`."""
+        self.losses.append(step.loss)
+        if step.held_out is None:
+            return
+        row = {
+            "update": step.number,
+            "images_seen": step.images_seen,
+            "loss": sum(self.losses) / len(self.losses),
+            "held_out": step.held_out,
+            **step.scores,
+            "seconds": round(step.seconds, 1),
+        }
+        earlier = [one for one in self.rows if one["update"] < step.number]
+        self.rows = [*earlier, row]
+        self.losses = []
+        if self.path:
+            write_json(self.path, self.rows)
+
+
+def stages_of(start: dict | None, *names: str) -> list[dict]:
+    """The stages before this one, from the spec of its start: `names` of each, the oldest first."""
+    if start is None:
+        return []
+    kept = ("data", "images_seen", "seconds", "machine", "sha256", "curve", *names)
+    return [*start.get("stages", []), {name: start.get(name) for name in kept}]

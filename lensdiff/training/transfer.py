@@ -1,5 +1,4 @@
-"""Start a network on finer pixels from one that learnt coarser ones of the same field: the same
-sky, the same grid of features.
+"""Training that starts from other weights: with other labels, or on finer pixels of the same sky.
 
 A U-Net that folds 5 x 5 pixels of 150 has, inside, the grid of one that folds 2 x 2 pixels of 64.
 Between stem and exit both do the same task. So all weights there are taken over; stem and exit are
@@ -9,16 +8,57 @@ refined, and the noise level is shifted, since averaging pixels averages noise.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ..diffusion.process import Denoiser
 from ..errors import CheckpointError
+from ..model import Model
+from ..networks.unet import UNet
+
+
+def _relabelled(old: UNet, new: UNet) -> dict[str, Tensor]:
+    """The weights of `old` for a network with other labels: without one, both do the same."""
+    own = old.state_dict()
+    weights = {name: weight for name, weight in own.items() if not name.startswith("label.")}
+    bias = "noise.layers.2.bias"  # the null label's embedding is added to this layer's output
+    if old.label is not None:
+        weights[bias] = weights[bias] + old.label(old.null(1, weights[bias].device))[0]
+    if new.classes:
+        nn.init.zeros_(new.label.weight)
+    more = new.stem.in_channels - old.stem.in_channels
+    if more > 0:  # planes come behind the image; their weights are zero at first
+        weights["stem.weight"] = F.pad(weights["stem.weight"], (0, 0, 0, 0, 0, more))
+    labels = {name: weight for name, weight in new.state_dict().items() if name[:6] == "label."}
+    return weights | labels
+
+
+@torch.no_grad()
+def copy_weights(start: Model, denoiser: Denoiser) -> None:
+    """Give a denoiser the weights of a model.
+
+    Only what they are conditioned on may differ: the denoiser then does at first, whatever its
+    label, what the start does without one. Raises CheckpointError where network or prediction
+    differ.
+    """
+    before = start.denoiser
+    old = before.net
+    new = denoiser.net
+    try:
+        if before.scaling.name != denoiser.scaling.name or before.data_std != denoiser.data_std:
+            raise RuntimeError(f"it predicts {before.scaling.name}, not {denoiser.scaling.name}")
+        same_labels = old.classes == new.classes and old.conditions == new.conditions
+        same_labels &= old.stem.in_channels == new.stem.in_channels
+        new.load_state_dict(old.state_dict() if same_labels else _relabelled(old, new))
+    except RuntimeError as error:
+        reason = f"training can't go on from here with this recipe ({error})"
+        raise CheckpointError(f"{start.folder}: {reason}. Take its own recipe.") from error
 
 
 def overlap(coarse: int, fine: int) -> Tensor:
-    """Share of each of `coarse` equal parts of a line that each of `fine` equal parts fills:
+    """Share of each of `coarse` parts of a line that each of `fine` parts fills.
 
-    (coarse, fine), rows sum to 1.
+    Parts are equal; (coarse, fine), rows sum to 1.
     """
     a = torch.arange(coarse) / coarse
     b = torch.arange(fine) / fine
@@ -27,24 +67,26 @@ def overlap(coarse: int, fine: int) -> Tensor:
 
 
 def noise_ratio(coarse: int, fine: int) -> float:
-    """Standard deviation of white noise after averaging from `fine` to `coarse` pixels a side of
-    a fold, over that before.
+    """Std of white noise after averaging from `fine` to `coarse` pixels a side, over that
+    before.
     """
     # the root of the product of both directions
     return float(overlap(coarse, fine).square().sum(1).mean())
 
 
 def _fold(coarse: int, fine: int, image_channels: int) -> Tensor:
-    """Averages of folded pixels, (image_channels * coarse^2, image_channels * fine^2), in the
-    order of `pixel_unshuffle`.
+    """Averages of folded pixels, (image_channels coarse^2, image_channels fine^2).
+
+    Rows and columns are in the order of `pixel_unshuffle`.
     """
     line = overlap(coarse, fine)
     return torch.kron(torch.eye(image_channels), torch.kron(line, line))
 
 
 def _shifted(weight: Tensor, frequencies: Tensor, shift: float) -> Tensor:
-    """The embedding's first layer (width, 64) for an input that is smaller by `shift`: a
-    rotation of each sine with its cosine.
+    """The embedding's first layer (width, 64) for an input that is smaller by `shift`.
+
+    A shift of the input rotates each sine with its cosine.
     """
     sin, cos = weight.chunk(2, 1)
     s = (frequencies * shift).sin()
@@ -54,12 +96,11 @@ def _shifted(weight: Tensor, frequencies: Tensor, shift: float) -> Tensor:
 
 @torch.no_grad()
 def transplant(old: Denoiser, new: Denoiser) -> None:
-    """Give `new` the weights of `old`, a UNet of the same channels and blocks that folds fewer
-    pixels (`unshuffle`) of the same field.
+    """Give `new` the weights of `old`, a UNet of the same channels and blocks.
 
-    What the old network answered for the averaged image, at the averaged noise, the new one answers
-    at high noise from the start; detail is left to training. Raises CheckpointError where more than
-    `unshuffle` differs.
+    `old` folds fewer pixels (`unshuffle`) of the same field. What the old network answered for the
+    averaged image, at the averaged noise, the new one answers at high noise from the start; detail
+    is left to training. Raises CheckpointError where more than `unshuffle` differs.
     """
     coarse = old.net.unshuffle
     fine = new.net.unshuffle
@@ -77,17 +118,11 @@ def transplant(old: Denoiser, new: Denoiser) -> None:
         elif name.startswith("exit.2."):
             weight = torch.tensordot((fold / fold.sum(0)).T, weight, 1) * scale
         elif name == "noise.layers.0.weight":
-            weight = _shifted(
-                weight,
-                new.net.noise.frequencies.cpu(),
-                -torch.tensor(noise_ratio(coarse, fine)).log().item() / 4,
-            )
+            shift = -torch.tensor(noise_ratio(coarse, fine)).log().item() / 4
+            weight = _shifted(weight, new.net.noise.frequencies.cpu(), shift)
         made[name] = weight
-    if (
-        made.keys() != mine.keys()
-        or any(made[name].shape != mine[name].shape for name in mine)
-        or coarse > fine
-    ):
+    shapes = {name: weight.shape for name, weight in made.items()}
+    if shapes != {name: weight.shape for name, weight in mine.items()} or coarse > fine:
         raise CheckpointError(
             "These networks differ in more than the pixels they fold: a transplant needs the "
             "same channels and blocks."

@@ -1,0 +1,90 @@
+"""Labels of images: what a conditional network learns of each, and whether a classifier can."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import DataError, TrainingError
+from ..lensing import parameters
+from .images import ImageSet
+
+BALANCE = 0.8  # least number of images of a class, over that of the largest
+
+
+def labels_for(net: nn.Module | None, images: ImageSet) -> np.ndarray | None:
+    """Labels of images for a conditional network: classes (n,) or lens parameters (n, 7).
+
+    None for an unconditional one. Raises TrainingError where the images have no such labels, not
+    one for each image, or other ones than the network knows.
+    """
+    classes = getattr(net, "classes", 0)
+    count = getattr(net, "conditions", 0)
+    if not classes and not count:
+        return None
+    labels = images.labels if classes else images.truth
+    if labels is None:
+        needs = "is conditioned on lens parameters. Simulate lenses"
+        if classes:
+            needs = f"has {classes} classes. Use class folders or classes=0"
+        raise TrainingError(f"{images.name} has no labels, but the network {needs}.")
+    if len(labels) != len(images):
+        counts = f"{len(labels)} labels for {len(images)} images"
+        raise TrainingError(f"{images.name}: {counts}. Give one for each.")
+    if count and count != len(parameters.NAMES):
+        known = f"{len(parameters.NAMES)}: {', '.join(parameters.NAMES)}"
+        raise TrainingError(f"The network is conditioned on {count} numbers; lenses give {known}.")
+    if classes and (labels.min() < 0 or labels.max() >= classes):
+        span = f"up to {labels.max()}" if labels.max() >= classes else f"down to {labels.min()}"
+        knows = f"the network has only {classes} classes, 0 to {classes - 1}"
+        raise TrainingError(f"{images.name} has labels {span}, but {knows}.")
+    return labels if classes else parameters.of(labels)
+
+
+def network_labels(labels: np.ndarray, which: np.ndarray) -> Tensor:
+    """Labels (n,) or (n, 7) as a network takes them, of images turned by elements `which` (n,).
+
+    A class stays what it is; lens parameters turn with their image.
+    """
+    if labels.ndim == 1:
+        return torch.from_numpy(labels)
+    return torch.from_numpy(parameters.encode(parameters.turned(labels, which)))
+
+
+def check_classes(images: ImageSet, classes: tuple[str, ...], unbalanced: bool = False) -> None:
+    """Raise DataError where a classifier of `classes` can't learn from these images.
+
+    Labels may be missing, not one for each image, out of range, of other classes, or (without
+    `unbalanced`) unbalanced.
+    """
+    if images.labels is None:
+        names = ", ".join(classes)
+        raise DataError(f"{images.name} has no labels. Put its files into class folders: {names}.")
+    if len(images.labels) != len(images):
+        counts = f"{len(images.labels)} labels for {len(images)} images"
+        raise DataError(f"{images.name}: {counts}. Give one for each.")
+    if images.classes and tuple(images.classes) != tuple(classes):
+        both = f"has the classes {images.classes}, the classifier {classes}"
+        raise DataError(f"{images.name} {both}. Take one that knows them.")
+    wrong = np.flatnonzero((images.labels < 0) | (images.labels >= len(classes)))
+    if len(wrong):
+        label = f"image {wrong[0]} has the label {images.labels[wrong[0]]}"
+        raise DataError(f"{images.name}: {label}; there are 0 to {len(classes) - 1}.")
+    count = np.bincount(images.labels, minlength=len(classes))
+    counts = ", ".join(f"{n} {name}" for n, name in zip(count, classes, strict=True))
+    if not count.all():
+        raise DataError(f"{images.name} lacks a class: {counts}. Add its folder.")
+    if not unbalanced and count.min() < BALANCE * count.max():
+        cure = "Take data.labels.balanced(images), or say unbalanced=True (--unbalanced)"
+        raise DataError(f"{images.name} is unbalanced: {counts}. {cure}.")
+
+
+def balanced(images: ImageSet, seed: int = 0) -> ImageSet:
+    """As many images of each class as the smallest has, chosen at random, in their old order."""
+    rng = np.random.default_rng(seed)
+    classes, counts = np.unique(images.labels, return_counts=True)
+    rows = []
+    for label in classes:
+        rows.append(rng.choice(np.flatnonzero(images.labels == label), counts.min(), replace=False))
+    return images.subset(np.sort(np.concatenate(rows)), "balanced")

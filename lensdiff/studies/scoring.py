@@ -1,0 +1,161 @@
+"""Score a model by what its spec.json says it is.
+
+An unconditional model gets a card, a conditional one a table of what it was asked for against what
+it drew, a classifier a report.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .. import model as models
+from ..data import folders
+from ..data.images import ImageSet, lenses
+from ..data.labels import check_classes
+from ..model import Model
+from ..networks import classifier
+from ..networks.classifier import LensClassifier, predict
+from ..runtime import best_device
+from ..scores import classification
+from ..scores.card import (
+    ENOUGH,
+    FIRST_SEED,
+    Card,
+    card,
+    features_key,
+    images_key,
+    keep_features,
+    keep_images,
+)
+from ..scores.distances import frechet, frechet_error
+from ..scores.features import extractor
+from ..scores.statistics import batches_of, reference, statistics, to_uint8
+from ..storage import shipped, write_json
+from ..training.fit import HELD_OUT
+from ..training.recipes import CLASSIFIERS
+from . import conditional
+
+LEGACY_IMAGES = 2_500
+LEGACY_SIDE = 128
+
+
+def run(args: argparse.Namespace) -> None:
+    """Find out what there is to score, score it, print it, and store it beside the weights."""
+    model = models.load(args.model, precision=args.precision)
+    if isinstance(model, LensClassifier):
+        print(of_classifier(models.find(args.model), args.recipe, args.data, args.dry))
+    elif model.denoiser.net.conditions:
+        found = conditional.of_parameters(model, args.scales or [1.0, 2.0], args.n or 200)
+        print(f"{model.folder / conditional.FILE}: {len(found['scales'])} scales of guidance")
+    elif model.denoiser.net.classes:
+        judge = models.find(args.judge or shipped("judge64"))
+        scales = args.scales or [1.0, 1.5, 2.5, 4.0]
+        found = conditional.of_classes(model, judge, scales, args.each, args.most)
+        print(f"{model.folder / conditional.FILE}: {len(found['scales'])} scales of guidance")
+    else:
+        print(of_unconditional(model, args).markdown())
+
+
+# ---- an unconditional model ----------------------------------------------------------------------
+
+
+def of_unconditional(model: Model, args: argparse.Namespace) -> Card:
+    """Draw, score, and keep card, features and images beside the weights, unless `args.dry`."""
+    names = ("sampler", "steps", "levels", "low")
+    changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    sampling = replace(model.sampling, **changes)
+    n = args.n or ENOUGH
+    real = folders.folder(args.data) if args.data else lenses("test", model.shape[-1])
+    net = extractor(args.extractor, best_device(), args.inception_weights)
+    count = max(n, args.images, LEGACY_IMAGES if args.legacy else 0)
+    pictures = to_uint8(model.draw(count, FIRST_SEED, sampling=sampling))
+    found = statistics(net, (x / 255 for x in pictures[:n].split(64)), n, "features")
+    made = card(net, found, real, str(sampling), sampling.calls, FIRST_SEED, n)
+    error = frechet_error(found, reference(net, real, range(n)))
+    made = replace(made, distance_error=error)
+    if not args.dry:
+        keep_features(model.folder, found, features_key(model, net, sampling))
+        if args.images:
+            keep_images(model.folder, pictures[: args.images], images_key(model, sampling))
+        if args.legacy:
+            old = legacy(net, pictures[:LEGACY_IMAGES], model)
+            write_json(model.folder / "legacy.json", old)
+        write_json(model.folder / "card.json", made.as_dict())
+    return made
+
+
+def resized(batches: Iterable[Tensor], side: int) -> Iterator[Tensor]:
+    """Images in [0, 1] at another size: bilinear, with antialiasing."""
+    for batch in batches:
+        x = torch.as_tensor(batch, dtype=torch.float32)
+        small = torch.nn.functional.interpolate(x, (side, side), mode="bilinear", antialias=True)
+        yield small.clamp(0, 1)
+
+
+def legacy(net: nn.Module, pictures: Tensor, model: Model) -> dict:
+    """The distance as earlier reports have it: resized, against training images, no floor."""
+    train = lenses("train", model.shape[-1])
+    real = resized(batches_of(train, range(LEGACY_IMAGES)), LEGACY_SIDE)
+    real = statistics(net, real, LEGACY_IMAGES, "training images")
+    mine = resized((x / 255 for x in pictures.split(64)), LEGACY_SIDE)
+    mine = statistics(net, mine, len(pictures), "generated images")
+    return {
+        "name": net.name,
+        "distance": frechet(mine, real),
+        "n_generated": mine.n,
+        "n_reference": real.n,
+        "reference": f"training set of {train.name}, images 0 to {LEGACY_IMAGES - 1}",
+        "resolution": f"{LEGACY_SIDE} x {LEGACY_SIDE}",
+        "model_sha256": model.spec["sha256"],
+    }
+
+
+# ---- a classifier --------------------------------------------------------------------------------
+
+
+def _images_of(recipe: str, data: Path | None) -> tuple[ImageSet, ImageSet]:
+    if data:
+        return folders.common_test(data)
+    return CLASSIFIERS[recipe].images("train"), CLASSIFIERS[recipe].images("test")
+
+
+def of_classifier(
+    folder: Path, recipe: str | None = None, data: Path | None = None, dry: bool = False
+) -> str:
+    """Classify the test images, all and the published tenth of them, and write report.json.
+
+    The images are those of the recipe that has the folder's name, `lensnet` by default, or a
+    folder of Common Test I. Returns the accuracies in words.
+    """
+    recipe = recipe or (folder.name if folder.name in CLASSIFIERS else "lensnet")
+    train, test = _images_of(recipe, data)
+    model = classifier.load(folder)
+    _, held = train.split(HELD_OUT)
+    check_classes(test, model.classes, unbalanced=True)
+    logits = predict(model, test)
+    tenth = classification.published_tenth(test.labels)
+    temperature = classification.temperature(predict(model, train, held), train.labels[held])
+    calibrated = classification.calibration_error(logits / temperature, test.labels)
+    found = {
+        "weights_sha256": classifier.read(folder)[1]["sha256"],
+        "data": {"name": test.name, "fingerprint": test.fingerprint},
+        "all": classification.report(logits, test.labels, model.classes),
+        "tenth": classification.report(logits[tenth], test.labels[tenth], model.classes),
+        "temperature": temperature,
+        "calibration_error_after": calibrated,
+    }
+    if not dry:
+        write_json(folder / "report.json", found)
+    return "\n".join(_accuracy(name, found[name]) for name in ("all", "tenth"))
+
+
+def _accuracy(name: str, found: dict) -> str:
+    low, high = found["interval"]
+    share = f"{100 * found['accuracy']:.2f} % of {found['n']:,}"
+    return f"{name}: {share} ({100 * low:.1f} to {100 * high:.1f} %), AUC {found['macro_auc']:.4f}"

@@ -1,0 +1,58 @@
+"""A stored table: rows that are computed once each and kept in a JSON file at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ..runtime import machine
+from ..storage import read_json, write_json
+
+
+class Table:
+    """The rows of a study in `path`, for one set of circumstances `about`.
+
+    The file holds `about`, the machine, and `rows`, each with its key and its values. A row that is
+    there is not computed again, so that a study may be killed at any moment and called again; rows
+    of other circumstances (weights, numbers of images) are dropped when the first new one is kept.
+    """
+
+    def __init__(self, path: Path, about: dict):
+        self.path = path
+        self.about = about
+        self.rows: list[dict] = []
+        self.more: dict = {}
+        if path.exists():
+            old = read_json(path, "Delete it; the study makes it again.")
+            if all(old.get(key) == value for key, value in about.items()):
+                self.rows = old["rows"]
+                known = {*about, "rows", "machine"}
+                self.more = {key: value for key, value in old.items() if key not in known}
+
+    def find(self, **key: object) -> dict | None:
+        """The first row with this key, or None."""
+        for row in self.rows:
+            if all(row.get(name) == value for name, value in key.items()):
+                return row
+        return None
+
+    def row(
+        self, key: dict, compute: Callable[[], dict], describe: Callable[[dict], str] | None = None
+    ) -> dict:
+        """The row with this key; where it is not there, it is computed, kept and reported."""
+        found = self.find(**key)
+        if found is None:
+            found = {**key, **compute()}
+            self.rows.append(found)
+            self.write()
+            said = f": {describe(found)}" if describe else ""
+            name = ", ".join(f"{name} {value}" for name, value in key.items())
+            print(f"{time.strftime('%H:%M')}  {name}{said}", flush=True)
+        return found
+
+    def write(self, **more: object) -> None:
+        """Write the file, with `more` beside the rows."""
+        self.more |= more
+        content = {**self.about, "machine": machine(), **self.more, "rows": self.rows}
+        write_json(self.path, content)
