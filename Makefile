@@ -23,10 +23,10 @@ help:
 	@echo "make notebooks  execute the committed notebooks again, in place, and strip what GitHub can't render"
 	@echo "make clean      delete runs/ and the tools' caches; .venv and data/cache stay"
 	@echo "Each makes .venv first if there is none. PYTHON=... chooses the interpreter for it (3.11 or newer)."
-	@echo 'ARGS=... goes to scripts/run_notebooks.py or JupyterLab, e.g. make run ARGS="--only 03 -p epochs 2"'
+	@echo 'ARGS=... goes to python -m lensdiff notebooks or JupyterLab, e.g. make run ARGS="--only 03"'
 
 run: setup
-	@$(PY) scripts/run_notebooks.py --profile $(PROFILE) $(ARGS)
+	@$(PY) -m lensdiff notebooks --profile $(PROFILE) $(ARGS)
 
 test: setup
 	@echo; echo "==== 1 of 4: ruff"
@@ -37,18 +37,18 @@ test: setup
 	@rm -rf runs/nbval && mkdir -p runs/nbval
 	@$(SMOKE) LENSDIFF_RUNS="$(CURDIR)/runs/nbval" $(PY) -m pytest -q --nbval-lax --nbval-current-env notebooks/
 	@echo; echo "==== 4 of 4: the chain of notebooks by papermill, profile smoke"
-	@$(PY) scripts/run_notebooks.py --profile smoke --force
+	@$(PY) -m lensdiff notebooks --profile smoke --force
 	@echo; echo "==== all passed"
 
 lab: setup
 	@$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_quickstart.ipynb $(ARGS)
 
 notebooks: setup
-	@$(PY) scripts/run_notebooks.py --profile standard --in-place $(ARGS)
+	@$(PY) -m lensdiff notebooks --profile standard --in-place $(ARGS)
 
 clean:
 	rm -rf runs .pytest_cache .ruff_cache *.egg-info
-	find lensdiff tests scripts notebooks '(' -name __pycache__ -o -name .ipynb_checkpoints ')' -prune -exec rm -rf {} +
+	find lensdiff tests notebooks '(' -name __pycache__ -o -name .ipynb_checkpoints ')' -prune -exec rm -rf {} +
 
 setup:
 	@mkdir -p runs

@@ -5,10 +5,6 @@ Each names what is wrong and the cure; a notebook shows the sentence, not a stac
 
 from __future__ import annotations
 
-import functools
-import sys
-from collections.abc import Callable
-
 
 class LensdiffError(Exception):
     """Base of all of them."""
@@ -39,20 +35,8 @@ class MetricError(LensdiffError, ValueError):
 
 
 class ParameterError(LensdiffError, ValueError):
-    """A notebook was given a parameter it can't use."""
+    """A setting or a parameter that can't be used."""
 
 
-def in_one_sentence(main: Callable[[], int]) -> Callable[[], int]:
-    """A script's `main` that says what is wrong on stderr, and ends with status 1, in place of a
-    stack trace.
-    """
-
-    @functools.wraps(main)
-    def told() -> int:
-        try:
-            return main()
-        except (LensdiffError, ValueError) as error:
-            print(error, file=sys.stderr)
-            return 1
-
-    return told
+class StorageError(LensdiffError, OSError):
+    """A file or folder can't be written."""

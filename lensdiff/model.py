@@ -28,7 +28,7 @@ from .lensing.telescope import Telescope
 from .networks import classifier
 from .networks.unet import UNet
 from .runtime import best_device, best_precision, progress
-from .storage import FORMAT, half_precision, read_folder, shipped, write_folder
+from .storage import FORMAT, half_precision, read_folder, set_aside, shipped, write_folder
 
 NETWORKS = {"UNet": UNet}
 WEIGHTS = "weights.safetensors"
@@ -147,12 +147,15 @@ class Model:
         return torch.tensor(numbers, dtype=torch.long)
 
     def _parameter_labels(self, wanted: np.ndarray) -> Tensor:
-        count = self.denoiser.net.conditions
-        values = np.asarray(wanted, np.float32)
-        right_shape = values.ndim == 2 and values.shape[1] == count
+        """Lens parameters (n, 7) as the network takes them."""
+        needs = f"{self.folder.name} takes {self.denoiser.net.conditions} finite numbers an image"
+        try:
+            values = np.asarray(wanted, np.float32)
+        except (TypeError, ValueError) as error:  # words, or rows of several lengths
+            raise SamplingError(f"{needs}; got {wanted}.") from error
+        right_shape = values.shape[1:] == (self.denoiser.net.conditions,)
         if not right_shape or not np.isfinite(values).all():
-            needs = f"takes {count} finite numbers an image"
-            raise SamplingError(f"{self.folder.name} {needs}; got an array of {values.shape}.")
+            raise SamplingError(f"{needs}; got an array of {values.shape}.")
         return torch.from_numpy(parameters.encode(values))
 
     def generate(
@@ -221,7 +224,7 @@ class Model:
 
     def _one_for_each(self, label: object, n: int) -> Sequence[str | int] | np.ndarray:
         """`label` repeated where it is one for all `n` images."""
-        if isinstance(label, str | int):
+        if np.ndim(label) == 0:
             return [label] * n
         single = self.denoiser.net.conditions and np.ndim(label) == 1
         return np.repeat(np.asarray(label)[None], n, 0) if single else label
@@ -260,12 +263,13 @@ def find(name: Path | str) -> Path:
     Raises CheckpointError where there is neither.
     """
     folder = Path(name)
-    if folder.exists() or folder.name != str(name) or not shipped("").is_dir():
+    if folder.exists() or folder.name != str(name) or set_aside(folder):
         return folder
-    if shipped(str(name)).is_dir():
-        return shipped(str(name))
-    known = ", ".join(sorted(path.name for path in shipped("").iterdir() if path.is_dir()))
-    raise CheckpointError(f"{name}: there is no such folder, and no shipped model ({known}).")
+    if shipped(folder.name).is_dir():
+        return shipped(folder.name)
+    known = ", ".join(sorted(path.name for path in shipped("").glob("*") if path.is_dir()))
+    where = f"no shipped model ({known or 'these come with the repository, not with the wheel'})"
+    raise CheckpointError(f"{name}: there is no such folder, and {where}.")
 
 
 def load(

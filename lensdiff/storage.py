@@ -1,5 +1,4 @@
-"""Everything on disk: the project's root, atomic writes, fingerprints, the cache, hashed folders,
-the state of a run.
+"""Everything on disk: the root, atomic writes, fingerprints, the cache, and hashed folders.
 
 A file or folder is written under a temporary name and renamed when it is whole, so that a killed
 run leaves nothing that looks complete. Nothing is ever unpickled.
@@ -21,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .errors import CheckpointError, DataError
+from .errors import CheckpointError, DataError, StorageError
 from .runtime import progress
 
 FORMAT = "lensdiff-1"  # of every checkpoint and state
@@ -61,45 +60,53 @@ def cache_folder() -> Path:
 # ---- atomic writes -------------------------------------------------------------------------------
 
 
+ROOM = "Give it room and write permission, or take another folder."
+
+
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`, with its suffix, that takes its name when the block ends
-    well.
+    """A temporary file beside `path`, which takes its name when the block ends well.
+
+    Raises StorageError where it can't be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         part.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path}: can't be written ({error}). {ROOM}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the name `folder` when the block ends well; an old one is
-    replaced.
+    """A temporary folder that takes the name `folder` when the block ends well.
+
+    An old one is replaced. Raises StorageError where it can't be written.
     """
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     old = folder.with_name(f"{folder.name}.{os.getpid()}.old")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     try:
+        part.mkdir(parents=True)
         yield part
         if folder.exists():
             folder.rename(old)
         part.rename(folder)
-    except BaseException:
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"{folder}: can't be written ({error}). {ROOM}") from error
+    finally:
         if old.exists() and not folder.exists():
             old.rename(folder)
-        raise
-    finally:
         shutil.rmtree(part, ignore_errors=True)
-    for left in _set_aside(folder):
+    for left in set_aside(folder):
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _set_aside(folder: Path) -> list[Path]:
+def set_aside(folder: Path) -> list[Path]:
     """Earlier versions of `folder`; one is left where a save was killed between its two renames."""
     return sorted(folder.parent.glob(f"{glob.escape(folder.name)}.*.old"))
 
@@ -249,7 +256,7 @@ def read_folder(
     Raises CheckpointError, with the cure, for anything else.
     """
     if not folder.exists():
-        folder = (_set_aside(folder) or [folder])[-1]
+        folder = (set_aside(folder) or [folder])[-1]
     try:
         spec = json.loads((folder / spec_name).read_text())
         found = sha256_of_file(folder / file_name)

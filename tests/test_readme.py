@@ -1,10 +1,11 @@
-"""The README's code runs: its Python blocks, its make targets, its papermill lines; and what it links to is there.
+"""The README's code runs: its Python blocks, its make targets, its papermill lines; and what it
+links to is there.
 
 A block after `<!-- not run: reason -->` is left out.
 """
+
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import shlex
@@ -14,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from lensdiff.notebook import files
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-files = importlib.import_module("notebook_files")
 
 README = (ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").exists() else ""
 BLOCK = re.compile(r"(<!-- not run: \S[^\n]*-->\s*)?^```(\w*)[^\n]*\n(.*?)^```", re.M | re.S)
@@ -32,7 +33,11 @@ def outside_make(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def blocks(*languages: str) -> list[str]:
     """The README's fenced blocks in these languages that are meant to run, in order."""
-    return [text for left_out, language, text in BLOCK.findall(README) if language in languages and not left_out]
+    return [
+        text
+        for left_out, language, text in BLOCK.findall(README)
+        if language in languages and not left_out
+    ]
 
 
 def commands() -> list[list[str]]:
@@ -55,7 +60,9 @@ def commands_of(*programs: str) -> list[list[str]]:
     return [words for words in commands() if Path(words[0]).name in programs]
 
 
-OTHERS = [words for words in commands() if Path(words[0]).name not in ("make", "papermill", "git", "cd")]
+OTHERS = [
+    words for words in commands() if Path(words[0]).name not in ("make", "papermill", "git", "cd")
+]
 
 
 def assigned(words: list[str]) -> list[tuple[str, str]]:
@@ -65,7 +72,10 @@ def assigned(words: list[str]) -> list[tuple[str, str]]:
 
 def test_blocks_are_found_and_left_out() -> None:
     sample = "<!-- not run: slow -->\n```bash\nx\n```\ntext\n\n```python\na = 1\n```\n"
-    assert BLOCK.findall(sample) == [("<!-- not run: slow -->\n", "bash", "x\n"), ("", "python", "a = 1\n")]
+    assert BLOCK.findall(sample) == [
+        ("<!-- not run: slow -->\n", "bash", "x\n"),
+        ("", "python", "a = 1\n"),
+    ]
 
 
 def test_the_two_commands_come_first() -> None:
@@ -84,7 +94,9 @@ def test_the_blocks_this_file_checks_are_there() -> None:
 
 
 def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In order, in one namespace, from a folder that has the repository's data and keeps what they write."""
+    """In order, in one namespace, from a folder that has the repository's data and keeps what
+    they write.
+    """
     (tmp_path / "data").mkdir()
     for folder in ("sample", "checkpoints"):
         (tmp_path / "data" / folder).symlink_to(ROOT / "data" / folder)
@@ -99,7 +111,9 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("words", commands_of("make"), ids=" ".join)
 def test_make_targets_exist(words: list[str]) -> None:
-    run = subprocess.run([words[0], "-n", "-C", str(ROOT), *words[1:]], capture_output=True, text=True)
+    run = subprocess.run(
+        [words[0], "-n", "-C", str(ROOT), *words[1:]], capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
 
 
@@ -112,7 +126,9 @@ def test_papermill_lines_name_notebooks_and_parameters(words: list[str]) -> None
 
 @pytest.mark.parametrize("words", OTHERS, ids=" ".join)
 def test_files_named_exist(words: list[str]) -> None:
-    """Every word of a command that looks like a relative path, other than what the commands make."""
+    """Every word of a command that looks like a relative path, other than what the commands
+    make.
+    """
     looks = re.compile(r"(?!-|/|~|\.\[)[\w./-]*(?:/[\w.-]*|\.(?:yml|txt|toml|py|ipynb|md|cff))")
     named = [word for word in words if looks.fullmatch(word) and not word.startswith(MADE)]
     assert not [word for word in named if not (ROOT / word).exists()]
@@ -120,7 +136,9 @@ def test_files_named_exist(words: list[str]) -> None:
 
 def test_links_and_pictures_exist() -> None:
     prose = BLOCK.sub("", README)
-    targets = re.findall(r"\]\(\s*<?([^)\s>]+)", prose) + re.findall(r"(?:src|href)=[\"']([^\"']+)", prose)
+    targets = re.findall(r"\]\(\s*<?([^)\s>]+)", prose) + re.findall(
+        r"(?:src|href)=[\"']([^\"']+)", prose
+    )
     relative = [target.split("#")[0] for target in targets if not re.match(r"\w+:|//|#", target)]
     assert relative, "the README links to its notebooks and shows pictures"
     assert not [target for target in relative if not (ROOT / target).exists()]
@@ -136,8 +154,36 @@ def test_links_within_the_page_exist() -> None:
 @pytest.mark.parametrize("words", commands_of("papermill"), ids=" ".join)
 def test_papermill_lines_run(words: list[str], tmp_path: Path) -> None:
     output = tmp_path / "out.ipynb"
-    command = [sys.executable, "-m", "papermill", words[1], str(output), *words[3:], "-p", "profile", "smoke", "--no-progress-bar"]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        words[1],
+        str(output),
+        *words[3:],
+        "-p",
+        "profile",
+        "smoke",
+        "--no-progress-bar",
+    ]
     environment = os.environ | {"LENSDIFF_QUIET": "1", "LENSDIFF_RUNS": str(tmp_path)}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
     assert output.exists()
+
+
+def lensdiff_lines() -> list[list[str]]:
+    """The commands that call the package."""
+    return [words for words in commands() if words[1:3] == ["-m", "lensdiff"]]
+
+
+def test_lensdiff_lines_run_in_order(tmp_path: Path) -> None:
+    """From a folder that has the repository's data and keeps what they write."""
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    assert len(lensdiff_lines()) >= 2
+    for words in lensdiff_lines():
+        command = [sys.executable, *words[1:]]
+        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr[-3000:]
+    assert (tmp_path / "runs" / "own" / "spec.json").exists()
+    assert (tmp_path / "runs" / "own-lenses.png").exists()

@@ -1,4 +1,7 @@
-"""The files that set the project up agree with one another, and hold nothing of the machine they were written on."""
+"""The files that set the project up agree with one another, and hold nothing of the machine they
+were written on.
+"""
+
 from __future__ import annotations
 
 import json
@@ -20,12 +23,19 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-REQUIREMENTS = [Requirement(text) for text in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"])]
+REQUIREMENTS = [
+    Requirement(text)
+    for text in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"])
+]
 CHOSEN_BY_TORCH = re.compile(r"pip|setuptools|triton|nvidia-.*|cuda-.*")
 
 # Written so that this file does not match itself.
-MACHINE = re.compile(r"(?<![\w.~])/(?:work|root|opt|mnt|private)/\w|/(?:home|Users)/\w|[A-Z]:\\(?:Users)")
-HOSTS = re.compile(r"(?:pythonhosted|pypi)\.org/(?:simple|packages)|(?:extra-index|index)-url|(?:find)-links|://[^/\s]*:[^/\s]*@")
+MACHINE = re.compile(
+    r"(?<![\w.~])/(?:work|root|opt|mnt|private)/\w|/(?:home|Users)/\w|[A-Z]:\\(?:Users)"
+)
+HOSTS = re.compile(
+    r"(?:pythonhosted|pypi)\.org/(?:simple|packages)|(?:extra-index|index)-url|(?:find)-links|://[^/\s]*:[^/\s]*@"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -37,16 +47,24 @@ def outside_make(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pins() -> dict[str, str]:
     """Canonical name to version, of every line of constraints.txt."""
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     found = [re.fullmatch(r"([A-Za-z0-9._-]+)==([0-9][0-9a-z.]*)", line) for line in lines]
-    assert all(found), f"not an exact pin: {[line for line, match in zip(lines, found, strict=True) if not match]}"
+    assert all(found), (
+        f"not an exact pin: {[line for line, match in zip(lines, found, strict=True) if not match]}"
+    )
     named = {canonicalize_name(match[1]): match[2] for match in found}
     assert len(named) == len(lines), "a distribution is pinned twice"
     return named
 
 
 def text_files() -> Iterator[tuple[str, str]]:
-    """Name and text of every file a clone has; of notebooks the sources and the texts among the outputs."""
+    """Name and text of every file a clone has; of notebooks the sources and the texts among the
+    outputs.
+    """
     made = re.compile(r"runs|__pycache__|cache|.*\.egg-info|\.(?!ci$).*")
     for folder, inside, names in os.walk(ROOT):
         inside[:] = [name for name in inside if not made.fullmatch(name)]
@@ -55,14 +73,21 @@ def text_files() -> Iterator[tuple[str, str]]:
                 text = path.read_text(encoding="utf-8")
             except UnicodeDecodeError:
                 continue
-            yield str(path.relative_to(ROOT)), notebook_text(text) if path.suffix == ".ipynb" else text
+            yield (
+                str(path.relative_to(ROOT)),
+                notebook_text(text) if path.suffix == ".ipynb" else text,
+            )
 
 
 def notebook_text(text: str) -> str:
     notebook = json.loads(text)
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
-            output["data"] = {kind: data for kind, data in output.get("data", {}).items() if kind.startswith("text/")}
+            output["data"] = {
+                kind: data
+                for kind, data in output.get("data", {}).items()
+                if kind.startswith("text/")
+            }
     return re.sub(r"data:image/[^\"')\s]+", "", json.dumps(notebook))
 
 
@@ -71,12 +96,23 @@ def test_environment_is_pyproject() -> None:
     assert environment["name"] == PROJECT["name"] and environment["channels"] == ["conda-forge"]
     by_pip = [item["pip"] for item in environment["dependencies"] if isinstance(item, dict)]
     assert len(by_pip) == 1 and len(by_pip[0]) == 1
-    assert by_pip[0][0].removeprefix("-e ") in (".", ".[test]"), "pip installs the project, and pyproject.toml says what that needs"
-    by_conda = {item.name: item for item in map(Requirement, (item for item in environment["dependencies"] if isinstance(item, str)))}
+    assert by_pip[0][0].removeprefix("-e ") in (".", ".[test]"), (
+        "pip installs the project, and pyproject.toml says what that needs"
+    )
+    by_conda = {
+        item.name: item
+        for item in map(
+            Requirement, (item for item in environment["dependencies"] if isinstance(item, str))
+        )
+    }
     assert by_conda.pop("python").specifier == SpecifierSet(PROJECT["requires-python"])
     assert "pip" in by_conda
-    specifiers = {canonicalize_name(item.name): item.specifier for item in REQUIREMENTS} | {"pip": SpecifierSet()}
-    assert {name: item.specifier for name, item in by_conda.items()} == {name: specifiers.get(name) for name in by_conda}
+    specifiers = {canonicalize_name(item.name): item.specifier for item in REQUIREMENTS} | {
+        "pip": SpecifierSet()
+    }
+    assert {name: item.specifier for name, item in by_conda.items()} == {
+        name: specifiers.get(name) for name in by_conda
+    }
 
 
 @pytest.mark.parametrize("requirement", REQUIREMENTS, ids=str)
@@ -90,10 +126,14 @@ def test_pins_serve_every_build_of_torch() -> None:
     assert not [name for name in pins() if CHOSEN_BY_TORCH.fullmatch(name)]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the pins were taken on Linux; other systems need a few packages more")
+@pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="the pins were taken on Linux; other systems need a few packages more",
+)
 def test_pins_hold_all_that_is_installed() -> None:
     """Every distribution that the project draws in is pinned, whether it names it itself or not."""
-    waiting, seen = list(REQUIREMENTS), set()
+    waiting = list(REQUIREMENTS)
+    seen = set()
     while waiting:
         requirement = waiting.pop()
         key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
@@ -105,7 +145,11 @@ def test_pins_hold_all_that_is_installed() -> None:
         except PackageNotFoundError:
             continue
         extras = ["", *requirement.extras]
-        waiting += [need for need in needs if not need.marker or any(need.marker.evaluate({"extra": extra}) for extra in extras)]
+        waiting += [
+            need
+            for need in needs
+            if not need.marker or any(need.marker.evaluate({"extra": extra}) for extra in extras)
+        ]
     assert len(seen) > len(REQUIREMENTS)
     assert {name for name, _ in seen} <= set(pins())
 
@@ -122,27 +166,45 @@ def test_no_machine_paths_or_registries() -> None:
 
 def test_the_search_for_machine_paths_finds_them() -> None:
     slash = "/"
-    assert all(MACHINE.search(slash + path) for path in ("work/main", "root/x", "home/someone/x", "Users/someone", "opt/wheels"))
-    assert not any(MACHINE.search(text) for text in ("data/work/x", "a ~/root/x", "x/opt/y", "the work/life"))
-    assert all(HOSTS.search(text) for text in ("--index" + "-url x", "pypi.org" + "/simple", "https://name:word" + "@host"))
+    assert all(
+        MACHINE.search(slash + path)
+        for path in ("work/main", "root/x", "home/someone/x", "Users/someone", "opt/wheels")
+    )
+    assert not any(
+        MACHINE.search(text) for text in ("data/work/x", "a ~/root/x", "x/opt/y", "the work/life")
+    )
+    assert all(
+        HOSTS.search(text)
+        for text in ("--index" + "-url x", "pypi.org" + "/simple", "https://name:word" + "@host")
+    )
     assert len(list(text_files())) > 10
 
 
 def test_what_is_made_is_not_committed() -> None:
-    assert {"runs/", "data/cache/", ".venv/", "*.egg-info/"} <= set((ROOT / ".gitignore").read_text().split())
+    assert {"runs/", "data/cache/", ".venv/", "*.egg-info/"} <= set(
+        (ROOT / ".gitignore").read_text().split()
+    )
 
 
 def test_citation_is_pyproject() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert {"cff-version", "message", "title", "authors", "date-released"} <= set(citation)
-    assert (citation["title"], citation["version"], citation["license"]) == (PROJECT["name"], PROJECT["version"], PROJECT["license"])
+    assert (citation["title"], citation["version"], citation["license"]) == (
+        PROJECT["name"],
+        PROJECT["version"],
+        PROJECT["license"],
+    )
 
 
 def test_make_lists_its_targets() -> None:
     text = (ROOT / "Makefile").read_text()
     phony = set(re.search(r"^\.PHONY:(.*)$", text, re.M)[1].split())
-    listed = subprocess.run(["make", "-C", str(ROOT)], capture_output=True, text=True, check=True).stdout
-    assert {f"make {name}" for name in phony - {"help", "setup"}} == set(re.findall(r"^make \w+", listed, re.M))
+    listed = subprocess.run(
+        ["make", "-C", str(ROOT)], capture_output=True, text=True, check=True
+    ).stdout
+    assert {f"make {name}" for name in phony - {"help", "setup"}} == set(
+        re.findall(r"^make \w+", listed, re.M)
+    )
 
 
 def program(path: Path, script: str) -> Path:
@@ -163,24 +225,36 @@ def clone(tmp_path: Path) -> Path:
 
 def test_make_refuses_an_old_python(clone: Path) -> None:
     old = program(clone / "python-old", "exit 1")
-    run = subprocess.run(["make", "run", f"PYTHON={old}"], cwd=clone, capture_output=True, text=True)
-    assert run.returncode != 0 and "needs Python 3.11 or newer" in run.stderr and "python-old" in run.stderr
+    run = subprocess.run(
+        ["make", "run", f"PYTHON={old}"], cwd=clone, capture_output=True, text=True
+    )
+    assert (
+        run.returncode != 0
+        and "needs Python 3.11 or newer" in run.stderr
+        and "python-old" in run.stderr
+    )
     assert not (clone / ".venv").exists()
 
 
 def test_make_installs_once_and_again_when_the_pins_change(clone: Path) -> None:
     """With stand-ins for Python that write down what they are asked to do."""
     inner = program(clone / "inner", 'echo "python $*" >> asked.txt')
-    venv = f'[ "$2" != venv ] || {{ echo venv >> asked.txt; mkdir -p .venv/bin; cp {inner} .venv/bin/python; }}'
+    make_venv = f"echo venv >> asked.txt; mkdir -p .venv/bin; cp {inner} .venv/bin/python"
+    venv = f'[ "$2" != venv ] || {{ {make_venv}; }}'
     new = program(clone / "python-new", venv)
 
     def asked() -> list[str]:
         (clone / "asked.txt").unlink(missing_ok=True)
-        subprocess.run(["make", "run", f"PYTHON={new}", "PROFILE=smoke"], cwd=clone, capture_output=True, check=True)
+        subprocess.run(
+            ["make", "run", f"PYTHON={new}", "PROFILE=smoke"],
+            cwd=clone,
+            capture_output=True,
+            check=True,
+        )
         return (clone / "asked.txt").read_text().splitlines()
 
     install = "python -m pip install --disable-pip-version-check -c constraints.txt -e .[test]"
-    execute = "python scripts/run_notebooks.py --profile smoke"
+    execute = "python -m lensdiff notebooks --profile smoke"
     assert asked() == ["venv", install, execute]
     assert asked() == [execute]
     later = (clone / ".venv" / "lensdiff.stamp").stat().st_mtime + 10
@@ -193,5 +267,12 @@ def test_make_installs_once_and_again_when_the_pins_change(clone: Path) -> None:
 def test_ci_runs_make_test_from_anywhere(tmp_path: Path) -> None:
     make = program(tmp_path / "bin" / "make", 'echo "$PWD: make $*"')
     environment = os.environ | {"PATH": f"{make.parent}{os.pathsep}{os.environ['PATH']}"}
-    run = subprocess.run([ROOT / ".ci" / "run"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [ROOT / ".ci" / "run"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert run.stdout == f"{ROOT}: make test\n"

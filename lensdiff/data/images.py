@@ -1,5 +1,4 @@
-"""Sets of images: their split, their symmetries, the way into the network's units, and the
-simulated ones.
+"""Sets of images, simulated ones among them: split, symmetries, and the way into network units.
 
 Every reader returns an `ImageSet` whose pixels, float32 in [0, 1], lie memory-mapped in a cache,
 under a fingerprint of all that made them.
@@ -84,7 +83,7 @@ class ImageSet:
         train = np.sort(order[n_held:])
         held = np.sort(order[:n_held])
         if path is not None:
-            # a read-only cache: the same split is drawn on every call
+            # a read-only cache: the same split is made on every call
             with contextlib.suppress(OSError), atomic(path) as part:
                 np.savez(part, train=train, held_out=held)
         return train, held
@@ -177,14 +176,8 @@ def simulated(
     They are simulated once, then read from the cache. With `noiseless`, the light as it arrives:
     point-spread function, but no noise.
     """
-    description = {
-        "simulator": VERSION,
-        "survey": asdict(survey),
-        "n": n,
-        "seed": seed,
-        "kind": kind,
-        "scale": "min_max",
-    }
+    description = {"simulator": VERSION, "survey": asdict(survey), "n": n, "seed": seed}
+    description |= {"kind": kind, "scale": "min_max"}
     params = sample_params(n, kind, seed, survey)
     shape = (n, 1, survey.pixels, survey.pixels)
     if noiseless:  # only then, so that the fingerprints of observed sets stay as they were

@@ -57,6 +57,7 @@ def alpha_bar(name: str, T: int = 1000, rescale: bool = True) -> Tensor:
 
 
 def _betas(name: str, T: int, t: Tensor, rescale: bool) -> Tensor:
+    """The variances beta_t of the linear or the cosine schedule, (T,), float64."""
     if name == "cosine":
 
         def f(u: Tensor) -> Tensor:
@@ -73,10 +74,7 @@ def _betas(name: str, T: int, t: Tensor, rescale: bool) -> Tensor:
 
 
 def schedule(name: str, T: int = 1000, rescale: bool = True) -> Tensor:
-    """Table of sigma_t = sqrt(1 / alpha_bar_t - 1), t = 1 to T: (T,), float64, ascending.
-
-    Errors as `alpha_bar`.
-    """
+    """Table of sigma_t = sqrt(1 / alpha_bar_t - 1), (T,), float64, ascending; see `alpha_bar`."""
     return (1 / alpha_bar(name, T, rescale) - 1).sqrt()
 
 
@@ -89,11 +87,8 @@ class LogNormal:
 
     def at(self, u: Tensor) -> Tensor:
         """sigma at the quantiles `u` in (0, 1)."""
-        return (
-            (self.mean + self.std * torch.special.ndtri(u.double().clamp(1e-7, 1 - 1e-7)))
-            .exp()
-            .float()
-        )
+        normal = torch.special.ndtri(u.double().clamp(1e-7, 1 - 1e-7))
+        return (self.mean + self.std * normal).exp().float()
 
 
 @dataclass(frozen=True)
@@ -112,8 +107,9 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Scaling:
-    """D = skip * x + out * net(inp * x, ln(sigma) / 4, label); the coefficients are functions of
-    sigma (Karras et al. 2022, eq. 7).
+    """D = skip * x + out * net(inp * x, ln(sigma) / 4, label) (Karras et al. 2022, eq. 7).
+
+    `skip`, `out` and `inp` are functions of sigma.
     """
 
     name: str
@@ -123,12 +119,13 @@ class Scaling:
 
 
 def scaling(name: str, data_std: float = 0.5) -> Scaling:
-    """What the network predicts:
+    """The coefficients for what the network predicts: 'eps', 'x0', 'v', 'flow' or 'edm'.
 
-    'eps' (Ho et al. 2020), 'x0', 'v' (Salimans & Ho 2022), 'flow' (Lipman et al. 2023) or 'edm'.
+    - eps (Ho et al. 2020), x0, v (Salimans & Ho 2022)
+    - flow (Lipman et al. 2023): the straight path x_t = (1 - t) x0 + t eps, t = sigma / (1 + sigma)
+    - edm (Karras et al. 2022, table 1): `data_std` is the data's std in the units of x
 
-    'flow' is the straight path x_t = (1 - t) x0 + t eps with t = sigma / (1 + sigma); 'edm' uses
-    the data's std in the units of x.
+    Raises ParameterError for another name.
     """
 
     def unit(s: Tensor) -> Tensor:
@@ -152,15 +149,12 @@ def scaling(name: str, data_std: float = 0.5) -> Scaling:
 
 
 def min_snr(sigma: Tensor, out: Tensor, gamma: float = 5.0) -> Tensor:
-    """Weight of the network's loss at `sigma`: min(SNR, gamma) in x0 space, SNR = 1 / sigma^2
-    (Hang et al. 2023, eq. 8).
-    """
+    """Weight min(SNR, gamma) in x0 space, with SNR = 1 / sigma^2 (Hang et al. 2023, eq. 8)."""
     return (sigma**-2).clamp(max=gamma) * out**2
 
 
 def edm_weight(sigma: Tensor, out: Tensor, data_std: float = 0.5, most: float = 400.0) -> Tensor:
-    """EDM's weight, whatever the network predicts: 1 / sigma^2 + 1 / data_std^2 in x0 space (Karras
-    et al. 2022, eq. 8 and table 1).
+    """Weight 1 / sigma^2 + 1 / data_std^2 in x0 space (Karras et al. 2022, eq. 8 and table 1).
 
     The first term stops at `most`, so that levels below 0.05 don't drown the others.
     """
@@ -172,10 +166,7 @@ WEIGHTS = {"none": lambda sigma, out: torch.ones_like(sigma), "min_snr": min_snr
 
 
 class Denoiser(nn.Module):
-    """A network with its scaling.
-
-    `forward` gives E[x0 | x] (with an L1 loss, the conditional median).
-    """
+    """A network with its scaling: it gives E[x0 | x] (with an L1 loss, the conditional median)."""
 
     def __init__(
         self,
@@ -202,7 +193,7 @@ class Denoiser(nn.Module):
     def forward(self, x: Tensor, sigma: Tensor | float, label: Tensor | None = None) -> Tensor:
         """E[x0 | x] for x (n, C, H, W), sigma a number or (n,), label (n,) or None.
 
-        In the precision of x, at least float32.
+        The answer has the precision of x, at least float32.
         """
         sigma = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).expand(len(x))
         s = sigma.to(x.dtype).view(-1, 1, 1, 1)
@@ -220,8 +211,8 @@ class Denoiser(nn.Module):
     ) -> Tensor:
         """Loss of each image, (n,): criterion(net, (x0 - skip x) / out), the mean over pixels.
 
-        It is multiplied by the weight at sigma, (n,). Raises ParameterError for another criterion
-        or weight.
+        The weight at sigma, (n,), multiplies it. Raises ParameterError for another criterion or
+        weight.
         """
         if criterion not in CRITERIA or weight not in WEIGHTS:
             known = f"criterion must be one of {tuple(CRITERIA)}, weight one of {tuple(WEIGHTS)}"

@@ -16,13 +16,11 @@ from torch import Tensor
 from ..errors import SamplingError
 
 Denoise = Callable[..., Tensor]  # (x, sigma, label) -> E[x0 | x]
+States = Iterator[Tensor]  # x after each step
 
 
 def karras_levels(steps: int, high: float = 40.0, low: float = 0.01, rho: float = 7.0) -> Tensor:
-    """sigma evenly spaced in sigma^(1/rho), from `high` to `low`, then 0: (steps + 1,), float64.
-
-    Karras et al. 2022, eq. 5.
-    """
+    """sigma from `high` to `low`, evenly in sigma^(1/rho), then 0 (Karras et al. 2022, eq. 5)."""
     ramp = torch.linspace(0, 1, _positive(steps), dtype=torch.float64)
     table = (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho
     return torch.cat([table, torch.zeros(1, dtype=torch.float64)])
@@ -42,7 +40,7 @@ def table_levels(table: Tensor, steps: int) -> Tensor:
     most = len(table)
     if _positive(steps) > most:
         reason = f"{steps} steps can't be taken from a schedule of {most}"
-        raise SamplingError(f"{reason}; ask for {most} or fewer.")
+        raise SamplingError(f"{reason}; take {most} or fewer.")
     index = torch.tensor([most - 1])
     if steps > 1:
         index = torch.linspace(0, most - 1, steps, dtype=torch.float64).round().long()
@@ -50,6 +48,7 @@ def table_levels(table: Tensor, steps: int) -> Tensor:
 
 
 def _positive(steps: int) -> int:
+    """`steps`, checked."""
     if steps < 1:
         raise SamplingError(f"A sampler needs one step or more, got {steps}.")
     return steps
@@ -63,15 +62,15 @@ def noise(
 ) -> Tensor:
     """Standard normal noise (n, *shape), float32; sample i depends on its seed alone.
 
-    It does not depend on the batch (Karras et al. 2022, their code).
+    It does not depend on the batch (Karras et al. 2022, their code). Each `stream` of a seed is
+    independent of the others.
     """
-    draws = [
-        torch.randn(shape, generator=torch.Generator().manual_seed(int(seed) * 65_537 + stream))
-        for seed in seeds
-    ]
-    return torch.stack(draws).to(
-        device, memory_format=torch.channels_last if len(shape) == 3 else torch.contiguous_format
-    )
+    samples = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(int(seed) * 65_537 + stream)
+        samples.append(torch.randn(shape, generator=generator))
+    layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format
+    return torch.stack(samples).to(device, memory_format=layout)
 
 
 def clamped(denoise: Denoise, low: float, high: float) -> Denoise:
@@ -98,6 +97,7 @@ def guided(denoise: Denoise, scale: float) -> Denoise:
 
 
 def _pairs(sigmas: Tensor) -> list[tuple[float, float]]:
+    """(sigma, target) of every step. Raises SamplingError for levels that don't descend to 0."""
     values = [float(s) for s in sigmas]
     if len(values) < 2 or values[-1] != 0 or any(b >= a for a, b in pairwise(values)):
         raise SamplingError("sigmas must descend strictly and end in 0.")
@@ -107,20 +107,15 @@ def _pairs(sigmas: Tensor) -> list[tuple[float, float]]:
 def ancestral(sigma: float, target: float, eta: float) -> tuple[float, float]:
     """(deterministic, added) noise of a step from `sigma` to `target` (Song et al. 2021, eq. 16).
 
-    Their squares add up to target^2.
-
-    At eta = 1 the added noise is the standard deviation of the DDPM posterior q(x_{t-1} | x_t, x0)
-    (Ho et al. 2020, eq. 7).
+    Their squares add up to target^2. At eta = 1 the added noise is the standard deviation of the
+    DDPM posterior q(x_{t-1} | x_t, x0) (Ho et al. 2020, eq. 7).
     """
     added = eta * target / sigma * math.sqrt(max(sigma**2 - target**2, 0.0))
     return math.sqrt(max(target**2 - added**2, 0.0)), added
 
 
 def posterior(x: Tensor, x0: Tensor, sigma: float, target: float) -> tuple[Tensor, float]:
-    """Mean and std of q(x_target | x_sigma, x0), in the units x = x0 + sigma eps.
-
-    Ho et al. 2020, eq. 6 and 7.
-    """
+    """Mean and std of q(x_target | x_sigma, x0), x = x0 + sigma eps (Ho et al. 2020, eq. 6, 7)."""
     keep, added = ancestral(sigma, target, 1.0)
     return x0 + keep / sigma * (x - x0), added
 
@@ -132,33 +127,28 @@ def ddim(
     label: Tensor | None = None,
     eta: float = 0.0,
     seeds: Iterable[int] | None = None,
-) -> Iterator[Tensor]:
+) -> States:
     """First order (Song et al. 2021, eq. 12), deterministic (eta = 0) to ancestral (eta = 1).
 
     eta = 0 is DDIM, which is Euler's method on the flow ODE; eta = 1 is DDPM's ancestral sampling.
-
     `x` (n, C, H, W) is noise times sigmas[0]; `seeds` (n,) are those of the noise that eta > 0
-    adds.
+    adds. Raises SamplingError for another eta, or where it needs seeds and has none.
     """
     if not 0 <= eta <= 1:
         raise SamplingError(f"eta must be in [0, 1], got {eta}.")
     seeds = None if seeds is None else list(seeds)
     if eta > 0 and (seeds is None or len(seeds) != len(x)):
-        raise SamplingError(
-            f"eta > 0 adds noise: give `seeds`, one for each of the {len(x)} samples."
-        )
+        raise SamplingError(f"eta > 0 needs `seeds`, one for each of the {len(x)} samples.")
     for step, (sigma, target) in enumerate(_pairs(sigmas)):
-        guess = denoise(x, sigma, label)
+        estimate = denoise(x, sigma, label)
         keep, added = ancestral(sigma, target, eta)
-        x = guess + keep / sigma * (x - guess)
+        x = estimate + keep / sigma * (x - estimate)
         if added > 0:
             x = x + added * noise(seeds, x.shape[1:], x.device, stream=step + 1).to(x.dtype)
         yield x
 
 
-def heun(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, label: Tensor | None = None
-) -> Iterator[Tensor]:
+def heun(denoise: Denoise, x: Tensor, sigmas: Tensor, label: Tensor | None = None) -> States:
     """Second order, 2 * steps - 1 network calls (Karras et al. 2022, algorithm 1)."""
     for sigma, target in _pairs(sigmas):
         slope = (x - denoise(x, sigma, label)) / sigma
@@ -170,9 +160,7 @@ def heun(
         yield x
 
 
-def dpmpp_2m(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, label: Tensor | None = None
-) -> Iterator[Tensor]:
+def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, label: Tensor | None = None) -> States:
     """DPM-Solver++(2M), second order with one call a step (Lu et al. 2022, algorithm 2).
 
     The last step, to 0, is of first order.
@@ -180,14 +168,16 @@ def dpmpp_2m(
     before = None
     h_before = None
     for sigma, target in _pairs(sigmas):
-        guess = denoise(x, sigma, label)
+        estimate = denoise(x, sigma, label)
         if target == 0:
-            x = guess
+            x = estimate
         else:
             h = math.log(sigma / target)
-            mixed = guess if before is None else guess + h / h_before / 2 * (guess - before)
+            mixed = estimate
+            if before is not None:
+                mixed = estimate + h / h_before / 2 * (estimate - before)
             x = target / sigma * x - math.expm1(-h) * mixed
-            before = guess
+            before = estimate
             h_before = h
         yield x
 

@@ -4,8 +4,8 @@
     found.values[:, 0], found.rms  # Einstein radii in arcsec; what the fit leaves over
 
 A least-squares fit of the simulation, by Levenberg and Marquardt's method
-(`caustics.utils.batch_lm`). The model has no substructure. The fit starts from the image alone: it knows nothing of what was
-asked for.
+(`caustics.utils.batch_lm`). The model has no substructure. The fit starts from the image alone: it
+does not know what a model was conditioned on.
 
 Image and model are both brought to mean 0 and norm 1: the least squares of these have their minimum
 where those of the image have it, with amplitude and sky solved for. So there are ten parameters,

@@ -1,9 +1,9 @@
-"""What an astronomer would measure on an image of a lens: ring, shape, flux, pieces, profile and
-power, each from the pixels alone.
+"""What an astronomer would measure on an image of a lens, each from the pixels alone.
 
-The estimators know two things of a survey: its pixel scale, and that the lens stands at the centre.
-All take images (n, 1, H, W) as they are stored, each scaled to span [0, 1] and with noise, and work
-on the light above the sky, which they find in the corners.
+Ring, shape, flux, bright images and pieces, profile and power. The estimators know two things of a
+survey: its pixel scale, and that the lens stands at the centre. All take images (n, 1, H, W) as
+they are stored, each scaled to span [0, 1] and with noise, and work on the light above the sky,
+which they find in the corners.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ def _checked(images: np.ndarray, pixel_arcsec: float) -> np.ndarray:
 
 
 def above_sky(images: np.ndarray, pixel_arcsec: float) -> tuple[np.ndarray, np.ndarray]:
-    """Light above the sky (n, H, W) in units of each image's peak, and the sky's noise in the same
-    units (n,).
+    """Light above the sky (n, H, W) and the sky's noise (n,), in units of each image's peak.
 
     Sky and noise are the median and 1.4826 times the median absolute deviation of the four corners,
     each an eighth of the side. The peak is that of the smoothed image, since the brightest pixel of
@@ -80,8 +79,9 @@ def smooth(light: np.ndarray, pixel_arcsec: float) -> np.ndarray:
 
 
 def polar(light: np.ndarray, pixel_arcsec: float) -> tuple[np.ndarray, np.ndarray]:
-    """Light along `ANGLES` rays from the centre, (n, angles, radii), by cubic splines, and the
-    radii in arcsec, half a pixel apart.
+    """Light along `ANGLES` rays from the centre, (n, angles, radii), and the radii in arcsec.
+
+    Radii are half a pixel apart, and values between pixels come from cubic splines.
     """
     height, width = light.shape[1:]
     centre = np.array([(height - 1) / 2, (width - 1) / 2])
@@ -96,12 +96,12 @@ def polar(light: np.ndarray, pixel_arcsec: float) -> tuple[np.ndarray, np.ndarra
 def ring(
     light: np.ndarray, noise: np.ndarray, pixel_arcsec: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(radius in arcsec, share of the azimuth that is covered), each (n,); the radius is NaN where
-    the share is below 0.95.
+    """(radius in arcsec, share of the azimuth that is covered), each (n,).
 
-    The ridge, the brightest radius of each ray, runs at theta_E + beta cos(phi) for an isothermal
-    lens and a source displaced by beta (Schneider, Kochanek & Wambsganss 2006, part 2, eq. 25): its
-    mean over all azimuths is the Einstein radius.
+    The radius is NaN where the share is below 0.95. The ridge, the brightest radius of each ray,
+    runs at theta_E + beta cos(phi) for an isothermal lens and a source displaced by beta
+    (Schneider, Kochanek & Wambsganss 2006, part 2, eq. 25): its mean over all azimuths is the
+    Einstein radius.
     """
     rays, radii = polar(smooth(light, pixel_arcsec), pixel_arcsec)
     covered = (rays.max(2) > np.maximum(COVERED, 4 * noise)[:, None]).mean(1)
@@ -110,8 +110,9 @@ def ring(
 
 
 def ellipticity(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> np.ndarray:
-    """(1 - q) / (1 + q) of the light's second moments about the centre, (n,); q: axis ratio
-    (Bartelmann & Schneider 2001, eq. 4.2).
+    """(1 - q) / (1 + q) of the light's second moments about the centre, (n,); q: axis ratio.
+
+    Bartelmann & Schneider 2001, eq. 4.2.
     """
     bright = smooth(light, pixel_arcsec)
     weight = np.where(bright > np.maximum(COVERED, 4 * noise)[:, None, None], bright, 0)
@@ -125,16 +126,12 @@ def ellipticity(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> np
 
 
 def flux_arcsec2(light: np.ndarray, pixel_arcsec: float) -> np.ndarray:
-    """All light in units of the peak, (n,): the area in arcsec^2 that it would fill at the
-    peak's brightness.
-    """
+    """All light in units of the peak, (n,): the area it would fill at the peak's brightness."""
     return light.sum((1, 2)) * pixel_arcsec**2
 
 
 def bright_images(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> np.ndarray:
-    """Number of maxima brighter than `BRIGHT` peaks and `APART_ARCSEC` from any brighter one,
-    (n,).
-    """
+    """Number of maxima above `BRIGHT` peaks and `APART_ARCSEC` from any brighter one, (n,)."""
     bright = smooth(light, pixel_arcsec)
     size = 2 * round(APART_ARCSEC / pixel_arcsec) + 1
     highest = ndimage.maximum_filter(bright, (1, size, size), mode="constant") == bright
@@ -144,8 +141,9 @@ def bright_images(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> 
 
 
 def pieces(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> np.ndarray:
-    """Number of regions brighter than `PIECE` peaks that do not touch, (n,); those below 0.01
-    arcsec^2 are not counted.
+    """Number of regions brighter than `PIECE` peaks that do not touch, (n,).
+
+    Those below 0.01 arcsec^2 are not counted.
     """
     bright = smooth(light, pixel_arcsec) > np.maximum(PIECE, 4 * noise)[:, None, None]
     found = []
@@ -173,18 +171,19 @@ def measure(images: np.ndarray, pixel_arcsec: float) -> dict[str, np.ndarray]:
 
 
 def radial_profile(images: np.ndarray, pixel_arcsec: float) -> tuple[np.ndarray, np.ndarray]:
-    """Radii in arcsec (bins,), and the mean light above the sky in rings of one pixel's width,
-    in units of the peak, (n, bins).
+    """Radii in arcsec (bins,), and the mean light above the sky in rings around them, (n, bins).
+
+    Rings are one pixel wide, and the light is in units of the peak.
     """
     light, _ = above_sky(images, pixel_arcsec)
     return _rings(light, pixel_arcsec)
 
 
 def power_spectrum(images: np.ndarray, pixel_arcsec: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies in cycles per arcsec (bins,), and the power |FFT|^2 / pixels of image minus mean,
-    averaged over rings, (n, bins).
+    """Frequencies in cycles per arcsec (bins,), and the power averaged over rings, (n, bins).
 
-    White noise of variance s^2 has the power s^2 at every frequency (Parseval).
+    The power is |FFT|^2 / pixels of the image minus its mean. White noise of variance s^2 has the
+    power s^2 at every frequency (Parseval).
     """
     x = _checked(images, pixel_arcsec)
     x = x - x.mean((1, 2), keepdims=True)
@@ -202,9 +201,7 @@ def power_spectrum(images: np.ndarray, pixel_arcsec: float) -> tuple[np.ndarray,
 
 
 def pixel_histogram(images: np.ndarray, bins: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Centres of `bins` equal bins of [0, 1], and the share of each image's pixels in them, (n,
-    bins).
-    """
+    """Centres of equal bins of [0, 1], and the share of each image's pixels in them, (n, bins)."""
     x = _checked(images, 1.0).reshape(len(images), -1)
     edges = np.linspace(0, 1, bins + 1)
     return (edges[1:] + edges[:-1]) / 2, np.stack(
@@ -224,8 +221,9 @@ def _rings(light: np.ndarray, pixel_arcsec: float) -> tuple[np.ndarray, np.ndarr
 def _binned(
     values: np.ndarray, of: np.ndarray, step: float, bins: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Centres (bins,) and means (n, bins) of values (n, H, W) over equal bins of `of` (H, W),
-    from half a step on.
+    """Centres (bins,) and means (n, bins) of values (n, H, W) over equal bins of `of` (H, W).
+
+    The first bin begins at half a step.
     """
     index = np.floor(of / step - 0.5).astype(int).ravel()
     there = (index >= 0) & (index < bins)
@@ -239,9 +237,9 @@ def _binned(
 def compare(
     real: np.ndarray, drawn: np.ndarray, repeats: int = 200, seed: int = 0
 ) -> dict[str, float]:
-    """Wasserstein-1 distance of two samples of a number (n,), (m,), what real against real gets,
-    and the Kolmogorov-Smirnov p-value.
+    """Distance of two samples of a number, (n,) and (m,), beside that of real against real.
 
+    `w1` is the Wasserstein-1 distance, `ks_p` the p-value of Kolmogorov and Smirnov's test.
     `w1_band` is the 95th percentile of the distances of `repeats` random splits of the real ones,
     of the sizes of the two samples where there are as many; NaN entries are left out. `w1` and
     `w1_band` have the unit of the values. Raises MetricError below 8 values.
@@ -271,8 +269,9 @@ def compare(
 def band(
     curves: np.ndarray, n: int, repeats: int = 200, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """2.5th and 97.5th percentile (bins,) of the mean of `n` of the real curves (m, bins), drawn
-    with replacement (the bootstrap).
+    """2.5th and 97.5th percentile (bins,) of the mean of `n` of the real curves (m, bins).
+
+    By the bootstrap: the curves are chosen at random, with replacement.
     """
     rng = np.random.default_rng(seed)
     means = np.stack([curves[rng.integers(0, len(curves), n)].mean(0) for _ in range(repeats)])

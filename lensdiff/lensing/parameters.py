@@ -1,6 +1,4 @@
-"""What a conditional network is told: a class, or lens parameters, how a flip or a turn changes
-them, and the way back to a lens.
-"""
+"""Lens parameters that a network is conditioned on: how they turn, and the way back to a lens."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from ..errors import DataError
 from .population import PARAMS
 from .survey import Survey
 
-# what is asked for: (words, unit, centre, scale); a network sees (value - centre) / scale
+# each parameter: (words, unit, centre, scale); a network sees (value - centre) / scale
 NAMES = {
     "einstein_radius_arcsec": ("Einstein radius", "arcsec", 1.25, 0.4),
     "lens_e1": ("ellipticity e₁", "", 0.0, 0.13),

@@ -1,4 +1,4 @@
-"""Which lenses there are: the truth of each image, drawn from a survey's priors."""
+"""Which lenses there are: the truth of each image, sampled from a survey's priors."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _draw_lens_and_source(params: np.ndarray, u: np.ndarray, survey: Survey) -> 
 def _draw_subhalos(
     params: np.ndarray, mine: np.ndarray, u_number: np.ndarray, u: np.ndarray, survey: Survey
 ) -> None:
-    """Point masses with dN/dM ~ M^slope, uniform in radius and in azimuth over the annulus;
+    """Point masses with dN/dM ~ M^slope, uniform in radius and in azimuth over the annulus.
 
     `mine` marks the rows that get some.
     """

@@ -14,7 +14,7 @@ as in DeepLense.
 
 Angles are in arcsec, x grows with the column and y with the row of an image, both are 0 at its
 centre, and an orientation is counted from x towards y. Every draw of image i depends on the seed
-and on i alone, never on how many are drawn.
+and on i alone, never on how many there are.
 """
 
 from __future__ import annotations
@@ -41,10 +41,7 @@ CORE_ARCSEC = 1e-10  # keeps the deflection finite exactly at a centre, as in le
 
 
 def point_masses(params: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Substructure of rows of one class as point masses:
-
-    (x_arcsec, y_arcsec, mass_msun), each (n, masses).
-    """
+    """Substructure of rows of one class: (x_arcsec, y_arcsec, mass_msun), each (n, masses)."""
     if len(params) and params["label"][0] == 2:
         along = np.linspace(-1, 1, STRING_MASSES) * params["string_half_length_arcsec"][:, None]
         angle = params["string_angle_rad"][:, None]

@@ -34,8 +34,7 @@ def without_substructure(params: np.ndarray) -> np.ndarray:
 
 
 def noise_variance(light: torch.Tensor, params: np.ndarray, survey: Survey) -> torch.Tensor:
-    """Variance of each pixel (n, H, W), (counts/s)^2, of `light` (n, H, W): shot noise and
-    background.
+    """Variance (n, H, W) of `light` (n, H, W) by shot noise and background, in (counts/s)^2.
 
     DeepLenseSim's Model I draws shot noise twice; that it clips at zero in between is left out.
     """
@@ -57,13 +56,13 @@ def _templates(params: np.ndarray, survey: Survey, fitted: tuple[str, ...]) -> t
 def signal_to_noise(
     params: np.ndarray, survey: Survey, fitted: tuple[str, ...] = (), chunk: int = 64
 ) -> np.ndarray:
-    """Signal-to-noise ratio (n,) of the substructure: how many sigma the image lies from that of
-    the same lens without it.
+    """Signal-to-noise ratio (n,) of the substructure.
 
-    The root of the sum over pixels of (difference)^2 / variance, that of the matched filter (Turin
-    1960, eq. 13). Fields of `simulate.PARAMS` in `fitted` are taken as unknown: of the difference
-    only what no small change of them explains is counted (Tegmark, Taylor & Heavens 1997, section
-    2: the marginalised Fisher matrix). `FITTED` are those that an astronomer would have to fit.
+    It is how many sigma the image lies from that of the same lens without it: the root of the sum
+    over pixels of (difference)^2 / variance, that of the matched filter (Turin 1960, eq. 13).
+    Fields of `population.PARAMS` in `fitted` are taken as unknown: of the difference only what no
+    small change of them explains is counted (Tegmark, Taylor & Heavens 1997, section 2: the
+    marginalised Fisher matrix). `FITTED` are those that an astronomer would have to fit.
     """
     found = np.zeros(len(params))
     for rows in np.array_split(
@@ -89,8 +88,9 @@ def signal_to_noise(
 
 
 def twin(params: np.ndarray, survey: Survey, seed: int, first: int) -> np.ndarray:
-    """Images (n, H, W), counts/s/pixel, of the same lenses without substructure; their noise is
-    drawn from the same (seed, index).
+    """Images (n, H, W), counts/s/pixel, of the same lenses without substructure.
+
+    Their noise comes from the same (seed, index).
     """
     bare = without_substructure(params)
     return sim.observe(sim.render(bare, survey), bare, survey, seed, first)

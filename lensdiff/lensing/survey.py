@@ -69,13 +69,12 @@ class Survey:
 
 
 def diverse(pixels: int = 64, **changes: object) -> Survey:
-    """The default population: rings, arcs, pairs and quads of many sizes, isotropic, on a field of
-    7.5 arcsec.
+    """The default population, isotropic: rings, arcs, pairs and quads of many sizes.
 
-    Priors, uniform unless noted: Einstein radius 0.5 to 2 arcsec; axis ratio of the lens 0.5 to 1;
-    shear 0 to 0.1; source within 0.7 Einstein radii (uniform in radius, so that rings are
-    frequent), half-light radius 0.1 to 0.4 arcsec, axis ratio 0.4 to 1, amplitude log-uniform in 5
-    to 40; every orientation uniform. `changes` are fields of `Survey`.
+    The field has 7.5 arcsec. Priors, uniform unless noted: Einstein radius 0.5 to 2 arcsec; axis
+    ratio of the lens 0.5 to 1; shear 0 to 0.1; source within 0.7 Einstein radii (uniform in radius,
+    so that rings are frequent), half-light radius 0.1 to 0.4 arcsec, axis ratio 0.4 to 1, amplitude
+    log-uniform in 5 to 40; every orientation uniform. `changes` are fields of `Survey`.
     """
     half_turn = (0.0, np.pi)
     survey = Survey(
@@ -100,8 +99,7 @@ def diverse(pixels: int = 64, **changes: object) -> Survey:
 
 
 def model_i(pixels: int = 150, **changes: object) -> Survey:
-    """DeepLenseSim's Model I: one lens of 1e12 solar masses, one source shape, and only the
-    source's position free.
+    """DeepLenseSim's Model I: one lens of 1e12 solar masses, one source, whose position is free.
 
     Its text gives a subhalo slope of -1.9; its code, and so its images, have -0.9. Its source
     amplitude of 20 is, as lenstronomy has it, per square arcsec: 0.05 counts per second and pixel
@@ -136,8 +134,6 @@ def model_i(pixels: int = 150, **changes: object) -> Survey:
 
 
 def _axis_ratio_angle(e1: float, e2: float) -> tuple[float, float]:
-    """Axis ratio and orientation of the ellipticity (e1, e2) = (1 - q) / (1 + q) * (cos 2 phi,
-    sin 2 phi).
-    """
+    """Axis ratio and orientation of an ellipticity: the inverse of `parameters.ellipticity`."""
     modulus = np.hypot(e1, e2)
     return float((1 - modulus) / (1 + modulus)), float(0.5 * np.arctan2(e2, e1))

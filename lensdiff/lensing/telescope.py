@@ -38,7 +38,7 @@ def min_max(images: np.ndarray) -> np.ndarray:
 class Telescope:
     """A survey's noise, and the brightness of its images.
 
-    `peak_cps` are evenly spaced quantiles of their brightest pixel, in counts/s. The peak is drawn
+    `peak_cps` are evenly spaced quantiles of their brightest pixel, in counts/s. The peak is chosen
     apart from the image. That is nearly true of lenses, which keep the surface brightness of their
     source: the peak is the source's, blurred.
     """

@@ -100,7 +100,7 @@ class Planes(nn.Module):
 def label_embedding(classes: int, conditions: int, width: int) -> nn.Module | None:
     """Labels to (n, width): a table with one row more for the null class, or layers for numbers.
 
-    None without labels. Raises ParameterError where both are asked for.
+    None without labels. Raises ParameterError for both at once.
     """
     if classes and conditions:
         raise ParameterError("A network is conditioned on classes or on numbers, not on both.")

@@ -57,10 +57,7 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over the pixels of a feature map (n, C, H, W), and its input added.
-
-    Vaswani et al. 2017, eq. 1.
-    """
+    """x (n, C, H, W) plus self-attention over its pixels (Vaswani et al. 2017, eq. 1)."""
 
     def __init__(self, channels: int, head_width: int = 48):
         super().__init__()

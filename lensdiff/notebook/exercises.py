@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 
 def check(answer: object, test: Callable[[object], bool], hint: str) -> Callable[[object], None]:
-    """Check an exercise: says so for None and for a right answer; a wrong one raises AssertionError
-    with the hint.
+    """Check an exercise: None and a right answer are reported, a wrong one raises AssertionError.
 
-    Returns the check as a function of an answer, which `prove` calls with the stored answers.
+    The error has the hint. Returns the check as a function of an answer, which `prove` calls with
+    the stored answers.
     """
 
     def judge(given: object) -> None:
@@ -32,8 +32,8 @@ def check(answer: object, test: Callable[[object], bool], hint: str) -> Callable
 def prove(
     checks: list[Callable[[object], None]], answers: list[object], wrong: list[list[object]]
 ) -> None:
-    """Each stored answer must pass its check, and each of the wrong ones must fail it; else
-    AssertionError.
+    """Raise AssertionError unless each stored answer passes its check and the wrong ones fail
+    it.
     """
     for number, (judge, answer, mistakes) in enumerate(zip(checks, answers, wrong, strict=True), 1):
         judge(answer)

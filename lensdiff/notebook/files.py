@@ -55,13 +55,11 @@ def parameter_names(notebook: nbformat.NotebookNode) -> set[str]:
     except SyntaxError:
         return names
     for node in ast.walk(tree):
-        targets = (
-            node.targets
-            if isinstance(node, ast.Assign)
-            else [node.target]
-            if isinstance(node, ast.AnnAssign)
-            else []
-        )
+        targets = []
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AnnAssign):
+            targets = [node.target]
         names |= {target.id for target in targets if isinstance(target, ast.Name)}
     return names
 
@@ -70,8 +68,9 @@ def parameter_names(notebook: nbformat.NotebookNode) -> set[str]:
 
 
 def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The same notebook as committed: no widget state, run-time metadata, colour codes or
-    machine paths; changed in place and returned.
+    """The same notebook as committed, changed in place and returned.
+
+    It has no widget state, run-time metadata, colour codes or machine paths.
     """
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": LANGUAGE})
     for cell in notebook.cells:
@@ -82,7 +81,8 @@ def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if renders(output)]
             for output in cell.outputs:
-                output.pop("metadata", None) if output.output_type == "stream" else None
+                if output.output_type == "stream":
+                    output.pop("metadata", None)
                 clean_text(output)
                 shrink_pictures(output)
     return notebook
@@ -96,10 +96,13 @@ def renders(output: nbformat.NotebookNode) -> bool:
 
 def clean_text(output: nbformat.NotebookNode) -> None:
     """Strip colour codes and machine paths from an output's texts; pictures are left alone."""
-    for holder, key in [(output, key) for key in ("text", "evalue") if key in output] + [
-        (output.get("data", {}), key) for key in output.get("data", {}) if key.startswith("text/")
-    ]:
-        holder[key] = plain(holder[key])
+    for key in ("text", "evalue"):
+        if key in output:
+            output[key] = plain(output[key])
+    data = output.get("data", {})
+    for key in data:
+        if key.startswith("text/"):
+            data[key] = plain(data[key])
     if "traceback" in output:
         output.traceback = [plain(line) for line in output.traceback]
 
@@ -107,11 +110,8 @@ def clean_text(output: nbformat.NotebookNode) -> None:
 def plain(text: str) -> str:
     """`text` without colour codes, and with paths as they are from the repository's top."""
     text = re.sub(r"\S*/ipykernel_\d+/\d+\.py", "<cell>", ANSI.sub("", text))
-    text = (
-        text.replace(f"{root()}{os.sep}", "")
-        .replace(str(root()), ".")
-        .replace(sys.prefix, "<python>")
-    )
+    text = text.replace(f"{root()}{os.sep}", "").replace(str(root()), ".")
+    text = text.replace(sys.prefix, "<python>")
     return re.sub(re.escape(str(Path.home())) + r"(?=[/\\])", "~", text)
 
 

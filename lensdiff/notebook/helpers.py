@@ -1,6 +1,4 @@
-"""What every notebook needs around its subject: the profile, checked parameters, versions, and
-where its results go.
-"""
+"""What every notebook needs around its subject: profile, parameters, versions, results."""
 
 from __future__ import annotations
 
@@ -31,15 +29,13 @@ def pick(name: str, value: str, allowed: tuple[str, ...]) -> str:
 
 
 def number(name: str, value: float, low: float, high: float, whole: bool = False) -> float | int:
-    """The value, if it is a number (a whole one where asked) from `low` to `high`; else a
+    """The value, if it is a number from `low` to `high`, and a `whole` one; else a
     ParameterError.
     """
     right = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
     if not right or (whole and value != int(value)):
-        raise ParameterError(
-            f"{name} is {value!r}; it must be a {'whole ' if whole else ''}number from {low:g} "
-            f"to {high:g}."
-        )
+        kind = "whole number" if whole else "number"
+        raise ParameterError(f"{name} is {value!r}; it must be a {kind} from {low:g} to {high:g}.")
     return int(value) if whole else value
 
 
@@ -49,8 +45,9 @@ def resolve_profile(profile: str = "") -> str:
 
 
 def folder(path: str) -> Path:
-    """A folder given as a parameter: absolute, or relative to where the notebook runs or to the
-    working copy.
+    """A folder given as a parameter.
+
+    It is absolute, or relative to where the notebook runs or to the working copy.
     """
     if not isinstance(path, str):
         raise ParameterError(f"{path!r} is no folder; give its path as text.")
@@ -66,8 +63,9 @@ def results(profile: str, notebook: str) -> Path:
 
 
 def keep(figure: Figure | Path, name: str) -> Figure | Path:
-    """Save a figure, or copy a file, for the README, where LENSDIFF_FIGURES names a folder, as
-    `make notebooks` does; returns it.
+    """Save a figure, or copy a file, where LENSDIFF_FIGURES names a folder; returns it.
+
+    `make notebooks` names one, for the README.
     """
     if os.environ.get("LENSDIFF_FIGURES"):
         with atomic(Path(os.environ["LENSDIFF_FIGURES"]) / name) as part:

@@ -1,5 +1,6 @@
-"""Figures and widgets: grids, curves, the film of sampling, and sliders, each with a static twin
-for pages where no kernel runs.
+"""Figures and widgets: grids, curves, the film of sampling, and sliders.
+
+Each slider has a static twin for pages where no kernel runs.
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ CMAP = "magma"  # black sky, bright light; readable in grey and by colour-blind 
 
 
 def to_array(images) -> np.ndarray:
-    """Tensor or array (n, C, H, W), (n, H, W) or (H, W) to (n, H, W) or (n, H, W, 3), for
-    imshow.
-    """
+    """Images (n, C, H, W), (n, H, W) or (H, W) to (n, H, W) or (n, H, W, 3), for imshow."""
     images = np.asarray(images)
     if images.ndim == 2:
         return images[None]
@@ -37,7 +36,7 @@ def show(
 ) -> None:
     """One image without axes.
 
-    `limits` are the values drawn black and bright; None takes the image's own.
+    `limits` are the values shown black and bright; None takes the image's own.
     """
     low, high = limits or (None, None)
     ax.imshow(image, cmap=CMAP, vmin=low, vmax=high, interpolation="nearest")
@@ -133,13 +132,14 @@ def table_of_images(
 
 
 def curve(rows: Sequence[dict], ax: Axes | None = None) -> Axes:
-    """Train and held-out loss (`loss`, `held_out`) against `images_seen`, as a checkpoint's spec
-    stores them.
+    """Training and held-out loss against the images seen.
+
+    `rows` have `loss`, `held_out` and `images_seen`, as a checkpoint's spec stores them.
     """
     ax = ax or plt.subplots(figsize=(5.5, 3.2), layout="constrained")[1]
     seen = [row["images_seen"] / 1000 for row in rows]
     ax.plot(
-        seen, [row["loss"] for row in rows], label="training (weights of the moment)", color="0.55"
+        seen, [row["loss"] for row in rows], label="training (current weights)", color="0.55"
     )
     ax.plot(seen, [row["held_out"] for row in rows], label="held out (EMA weights)", color="C1")
     ax.set(xlabel="images seen (thousands)", ylabel="loss")
@@ -194,7 +194,7 @@ def film(
 
 
 def explorer(draw: Callable[..., None], **controls: ipywidgets.Widget) -> ipywidgets.VBox:
-    """Sliders over the arguments of `draw`, which makes a figure; drawn when a slider is let go.
+    """Sliders over the arguments of `draw`, which makes a figure each time a slider is let go.
 
     A call that raises ValueError shows its message in place of a figure.
     """

@@ -20,7 +20,7 @@ import papermill
 from nbconvert import HTMLExporter
 
 from .. import storage
-from ..errors import ParameterError
+from ..errors import ParameterError, StorageError
 from .files import ANSI, publish, read, tidy
 from .helpers import PROFILES
 from .plan import Job, chosen, parse_value, plan
@@ -49,12 +49,13 @@ def environment(**variables: str) -> Iterator[None]:
 
 
 def execute(job: Job, folder: Path) -> bool:
-    """Run one notebook into `folder` and write its HTML; on failure print the cell and the
-    error, keep what there is, return False.
+    """Run one notebook into `folder` and write its HTML; returns whether it is good.
+
+    On failure the cell and the error are printed, and what there is is kept.
     """
-    good, part, failed = (
-        folder / f"{job.path.stem}{end}.ipynb" for end in ("", ".part", ".failed")
-    )
+    good = folder / f"{job.path.stem}.ipynb"
+    part = folder / f"{job.path.stem}.part.ipynb"
+    failed = folder / f"{job.path.stem}.failed.ipynb"
     options = {
         "kernel_name": "python3",
         "language": "python",
@@ -87,9 +88,7 @@ def execute(job: Job, folder: Path) -> bool:
 
 
 def report(job: Job, error: Exception, failed: Path) -> str:
-    """Print the failing cell's source and the end of its traceback; returns the result's short
-    name.
-    """
+    """Print the failing cell's source and the end of its traceback; returns the result's name."""
     source = getattr(error, "source", None)
     number = getattr(error, "exec_count", None)
     lines = [line for frame in getattr(error, "traceback", []) for line in frame.splitlines()]
@@ -114,8 +113,9 @@ def report(job: Job, error: Exception, failed: Path) -> str:
 
 
 def run_chain(jobs: list[Job], folder: Path, force: bool, in_place: bool) -> bool:
-    """Run what changed, in order, up to the first failure; the stamps of good runs stay in
-    `folder`/status.json.
+    """Run what changed, in order, up to the first failure; returns whether all are good.
+
+    The stamps of good runs stay in `folder`/status.json.
     """
     record = folder / "status.json"
     stamps = known_stamps(record)
@@ -203,8 +203,12 @@ def run(args: argparse.Namespace, root: Path | None = None) -> int:
         variables["LENSDIFF_FIGURES"] = str(root / "figures")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if args.in_place:
+            (root / "figures").mkdir(exist_ok=True)
         with environment(**variables):
             good = run_chain(jobs, folder, args.force or args.in_place, args.in_place)
+    except StorageError:
+        raise
     except OSError as error:
         raise ParameterError(f"The results can't be written: {error}.") from error
     print(f"\n{table(jobs, folder)}")

@@ -24,6 +24,7 @@ from .features import extractor
 from .statistics import Statistics, reference, statistics
 
 ENOUGH = 2_048  # samples of a full protocol
+LEAST = 8  # samples of a score with an error bar
 FIRST_SEED = 1_000_000  # of all images that are generated to be scored
 
 
@@ -84,6 +85,49 @@ class Card:
         return asdict(self)
 
 
+def check_numbers(images: ImageSet, n: int) -> None:
+    """Raise MetricError where `n` images a side are too few, or `images` for that many.
+
+    Call it before anything is generated: that takes long.
+    """
+    if n < LEAST:
+        raise MetricError(f"{n} images a side: the error bar needs {LEAST} or more.")
+    _check_real(images, n)
+
+
+def _check_real(images: ImageSet, n: int) -> None:
+    if len(images) < 2 * n:
+        needs = f"{n} for the reference and {n} for the floor are needed"
+        raise MetricError(f"{images.name} has {len(images)} images; {needs}. Lower n.")
+
+
+def _warn_of_few(least: int, width: int) -> None:
+    """Warn, on behalf of who called `card`, of `least` samples on a side with `width` features."""
+    if least >= ENOUGH:
+        return
+    rank = ""
+    if least <= width:
+        rank = f" and fewer than the {width:,} features, so that no covariance has full rank"
+    biased = f"below {ENOUGH:,} the distance is biased upwards"
+    message = f"{least} samples{rank}: {biased}; compare it with its floor alone."
+    warnings.warn(message, SampleSizeWarning, stacklevel=3)
+
+
+def _distances(generated: Statistics, first: Statistics, second: Statistics) -> dict[str, float]:
+    """What a card has of numbers: `generated` and the floor `second`, both against `first`."""
+    mean, std = kid(generated, first)
+    return {
+        "distance": frechet(generated, first),
+        "floor": frechet(second, first),
+        "kid": mean,
+        "kid_std": std,
+        "kid_floor": kid(second, first)[0],
+        "n_generated": generated.n,
+        "n_reference": first.n,
+        "n_floor": second.n,
+    }
+
+
 def card(
     net: nn.Module,
     generated: Statistics,
@@ -101,33 +145,14 @@ def card(
     (SampleSizeWarning) below 2,048 samples on any side. Raises MetricError where there are too few
     real images.
     """
-    if len(images) < 2 * n:
-        needs = f"{n} for the reference and {n} for the floor are needed"
-        raise MetricError(f"{images.name} has {len(images)} images; {needs}. Lower n.")
-    least = min(n, generated.n)
-    if least < ENOUGH:
-        rank = ""
-        if least <= net.width:
-            rank = (
-                f" and fewer than the {net.width:,} features, so that no covariance has full rank"
-            )
-        biased = f"below {ENOUGH:,} the distance is biased upwards"
-        message = f"{least} samples{rank}: {biased}; compare it with its floor alone."
-        warnings.warn(message, SampleSizeWarning, stacklevel=2)
+    _check_real(images, n)
+    _warn_of_few(min(n, generated.n), net.width)
     first = reference(net, images, range(n), cache)
     second = reference(net, images, range(n, 2 * n), cache)
-    near, spread = kid(generated, first)
     height, width = images.pixels.shape[-2:]
     return Card(
         name=net.name,
-        distance=frechet(generated, first),
-        floor=frechet(second, first),
-        kid=near,
-        kid_std=spread,
-        kid_floor=kid(second, first)[0],
-        n_generated=generated.n,
-        n_reference=first.n,
-        n_floor=second.n,
+        **_distances(generated, first, second),
         reference=f"{split} of {images.name}, images 0 to {n - 1}",
         resolution=f"{width} x {height}",
         value_range="[0, 1] as uint8",
@@ -150,14 +175,16 @@ def score(
 ) -> Card:
     """The card of a model: it draws `n` images, which are held against held-out `images`.
 
-    `n` is 2,048, or as many as half of the images are; `net` is the extractor or its name. The card
+    A conditional model draws without labels. `n` is 2,048, or as many as half of the images are;
+    `net` is the extractor or its name. The card
     has the standard error of the distance. Raises MetricError where there are too few images.
     """
     n = min(ENOUGH, len(images) // 2) if n is None else n
+    check_numbers(images, n)
     net = extractor(net, best_device()) if isinstance(net, str) else net
     sampling = sampling or model.sampling
     batches = model.generate(range(seed, seed + n), sampling)
-    found = statistics(net, batches, n, "images drawn")
+    found = statistics(net, batches, n, "images generated")
     made = card(net, found, images, str(sampling), sampling.calls, seed, n, split=split)
     error = frechet_error(found, reference(net, images, range(n)))
     return replace(made, distance_error=error)

@@ -1,6 +1,4 @@
-"""What a classifier's answers are worth: accuracy with its interval, ROC, calibration, and where
-in an image it looks.
-"""
+"""What a classifier's answers are worth: accuracy, ROC, calibration, and where it looks."""
 
 from __future__ import annotations
 
@@ -31,8 +29,9 @@ def _checked(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def interval(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a share, `right` out of `n` (Wilson 1927), by scipy: never outside
-    [0, 1], and right for small n too.
+    """Wilson's interval of a share, `right` out of `n` (Wilson 1927), by scipy.
+
+    It never lies outside [0, 1], and is right for small n too.
     """
     if not 0 <= right <= n or n < 1:
         raise DataError(f"{right} right out of {n} is no share.")
@@ -41,8 +40,9 @@ def interval(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
 
 
 def areas(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Area under the ROC of each class against the others, (classes,), by scikit-learn; their
-    mean is the macro AUC.
+    """Area under the ROC of each class against the others, (classes,), by scikit-learn.
+
+    Their mean is the macro AUC.
     """
     logits, labels = _checked(logits, labels)
     if len(np.unique(labels)) < logits.shape[1]:
@@ -55,10 +55,9 @@ def areas(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> dict[str, np.ndarray]:
-    """Mean confidence and accuracy of the answers in `bins` equal bins of confidence (Guo et al.
-    2017, section 2).
+    """Mean confidence and accuracy of the answers in `bins` equal bins of confidence.
 
-    `count` is the number of images in each; empty bins are left out.
+    Guo et al. 2017, section 2. `count` is the number of images in each; empty bins are left out.
     """
     logits, labels = _checked(logits, labels)
     chance = softmax(logits, 1)
@@ -67,26 +66,27 @@ def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> dict[
     index = np.minimum((sure * bins).astype(int), bins - 1)
     count = np.bincount(index, minlength=bins)
     there = count > 0
-    means = (np.bincount(index, values, bins)[there] / count[there] for values in (sure, right))
-    return dict(zip(("confidence", "accuracy", "count"), (*means, count[there]), strict=True))
+    return {
+        "confidence": np.bincount(index, sure, bins)[there] / count[there],
+        "accuracy": np.bincount(index, right, bins)[there] / count[there],
+        "count": count[there],
+    }
 
 
 def calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error: the mean gap of confidence and accuracy over the bins, by
-    counts (Guo et al. 2017, eq. 3).
+    """Expected calibration error: the mean gap of confidence and accuracy, weighted by counts.
+
+    Guo et al. 2017, eq. 3.
     """
     found = reliability(logits, labels, bins)
-    return float(
-        (np.abs(found["confidence"] - found["accuracy"]) * found["count"]).sum()
-        / found["count"].sum()
-    )
+    gap = np.abs(found["confidence"] - found["accuracy"])
+    return float((gap * found["count"]).sum() / found["count"].sum())
 
 
 def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The number to divide logits by that makes these labels likeliest (Guo et al. 2017, section
-    4.2); it changes no answer.
+    """The number to divide logits by that makes these labels likeliest; it changes no answer.
 
-    Fit it on held-out images, never on those that are reported.
+    Guo et al. 2017, section 4.2. Fit it on held-out images, never on those that are reported.
     """
     logits, labels = _checked(logits, labels)
 
@@ -97,8 +97,9 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def report(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict:
-    """n, accuracy and its 95 % interval, AUC of each class and their mean, confusion matrix
-    (truth in rows), calibration error.
+    """n, accuracy and its 95 % interval, AUCs, confusion matrix, calibration error.
+
+    `auc` is by class, `macro_auc` their mean; the confusion matrix has the truth in rows.
     """
     logits, labels = _checked(logits, labels)
     right = int((logits.argmax(1) == labels).sum())
@@ -117,8 +118,9 @@ def report(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> 
 
 
 def published_tenth(labels: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Rows of a tenth of a test set, each class in equal share: the published solution split its
-    7,500 validation images 90:10.
+    """Rows of a tenth of a test set, each class in equal share.
+
+    The published solution split its 7,500 validation images 90:10.
     """
     rng = np.random.default_rng(seed)
     classes = np.unique(labels)
@@ -138,20 +140,19 @@ def confident_mistakes(logits: np.ndarray, labels: np.ndarray, most: int = 10) -
 
 def patches(height: int, width: int, patch: int, stride: int) -> list[tuple[slice, slice]]:
     """Squares of `patch` pixels, `stride` apart, that cover an image."""
-    starts = (range(0, side - patch + 1, stride) for side in (height, width))
-    rows, columns = (list(r) for r in starts)
+    rows = range(0, height - patch + 1, stride)
+    columns = range(0, width - patch + 1, stride)
     return [(slice(y, y + patch), slice(x, x + patch)) for y in rows for x in columns]
 
 
 def occluded(
     image: np.ndarray, fill: np.ndarray, patch: int = 10, stride: int = 5
 ) -> tuple[np.ndarray, list[tuple[slice, slice]]]:
-    """Copies (n, 1, H, W) of `image` (1, H, W), each with one square taken from `fill`, and the
-    squares (Zeiler & Fergus 2014, 4.2).
+    """Copies (n, 1, H, W) of `image` (1, H, W), each with one square from `fill`, and the squares.
 
-    A `fill` of plain sky asks what the classifier needs to see. The same lens without its
-    substructure asks for the evidence itself: nothing else changes, and no image has a hole that no
-    lens could have.
+    Zeiler & Fergus 2014, section 4.2. A `fill` of plain sky asks what the classifier needs to see.
+    The same lens without its substructure asks for the evidence itself: nothing else changes, and
+    no image has a hole that no lens could have.
     """
     if image.shape != fill.shape or patch > min(image.shape[-2:]):
         raise DataError(

@@ -1,4 +1,4 @@
-"""Does a conditional model draw what it is asked for? Classes by a classifier, parameters by a fit.
+"""Does a conditional model draw what is requested? Classes by a classifier, parameters by a fit.
 
 Everything stands beside what real images get: a classifier's accuracy on them, their distance from
 other real ones, the scatter of their fits.
@@ -43,7 +43,7 @@ def generated_set(
 ) -> ImageSet:
     """`n` observed lenses, the classes in turn, with seeds from `first_seed` on, as uint8 / 255.
 
-    They are drawn once, then read from the cache. Raises SamplingError for a model that is not
+    They are generated once, then read from the cache. Raises SamplingError for a model that is not
     conditioned on classes.
     """
     if not model.denoiser.net.classes:
@@ -100,7 +100,7 @@ class ClassScorer:
         return cls(net, tuple(nets), rows, np.asarray(real.labels))
 
     def row(self, images: Tensor | np.ndarray, labels: np.ndarray) -> dict:
-        """Scores of images (n, 1, H, W), uint8 or in [0, 1], that were asked for as `labels` (n,).
+        """Scores of images (n, 1, H, W), uint8 or in [0, 1], requested as `labels` (n,).
 
         They are the classifier's accuracy, its interval and AUCs, the distance from the real images
         of each class, and recall. Raises MetricError for more images than `statistics.KEPT`.
@@ -133,18 +133,18 @@ def nearest(rows: Sequence[dict], extractor: str) -> dict:
 
 
 def agreement(wanted: np.ndarray, found: Fit) -> dict[str, dict[str, float]]:
-    """How well fits of n images agree with what was asked for, (n, 7): by `parameters.NAMES`.
+    """How well fits of n images agree with what was requested, (n, 7): by `parameters.NAMES`.
 
     In the parameter's unit, `bias` is the median of measured minus wanted, `scatter` 1.4826 times
     the median absolute deviation from it (a Gaussian's standard deviation, whatever a few outliers
     do), `rms` the root mean square, outliers and all. Fits that leave more than `CONVERGED` are
-    counted in `unfitted` and left out; the correlation is NaN where all were asked for the same.
+    counted in `unfitted` and left out; the correlation is NaN where all were to be the same.
     Raises MetricError where fewer than 8 are left, or `wanted` has another shape.
     """
     wanted = np.asarray(wanted, float)
     good = found.rms <= CONVERGED
     if wanted.shape != found.values.shape:
-        shapes = f"{wanted.shape} values were asked for, and {found.values.shape} measured"
+        shapes = f"{wanted.shape} values were requested, and {found.values.shape} measured"
         raise MetricError(f"{shapes}: give those of the same images.")
     if good.sum() < 8:
         few = f"{good.sum()} of {len(good)} fits describe their image: too few to compare"

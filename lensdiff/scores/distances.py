@@ -58,7 +58,7 @@ def kid(
 
     Binkowski et al. 2018, eq. 3 and 4. The unbiased squared maximum mean discrepancy with the
     kernel (x.y / d + 1)^3. A subset has 1,000 rows, or half of them where there are fewer than
-    2,000, so that the std says something.
+    2,000, so that the std means something.
     """
     fewest = min(len(a.rows), len(b.rows))
     size = min(size, fewest) if size else min(1_000, fewest // 2)
@@ -167,8 +167,7 @@ def per_class(
 def by_class(
     real: np.ndarray, real_labels: np.ndarray, generated: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
-    """Frechet distance of generated images of each class from the real ones of that class,
-    (classes,).
+    """Frechet distance of generated images of each class from real ones of that class, (classes,).
 
     `generated` (m, width) have the labels (m,), `real` (n, width) have `real_labels` (n,). The
     floor is the same with other real images in place of `generated`, as many of each class. Raises
@@ -182,11 +181,9 @@ def by_class(
     found = []
     for label in np.unique(real_labels):
         mine = real[real_labels == label]
-        asked = generated[labels == label]
-        if min(len(mine), len(asked)) < 4:
-            raise MetricError(
-                f"Class {label}: {len(mine)} real and {len(asked)} generated images are too few: "
-                "give four or more of both."
-            )
-        found.append(frechet(Statistics.of(asked), Statistics.of(mine)))
+        theirs = generated[labels == label]
+        if min(len(mine), len(theirs)) < 4:
+            few = f"{len(mine)} real and {len(theirs)} generated images are too few"
+            raise MetricError(f"Class {label}: {few}: give four or more of both.")
+        found.append(frechet(Statistics.of(theirs), Statistics.of(mine)))
     return np.array(found)

@@ -1,5 +1,6 @@
-"""Memorisation: the training image that is nearest to each of a set of images, in pixels and
-under the flips and turns.
+"""Memorisation: the training image that is nearest to each of a set of images.
+
+Nearest in pixels, and under the flips and turns.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from ..errors import MetricError
 def nearest(
     images: Tensor | np.ndarray, training: np.ndarray, symmetries: int = 1, batch: int = 1_000
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(distance (n,), index (n,), element (n,)) of the training image (m, C, H, W) nearest to each
-    of `images` (n, C, H, W).
+    """(distance, index, element), each (n,), of the training image nearest to each of `images`.
 
-    The distance is the root-mean-square difference of pixels, in their units, and the smallest over
-    the 1, 2 or 8 `symmetries` of the population: `symmetry(image, element)` is what lies so near.
-    Training images are read `batch` at a time. Raises MetricError where the shapes differ.
+    `images` are (n, C, H, W), `training` (m, C, H, W). The distance is the root-mean-square
+    difference of pixels, in their units, and the smallest over the 1, 2 or 8 `symmetries` of the
+    population: `symmetry(image, element)` is what lies so near. Training images are read `batch` at
+    a time. Raises MetricError where the shapes differ.
     """
     x = torch.tensor(np.asarray(images), dtype=torch.float32)
     if x.ndim != 4 or x.shape[1:] != training.shape[1:] or symmetries not in ELEMENTS:

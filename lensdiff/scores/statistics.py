@@ -1,6 +1,4 @@
-"""Statistics of features, batch by batch: mean, covariance and some rows; the real ones are
-cached.
-"""
+"""Statistics of features, batch by batch: mean, covariance, some rows; real ones are cached."""
 
 from __future__ import annotations
 
@@ -170,6 +168,6 @@ def reference(
     try:
         found.save(path, key)
     except OSError as error:
-        again = "these statistics will be computed again next time"
-        warnings.warn(f"{path}: can't be written ({error}); {again}.", stacklevel=2)
+        again = "These statistics will be computed again next time."
+        warnings.warn(f"{error} {again}", stacklevel=2)
     return found

@@ -17,7 +17,8 @@ import torch
 
 from .. import model as models
 from ..data.images import ELEMENTS, ImageSet, lenses
-from ..errors import MetricError
+from ..errors import MetricError, ParameterError
+from ..model import Model
 from ..networks.classifier import LensClassifier, predict
 from ..scores.classification import report
 from ..scores.conditional import SECOND_SEED, generated_set
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
     parser.add_argument("model", help="a shipped model's name, or a folder; conditional on classes")
     parser.add_argument("--guidance", type=float, help="default: the best of conditional.json")
-    parser.add_argument("--generated", type=int, default=900, help="lenses to draw")
+    parser.add_argument("--generated", type=int, default=900, help="lenses to generate")
     parser.add_argument(
         "--updates", type=int, default=250, help="of the whole network; 50 of the head come first"
     )
@@ -92,8 +93,10 @@ def one_run(images: ImageSet, test: ImageSet, config: ClassifierConfig) -> dict:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Draw the lenses, train what is missing, and keep the table after each run."""
+    """Generate the lenses, train what is missing, and keep the table after each run."""
     model = models.load(args.model)
+    if not isinstance(model, Model) or not model.denoiser.net.classes:
+        raise ParameterError(f"{args.model} is not conditioned on classes. Take one that is.")
     guidance = best_guidance(model.folder) if args.guidance is None else args.guidance
     real = lenses("train", 64)
     test = lenses("test", 64)

@@ -1,17 +1,19 @@
-"""Does a conditional model draw what it is asked for? Scored at several scales of guidance.
+"""Does a conditional model draw what is requested? Scored at several scales of guidance.
 
 A model of classes: a classifier's accuracy and the distance of each class from real images of it,
 and at the scale with the smallest distance, by either extractor, again on other images. A model of
-lens parameters: what was asked against what a fit to the image finds. Half an hour on two cores.
+lens parameters: what was requested against what a fit to the image finds. Half an hour on two
+cores.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..data.images import lenses
+from ..data.images import ImageSet, lenses
 from ..errors import MetricError
 from ..lensing import fit as modelling
 from ..lensing import parameters
@@ -35,29 +37,30 @@ def stored(folder: Path) -> dict:
     """What conditional.json of a model holds, arranged by what its rows are for.
 
     A model of classes has `floor`, `scales` (a list by guidance), `best` (by extractor), and
-    `best_floor`; one of parameters has `real` and `scales`. Raises MetricError where it is missing.
+    `best_floor`; one of parameters has `real` and `scales`. Raises MetricError where it is missing,
+    damaged, or not complete.
     """
+    path = folder / FILE
     cure = f"Make it: python -m lensdiff score {folder}"
-    found = read_json(folder / FILE, cure, MetricError)
-    rows = found.pop("rows")
-    by_role = {role: [row for row in rows if row["role"] == role] for role in ROLES}
-    found["scales"] = by_role["scale"]
-    if not by_role["floor"]:
-        return {**found, "real": by_role["real"][0]["fits"]}
-    found["floor"] = by_role["floor"][0]
-    found["best_floor"] = by_role["best floor"][0]
-    again = {row["guidance"]: row for row in by_role["best"]}
-    chosen = {name: conditional.nearest(found["scales"], name) for name in again_names(found)}
-    found["best"] = {name: again[row["guidance"]] for name, row in chosen.items()}
-    return found
+    found = read_json(path, cure, MetricError)
+    try:
+        rows = found.pop("rows")
+        scales = _rows_for("scale", rows)
+        if _rows_for("real", rows):
+            return {**found, "scales": scales, "real": _rows_for("real", rows)[0]["fits"]}
+        floor = _rows_for("floor", rows)[0]
+        best_floor = _rows_for("best floor", rows)[-1]
+        most = best_floor["most"]
+        again = {row["guidance"]: row for row in _rows_for("best", rows) if row["most"] == most}
+        chosen = {name: conditional.nearest(scales, name) for name in floor["distance"]}
+        best = {name: again[row["guidance"]] for name, row in chosen.items()}
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise MetricError(f"{path}: it is not complete. {cure}") from error
+    return {**found, "scales": scales, "floor": floor, "best_floor": best_floor, "best": best}
 
 
-ROLES = ("floor", "scale", "best", "best floor", "real")
-
-
-def again_names(found: dict) -> list[str]:
-    """The extractors by which a best scale of guidance was chosen."""
-    return list(found["floor"]["distance"])
+def _rows_for(role: str, rows: list[dict]) -> list[dict]:
+    return [row for row in rows if row["role"] == role]
 
 
 def _describe(row: dict) -> str:
@@ -68,14 +71,53 @@ def _describe(row: dict) -> str:
     return f"{share}, macro AUC {row['macro_auc']:.3f}, mean distance {distance}"
 
 
+@dataclass(frozen=True)
+class _Classes:
+    """A model of classes, the test set, and what its images are held against."""
+
+    model: Model
+    test: ImageSet
+    scorer: conditional.ClassScorer
+
+    def generated(self, scale: float, count: int, first_seed: int) -> dict:
+        """Scores of `count` generated images of each class."""
+        images = conditional.generated_set(self.model, 3 * count, scale, first_seed)
+        return self.scorer.row(images.pixels, images.labels)
+
+    def real(self, count: int) -> dict:
+        """Scores of `count` real images of each class that are not in the reference."""
+        rows = np.arange(REFERENCE, REFERENCE + 3 * count)
+        return self.scorer.row(self.test.pixels[rows], self.test.labels[rows])
+
+    def fill(self, table: Table, scales: list[float], each: int, most: int) -> None:
+        """Compute the rows that the table does not hold yet."""
+        floor = table.row({"role": "floor"}, lambda: self.real(each), _describe)
+        for scale in scales:
+            key = {"role": "scale", "guidance": scale}
+            table.row(key, lambda s=scale: self.generated(s, each, FIRST_SEED), _describe)
+        found = _rows_for("scale", table.rows)
+        # EfficientNet hardly sees classes; the judge might choose what pleases it: so both choose
+        best = {conditional.nearest(found, name)["guidance"] for name in floor["distance"]}
+        for scale in sorted(best):
+            key = {"role": "best", "guidance": scale, "most": most}
+
+            def others(scale: float = scale) -> dict:
+                return self.generated(scale, most, conditional.SECOND_SEED)
+
+            table.row(key, others, _describe)
+        table.row({"role": "best floor", "most": most}, lambda: self.real(most), _describe)
+
+
 def of_classes(
     model: Model, judge_folder: Path, scales: list[float], each: int = 192, most: int = 300
 ) -> dict:
     """Score a model of classes into its conditional.json; returns it as `stored` does.
 
-    `each` images of a class at every scale, `most` at the best ones. Raises MetricError for numbers
-    that can't be judged.
+    `each` images of a class at every scale, `most` at the best ones. Raises MetricError for another
+    model, or numbers that can't be judged.
     """
+    if not model.denoiser.net.classes:
+        raise MetricError(f"{model.folder.name} is not conditioned on classes. Take one that is.")
     if not 4 <= min(each, most) <= max(each, most) <= MOST:
         raise MetricError(f"{each} and {most} images of a class: from 4 to {MOST} can be judged.")
     test = lenses("test", model.shape[-1])
@@ -93,44 +135,31 @@ def of_classes(
     table = Table(model.folder / FILE, about)
     reference = test.subset(np.arange(REFERENCE), "reference")
     scorer = conditional.ClassScorer.of(judge, nets, reference)
-
-    def generated(scale: float, count: int, first_seed: int) -> dict:
-        images = conditional.generated_set(model, 3 * count, scale, first_seed)
-        return scorer.row(images.pixels, images.labels)
-
-    def real(count: int) -> dict:
-        rows = np.arange(REFERENCE, REFERENCE + 3 * count)
-        return scorer.row(test.pixels[rows], test.labels[rows])
-
-    floor = table.row({"role": "floor"}, lambda: real(each), _describe)
-    found = []
-    for scale in scales:
-        key = {"role": "scale", "guidance": scale}
-        found.append(table.row(key, lambda s=scale: generated(s, each, FIRST_SEED), _describe))
-    # EfficientNet hardly sees classes; the judge might choose what pleases it: so both choose
-    best = {conditional.nearest(found, name)["guidance"] for name in floor["distance"]}
-    for scale in sorted(best):
-        key = {"role": "best", "guidance": scale, "most": most}
-
-        def others(scale: float = scale) -> dict:
-            return generated(scale, most, conditional.SECOND_SEED)
-
-        table.row(key, others, _describe)
-    table.row({"role": "best floor", "most": most}, lambda: real(most), _describe)
+    _Classes(model, test, scorer).fill(table, scales, each, most)
     answers = classifier.predict(judge, test)
     table.write(real=report(answers, test.labels, judge.classes))
     return stored(model.folder)
 
 
+def _describe_fits(row: dict) -> str:
+    """A row of a model of lens parameters in words."""
+    names = row["fits"].items()
+    return ", ".join(f"{name} r {one['correlation']:.4f}" for name, one in names)
+
+
 def of_parameters(model: Model, scales: list[float], n: int = 200) -> dict:
     """Score a model of lens parameters into its conditional.json; returns it as `stored` does.
 
-    The lenses asked for are the first `n` of the test set. Raises MetricError for too few or many.
+    The lenses requested are the first `n` of the test set. Raises MetricError for another model, or
+    too few or many lenses.
     """
+    if not model.denoiser.net.conditions:
+        name = model.folder.name
+        raise MetricError(f"{name} is not conditioned on lens parameters. Take one that is.")
     survey = diverse(model.shape[-1])
     test = lenses("test", model.shape[-1], noiseless=True)
     if not 8 <= n <= len(test):
-        raise MetricError(f"{n} lenses: from 8 to {len(test):,} can be asked for.")
+        raise MetricError(f"{n} lenses: from 8 to {len(test):,} can be requested.")
     wanted = parameters.of(test.truth[:n])
     seen = [stage["images_seen"] for stage in (*model.spec.get("stages", []), model.spec)]
     about = {
@@ -139,6 +168,7 @@ def of_parameters(model: Model, scales: list[float], n: int = 200) -> dict:
         "n": n,
         "asked": f"truth of {test.name}, 0 to {n - 1}",
         "images_seen": sum(seen),
+        "fit": "caustics.utils.batch_lm",
     }
     table = Table(model.folder / FILE, about)
 
@@ -146,15 +176,11 @@ def of_parameters(model: Model, scales: list[float], n: int = 200) -> dict:
         pixels = to_uint8(images).numpy() / np.float32(255)
         return {"fits": conditional.agreement(wanted, modelling.fit(pixels, survey))}
 
-    def describe(row: dict) -> str:
-        names = row["fits"].items()
-        return ", ".join(f"{name} r {one['correlation']:.4f}" for name, one in names)
-
-    table.row({"role": "real"}, lambda: fits(test.pixels[:n]), describe)
+    table.row({"role": "real"}, lambda: fits(test.pixels[:n]), _describe_fits)
     for scale in scales:
 
-        def drawn(scale: float = scale) -> dict:
+        def generated(scale: float = scale) -> dict:
             return fits(model.draw(n, FIRST_SEED, wanted, scale, observed=False))
 
-        table.row({"role": "scale", "guidance": scale}, drawn, describe)
+        table.row({"role": "scale", "guidance": scale}, generated, _describe_fits)
     return stored(model.folder)

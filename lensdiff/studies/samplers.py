@@ -14,6 +14,7 @@ import torch
 
 from .. import model as models
 from ..data.images import lenses
+from ..errors import ParameterError
 from ..model import Model, Sampling
 from ..runtime import best_device
 from ..scores.card import FIRST_SEED
@@ -89,6 +90,8 @@ def sweep(
 ) -> Table:
     """All settings that samplers.json beside the model does not hold yet, then the timing."""
     model = models.load(name)
+    if not isinstance(model, Model):
+        raise ParameterError(f"{name} is a classifier: it draws nothing.")
     net = extractor("efficientnet", best_device())
     test = lenses("test", model.shape[-1])
     first = reference(net, test, range(n))
@@ -98,13 +101,13 @@ def sweep(
         "model_sha256": model.spec["sha256"],
         "extractor": net.name,
         "n": n,
-        "floor": frechet(second, first),
-        "kid_floor": kid(second, first)[0],
         "reference": f"test set of {test.name}, images 0 to {n - 1}",
         "levels": f"{base.levels} levels {base.high:g} to {base.low:g}, clamped",
         "first_seed": FIRST_SEED,
     }
     table = Table(model.folder / "samplers.json", about)
+    # beside the rows: another processor's last digit is no other circumstance
+    table.more |= {"floor": frechet(second, first), "kid_floor": kid(second, first)[0]}
     chosen = [(model, one) for one in settings(base, calls, most)]
     if own:
         chosen += [(model, base), (models.load(name, precision="fp32"), base)]

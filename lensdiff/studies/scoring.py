@@ -1,7 +1,7 @@
 """Score a model by what its spec.json says it is.
 
-An unconditional model gets a card, a conditional one a table of what it was asked for against what
-it drew, a classifier a report.
+An unconditional model gets a card, a conditional one a table of what was requested against what it
+drew, a classifier a report.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ..scores.card import (
     FIRST_SEED,
     Card,
     card,
+    check_numbers,
     features_key,
     images_key,
     keep_features,
@@ -72,6 +73,7 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card:
     sampling = replace(model.sampling, **changes)
     n = args.n or ENOUGH
     real = folders.folder(args.data) if args.data else lenses("test", model.shape[-1])
+    check_numbers(real, n)
     net = extractor(args.extractor, best_device(), args.inception_weights)
     count = max(n, args.images, LEGACY_IMAGES if args.legacy else 0)
     pictures = to_uint8(model.draw(count, FIRST_SEED, sampling=sampling))

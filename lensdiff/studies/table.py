@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ..errors import DataError
 from ..runtime import machine
 from ..storage import read_json, write_json
 
@@ -16,6 +17,7 @@ class Table:
     The file holds `about`, the machine, and `rows`, each with its key and its values. A row that is
     there is not computed again, so that a study may be killed at any moment and called again; rows
     of other circumstances (weights, numbers of images) are dropped when the first new one is kept.
+    Raises DataError for a file that can't be read.
     """
 
     def __init__(self, path: Path, about: dict):
@@ -24,7 +26,10 @@ class Table:
         self.rows: list[dict] = []
         self.more: dict = {}
         if path.exists():
-            old = read_json(path, "Delete it; the study makes it again.")
+            cure = "Delete it; the study makes it again."
+            old = read_json(path, cure)
+            if not isinstance(old, dict) or not isinstance(old.get("rows"), list):
+                raise DataError(f"{path}: it is no table of a study: it has no rows. {cure}")
             if all(old.get(key) == value for key, value in about.items()):
                 self.rows = old["rows"]
                 known = {*about, "rows", "machine"}
@@ -46,9 +51,9 @@ class Table:
             found = {**key, **compute()}
             self.rows.append(found)
             self.write()
-            said = f": {describe(found)}" if describe else ""
+            words = f": {describe(found)}" if describe else ""
             name = ", ".join(f"{name} {value}" for name, value in key.items())
-            print(f"{time.strftime('%H:%M')}  {name}{said}", flush=True)
+            print(f"{time.strftime('%H:%M')}  {name}{words}", flush=True)
         return found
 
     def write(self, **more: object) -> None:

@@ -93,9 +93,9 @@ class Batches:
 
 
 class ClassifierTask(Task):
-    """A classifier to be trained;
+    """A classifier to be trained: all of it, or with `frozen` the head alone.
 
-    `frozen`: the head alone, with the backbone's batch statistics.
+    A frozen backbone keeps its batch statistics, too.
     """
 
     def __init__(

@@ -1,5 +1,6 @@
-"""From a recipe and images to a model: the one way that the notebooks, the command line and the
-studies take.
+"""From a recipe and images to a model.
+
+It is the one way that the notebooks, the command line and the studies take.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ HELD_OUT = 1 / 30  # of a classifier's training images: for its curve and its te
 def _check_labels(
     recipe: Recipe, images: ImageSet, start: models.Model | None, unbalanced: bool
 ) -> None:
-    """Raise DataError or CheckpointError where these classes can't be learnt, or differ from the
-    start's.
+    """Hold the classes of the images against those of the recipe and of the start.
+
+    Raises DataError where they can't be learnt, CheckpointError where the start knows others.
     """
     count = recipe.network.get("classes", 0)
     names = images.classes
@@ -69,6 +71,7 @@ def _begin(
 
 
 def _telescope(recipe: Recipe, images: ImageSet) -> Telescope:
+    """What adds the survey's noise to the images of a model that learns noiseless ones."""
     if images.unobserved is None:
         cure = "Take ld.lenses(..., noiseless=True), or set noiseless=False in the recipe."
         needs = f"{recipe.name} learns noiseless images, which only a simulation has"
@@ -98,6 +101,8 @@ def fit(
         return _fit_classifier(recipe, images, folder, state, each, rows, start, unbalanced)
     if isinstance(start, str | Path):
         start = models.load(start)
+    if isinstance(start, LensClassifier):
+        raise CheckpointError(f"{recipe.name} can't start from a classifier. Take a denoiser.")
     return _fit_denoiser(recipe, images, Path(folder), state, each, rows, start, unbalanced)
 
 
@@ -112,7 +117,13 @@ def _fit_classifier(
     unbalanced: bool,
 ) -> LensClassifier:
     """A classifier of the recipe; a new stage trains the whole network from its first update."""
-    config = replace(recipe.train, frozen_steps=0) if start else recipe.train
+    if start is not None and not isinstance(start, str | Path):
+        needs = "starts from a classifier's folder or its name"
+        raise CheckpointError(f"{recipe.name} {needs}, not from a {type(start).__name__}.")
+    config = recipe.train
+    if start is not None:
+        start = models.find(start)
+        config = replace(config, frozen_steps=0)
     rows = rows or images.split(HELD_OUT)
     torch.manual_seed(config.seed)
     net = LensClassifier(**recipe.model)
@@ -129,9 +140,7 @@ def _fit_denoiser(
     start: models.Model | None,
     unbalanced: bool,
 ) -> models.Model:
-    """A diffusion model with the weights' average; a start that folds fewer pixels is
-    transplanted.
-    """
+    """A diffusion model, saved with the average of its weights."""
     channels, height, width = images.pixels.shape[1:]
     if height != width:
         raise DataError(

@@ -1,5 +1,4 @@
-"""The one training loop: budget, schedule, accumulation, EMA, clipping, held-out loss, exact
-resume.
+"""The one training loop: budget, schedule, accumulation, EMA, clipping, held-out loss, resume.
 
 A `Task` gives it batches and losses; the loop knows neither images nor noise. It is a generator of
 steps, so that the caller logs, samples, or breaks:
@@ -68,9 +67,7 @@ class Task:
         self.saved = module if saved is None else saved
 
     def batch(self, update: int, device: torch.device) -> tuple:
-        """The batch of update k, a function of (seed, k) alone: a tuple of tensors (n, ...) or
-        None.
-        """
+        """Tensors (n, ...), or None, of update k; they depend on (seed, k) alone."""
         raise NotImplementedError
 
     def loss(self, module: nn.Module, part: tuple) -> Tensor:
@@ -189,9 +186,9 @@ class Run:
         return seconds / (60 * self.settings.minutes)
 
     def resume(self, folder: Path | str) -> tuple[int, float, float]:
-        """(updates, seconds, loss) of the newest state in `folder`, which is loaded;
+        """Load the newest state in `folder`; returns its (updates, seconds, loss).
 
-        (0, 0, NaN).
+        Where there is none, (0, 0, NaN).
         """
         spec = load_state(folder, self.identity, self._parts(), self.optimizer.optimizer)
         if spec.get("scaler"):

@@ -39,7 +39,7 @@ class Recipe:
     noiseless: bool = False
 
     def denoiser(self, precision: str | None = None) -> Denoiser:
-        """A fresh denoiser, its weights drawn from the training seed."""
+        """A fresh denoiser; the training seed decides its weights."""
         torch.manual_seed(self.train.seed)
         precision = precision or best_precision()
         return Denoiser(UNet(**self.network), self.prediction, precision=precision)
@@ -93,7 +93,7 @@ LENS64 = Recipe(
         held_out_every=250,
         save_every=250,
     ),
-    # the last guess takes away what the network adds to the survey's own noise of about 0.03
+    # the last estimate takes away what the network adds to the survey's own noise of about 0.03
     sampling=Sampling(steps=28, low=0.018),
 )
 LENS150 = Recipe(

@@ -1,5 +1,6 @@
-"""The state of a training run on disk: weights, averages and optimizer, so that a killed run
-goes on exactly.
+"""The state of a training run on disk, so that a killed run goes on exactly.
+
+It holds the weights, their average, and the optimizer.
 """
 
 from __future__ import annotations
@@ -24,9 +25,7 @@ def save_state(
     optimizer: torch.optim.Optimizer,
     extra: dict,
 ) -> None:
-    """Write the whole state after `update` updates into `folder`/<update>, then drop the older
-    ones.
-    """
+    """Write the state after `update` updates into `folder`/<update>, then drop the older ones."""
     folder = Path(folder)
     tensors = {}
     for part, module in parts.items():
@@ -69,6 +68,8 @@ def load_state(
         own = {name: one for name, one in tensors.items() if name.startswith(f"{part}/")}
         module.load_state_dict({name.removeprefix(f"{part}/"): one for name, one in own.items()})
     for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+        if f"optimizer/{index}/step" not in tensors:
+            continue  # it never had a gradient: the network does not use it
         moments = optimizer.state[parameter]
         for name in ("exp_avg", "exp_avg_sq"):
             moments[name] = torch.zeros_like(parameter).copy_(tensors[f"optimizer/{index}/{name}"])
@@ -77,8 +78,7 @@ def load_state(
 
 
 class Curve:
-    """Training and held-out loss as they fall; kept beside the state, so that a resume has all of
-    it.
+    """Training and held-out loss as they fall, kept beside the state, so that a resume has them.
 
     `rows` have the update, images_seen, the mean loss since the row before, and what was held out.
     """

@@ -67,9 +67,7 @@ def overlap(coarse: int, fine: int) -> Tensor:
 
 
 def noise_ratio(coarse: int, fine: int) -> float:
-    """Std of white noise after averaging from `fine` to `coarse` pixels a side, over that
-    before.
-    """
+    """Std of white noise after averaging from `fine` to `coarse` pixels a side, over its own."""
     # the root of the product of both directions
     return float(overlap(coarse, fine).square().sum(1).mean())
 

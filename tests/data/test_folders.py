@@ -1,0 +1,221 @@
+"""Folders of .npy files: what is read, and that each broken file is named with its cure."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toys_files import RNG, image, pair, raw_npy, write
+
+from lensdiff.data import folders
+from lensdiff.data.folders import common_test, folder, pictures
+from lensdiff.data.images import ImageSet
+from lensdiff.data.npy import read_image
+from lensdiff.errors import DataError
+
+
+def scaled(image: np.ndarray) -> np.ndarray:
+    image = image.reshape(image.shape[-2:])
+    return (image - image.min()) / (image.max() - image.min())
+
+
+# ---- DeepLense folders ---------------------------------------------------------------------------
+
+
+def test_flat_folder_of_mixed_shapes(tmp_path: Path) -> None:
+    root = tmp_path / "Samples"
+    originals = {
+        "a.npy": image(10, 12),
+        "b.npy": image(1, 10, 12).astype(np.float32),
+        "c.npy": RNG.integers(0, 99, (10, 12)).astype(np.uint16),
+        "sub/d.npy": np.asfortranarray(image(10, 12)),
+        "e.npy": image(10, 12).astype(">f4"),
+    }
+    for name, array in originals.items():
+        write(root / name, array)
+    (root / "README.txt").write_text("not an image")
+    images = folder(root, cache=tmp_path / "cache")
+    assert isinstance(images.pixels, np.memmap)
+    assert images.pixels.shape == (5, 1, 10, 12) and images.pixels.dtype == np.float32
+    names = sorted(originals, key=lambda name: root / name)
+    for pixels, name in zip(images.pixels, names, strict=True):
+        assert pixels[0] == pytest.approx(scaled(originals[name].astype(float)), abs=1e-6), name
+    assert images.labels is None and images.classes == ()
+    assert images.symmetries == 1 and images.name == "folder-Samples"
+    assert folder(root, symmetries=8, cache=tmp_path / "cache").symmetries == 8
+
+
+@pytest.mark.parametrize("names", [("no", "sphere", "vort"), ("no_sub", "cdm", "axion")])
+def test_folder_by_class(tmp_path: Path, names: tuple[str, ...]) -> None:
+    count = dict(zip(names, (2, 3, 1), strict=True))
+    for name, n in count.items():
+        for i in range(n):
+            write(tmp_path / "data" / "train" / name / f"{i}.npy", image())
+    images = folder(tmp_path / "data", cache=tmp_path / "cache")
+    assert images.classes == ("no_sub", "cdm", "axion")
+    expected = [names.index(name) for name in sorted(names) for _ in range(count[name])]
+    assert images.labels.tolist() == expected
+
+
+def test_the_innermost_class_folder_counts(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "no" / "axion" / "0.npy", image())
+    assert folder(tmp_path / "data", cache=tmp_path / "cache").labels.tolist() == [2]
+
+
+def test_a_changed_folder_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "Samples"
+    cache = tmp_path / "cache"
+    for name in "abc":
+        write(root / f"{name}.npy", image())
+    first = folder(root, cache=cache)
+    read = []
+
+    def counted(path: Path, *shape: tuple[int, int]) -> np.ndarray:
+        read.append(path)
+        return read_image(path, *shape)
+
+    monkeypatch.setattr(folders, "read_image", counted)
+    assert folder(root, cache=cache).folder == first.folder
+    assert len(read) <= 1  # the first alone, for the size
+    changed = write(root / "c.npy", image())
+    os.utime(root / "c.npy", ns=(1, 1))
+    second = folder(root, cache=cache)
+    assert second.folder != first.folder and len(read) >= 3
+    assert second.pixels[2, 0] == pytest.approx(scaled(changed), abs=1e-6)
+
+
+def test_a_file_outside_the_class_folders_is_named(tmp_path: Path) -> None:
+    for name in ("axion/0.npy", "cdm/0.npy", "stray.npy"):
+        write(tmp_path / "data" / name, image())
+    message = r"data/stray\.npy: not in a class folder.*Move it into .*'axion'"
+    with pytest.raises(DataError, match=message):
+        folder(tmp_path / "data", cache=tmp_path / "cache")
+
+
+def small_pictures(root: Path, cache: Path) -> ImageSet:
+    return pictures(root, 16, cache=cache)
+
+
+@pytest.mark.parametrize("reader", [folder, small_pictures])
+def test_missing_and_empty_folders(tmp_path: Path, reader: Callable) -> None:
+    message = f"{tmp_path}/nowhere: there is no such folder. Check the path."
+    with pytest.raises(DataError, match=message):
+        reader(tmp_path / "nowhere", cache=tmp_path / "cache")
+    (tmp_path / "empty" / "below").mkdir(parents=True)
+    (tmp_path / "empty" / "below" / "notes.txt").write_text("nothing here")
+    message = rf"{tmp_path}/empty: no \..* files in it or below it. Check the path."
+    with pytest.raises(DataError, match=message):
+        reader(tmp_path / "empty", cache=tmp_path / "cache")
+
+
+# ---- broken files --------------------------------------------------------------------------------
+
+
+def whole(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=array.dtype.hasobject)
+    return file.getvalue()
+
+
+def with_value(value: float, dtype: str = "f8") -> np.ndarray:
+    array = image().astype(dtype)
+    array[3, 4] = value
+    return array
+
+
+PLAIN = "{'descr': '<f4', 'fortran_order': False, 'shape': "
+BROKEN = {
+    "nan": (whole(with_value(np.nan)), "it holds NaN or infinity"),
+    "infinity": (whole(with_value(-np.inf, "f4")), "it holds NaN or infinity"),
+    "beyond-float32": (whole(with_value(1e300)), "beyond float32"),
+    "nan-in-axion": (whole(pair(with_value(np.nan), 1e-23)), "it holds NaN or infinity"),
+    "one-dimension": (whole(image(120)), r"shape \(120,\) is no image"),
+    "three-channels": (whole(image(3, 10, 12)), r"shape \(3, 10, 12\) is no image"),
+    "four-dimensions": (whole(image(1, 1, 10, 12)), r"shape \(1, 1, 10, 12\) is no image"),
+    "tiny": (whole(image(7, 12)), r"shape \(7, 12\) is no image"),
+    "no-pixels": (whole(np.zeros((0, 12))), r"shape \(0, 12\) is no image"),
+    "text": (whole(np.full((10, 12), "bright")), "dtype <U6 is no number"),
+    "complex": (whole(image() + 1j), "dtype complex128 is no number"),
+    "logical": (whole(image() > 0.5), "dtype bool is no number"),
+    "size": (whole(image(12, 10)), r"size \(12, 10\) differs from the first file's \(10, 12\)"),
+    "constant": (whole(np.ones((10, 12))), "all its pixels are equal"),
+    "constant-in-float32": (whole(1e9 + image()), "all its pixels are equal"),
+    "truncated": (whole(image())[:-8], "can't be read as .npy.*truncated"),
+    "truncated-header": (whole(image())[:50], "can't be read as .npy.*truncated"),
+    "truncated-pickle": (whole(pair(image(), 1e-23))[:-40], "can't be read as .npy.*truncated"),
+    "no-bytes": (b"", "can't be read as .npy"),
+    "picture": (b"\x89PNG\r\n\x1a\n" + bytes(200), "can't be read as .npy"),
+    "zip": (b"PK\x03\x04" + bytes(200), "can't be read as .npy"),
+    "version": (b"\x93NUMPY\x09\x00" + whole(image())[8:], "can't be read as .npy"),
+    "open-bracket": (raw_npy(b"", PLAIN + "(10, 12"), "can't be read as .npy"),
+    "huge-shape": (raw_npy(b"", PLAIN + "(1000000000, 1000000000), }"), "can't be read as .npy"),
+    "huge-pickle": (raw_npy(b"\x80\x04\x8e" + b"\xff" * 8), "can't be read as .npy"),
+}
+
+
+@pytest.mark.parametrize("name", list(BROKEN))
+def test_broken_files_are_named(tmp_path: Path, name: str) -> None:
+    content, message = BROKEN[name]
+    for file in "abd":
+        write(tmp_path / "Samples" / f"{file}.npy", image())
+    path = tmp_path / "Samples" / "c.npy"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"^{path}: .*{message}") as error:
+        folder(tmp_path / "Samples", cache=tmp_path / "cache")
+    # what is wrong, then the cure
+    assert str(error.value).count(". ") >= 1 or ";" in str(error.value)
+    assert list((tmp_path / "cache").iterdir()) == []  # nothing half-made is left
+    path.unlink()
+    assert len(folder(tmp_path / "Samples", cache=tmp_path / "cache")) == 3
+
+
+def test_the_first_file_is_checked_too(tmp_path: Path) -> None:
+    write(tmp_path / "Samples" / "a.npy", with_value(np.nan))
+    with pytest.raises(DataError, match=r"a\.npy: it holds NaN"):
+        folder(tmp_path / "Samples", cache=tmp_path / "cache")
+
+
+# ---- Common Test I -------------------------------------------------------------------------------
+
+
+def write_common_test(
+    root: Path,
+    splits: tuple[str, ...] = ("train", "val"),
+    kinds: tuple[str, ...] = ("no", "sphere", "vort"),
+) -> None:
+    """Common Test I's folders, two files each."""
+    for split in splits:
+        for kind in kinds:
+            for i in range(2):
+                write(root / split / kind / f"{i}.npy", image())
+
+
+@pytest.mark.parametrize("names", [("train", "val"), ("train", "test")])
+def test_common_test_folders(tmp_path: Path, names: tuple[str, str]) -> None:
+    write_common_test(tmp_path / "set", names)
+    train, test = common_test(tmp_path / "set", symmetries=8, cache=tmp_path / "cache")
+    assert train.name == "folder-train" and test.name == f"folder-{names[1]}"
+    assert train.fingerprint != test.fingerprint
+    for part in (train, test):
+        assert part.labels.tolist() == [0, 0, 1, 1, 2, 2]
+        assert part.classes == ("no_sub", "cdm", "axion") and part.symmetries == 8
+
+
+def test_what_common_test_folders_lack_is_named_before_any_file_is_read(tmp_path: Path) -> None:
+    write_common_test(tmp_path / "one", ("train",))
+    with pytest.raises(DataError, match=r"one: there is no folder val or test"):
+        common_test(tmp_path / "one")
+    write_common_test(tmp_path / "two", kinds=("no", "sphere"))
+    (tmp_path / "two" / "train" / "no" / "0.npy").write_bytes(b"broken")
+    message = r"train: the class axion is missing\. Its folder is called axion or vort"
+    with pytest.raises(DataError, match=message):
+        common_test(tmp_path / "two")
+    write_common_test(tmp_path / "three")
+    for path in (tmp_path / "three" / "val").rglob("*.npy"):
+        write(path, image(20, 20))
+    with pytest.raises(DataError, match=r"\(1, 10, 12\) to train on and of \(1, 20, 20\)"):
+        common_test(tmp_path / "three", cache=tmp_path / "cache")

@@ -1,0 +1,140 @@
+"""Notebook files: what is taken out of them, and how small their pictures become."""
+
+from __future__ import annotations
+
+import base64
+import io
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+from toys_notebooks import FIRST, write
+
+from lensdiff.notebook import files, plots
+from lensdiff.storage import root as home
+
+
+def png_of(image: Image.Image) -> bytes:
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return data.getvalue()
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), float)
+
+
+@pytest.fixture
+def figure() -> bytes:
+    """A figure as a notebook has it: lenses in the map of colours, titles, a curve."""
+    rng = np.random.default_rng(0)
+    smooth = np.outer(np.hanning(40), np.hanning(40))
+    images = smooth * rng.random((8, 1, 1)) + 0.05 * rng.random((8, 40, 40))
+    made = plots.grid(images[:, None], columns=4, titles=list("abcdefgh"), heading="eight lenses")
+    data = io.BytesIO()
+    made.savefig(data, format="png")
+    plt.close(made)
+    return data.getvalue()
+
+
+# ---- pictures ------------------------------------------------------------------------------------
+
+
+def test_a_palette_makes_a_figure_smaller_and_keeps_its_size_and_colours(figure: bytes) -> None:
+    small = files.palette(figure)
+    assert len(small) < 0.6 * len(figure)
+    with Image.open(io.BytesIO(small)) as image:
+        assert image.mode == "P"
+    before = pixels(figure)
+    after = pixels(small)
+    assert after.shape == before.shape
+    far = np.abs(after - before).max(-1)
+    assert far.mean() < 2
+    assert np.quantile(far, 0.999) < 16
+    assert (after[0, 0] == 255).all()
+
+
+def test_transparent_pixels_become_white() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 256, (40, 40, 4), np.uint8)
+    values[..., 3] = 255
+    values[:20, :, 3] = 0
+    small = files.palette(png_of(Image.fromarray(values)))
+    assert np.abs(pixels(small)[:20] - 255).max() <= 2
+
+
+def test_a_picture_that_a_palette_would_not_shrink_stays_as_it_is(figure: bytes) -> None:
+    once = files.palette(figure)
+    assert len(files.palette(once)) <= len(once)
+    tiny = png_of(Image.new("L", (1, 1)))
+    assert files.palette(tiny) == tiny
+
+
+# ---- tidying -------------------------------------------------------------------------------------
+
+
+def test_tidy_keeps_static_fallbacks_and_takes_out_machine_paths(figure: bytes) -> None:
+    new = nbformat.v4.new_output
+    path = f"{home()}/lensdiff/data.py:3 {Path.home()}/x /tmp/ipykernel_12/345.py:1: UserWarning"
+    png = base64.b64encode(figure).decode()
+    outputs = [
+        new("display_data", {files.WIDGET: {}, "text/plain": "IntSlider()"}),
+        new("display_data", {files.WIDGET: {}, "text/plain": "Figure", "image/png": png}),
+        new("stream", name="stderr", text=path),
+        new("execute_result", {"text/plain": repr(path), "image/png": png}),
+    ]
+    cell = nbformat.v4.new_code_cell(outputs=outputs)
+    tidied = files.tidy(nbformat.v4.new_notebook(cells=[cell])).cells[0].outputs
+    kinds = [output.output_type for output in tidied]
+    assert kinds == ["display_data", "stream", "execute_result"]
+    small = base64.b64encode(files.palette(figure)).decode()
+    assert tidied[0].data == {"text/plain": "Figure", "image/png": small}
+    assert tidied[1].text == "lensdiff/data.py:3 ~/x <cell>:1: UserWarning"
+    assert tidied[2].data["image/png"] == small
+    assert str(home()) not in tidied[2].data["text/plain"]
+
+
+def test_tidy_takes_out_what_only_a_run_needs() -> None:
+    error = nbformat.v4.new_output(
+        "error",
+        ename="ValueError",
+        evalue=f"\x1b[31m{sys.prefix}/lib\x1b[0m",
+        traceback=[f"\x1b[31m{home()}/lensdiff/model.py\x1b[0m"],
+    )
+    stream = nbformat.v4.new_output("stream", text="a line\n")
+    metadata = {"tags": [], "papermill": {"duration": 1}, "execution": {}, "collapsed": False}
+    cell = nbformat.v4.new_code_cell("x", outputs=[error, stream], metadata=metadata)
+    kept = nbformat.v4.new_code_cell("y", metadata={"tags": ["parameters"], "scrolled": True})
+    notebook = nbformat.v4.new_notebook(cells=[cell, kept], metadata={"widgets": {}})
+    notebook.cells[0].outputs[1]["metadata"] = {}  # as papermill leaves it
+    found = files.tidy(notebook)
+    assert found is notebook
+    assert set(found.metadata) == {"kernelspec", "language_info"}
+    assert [one.metadata for one in found.cells] == [{}, {"tags": ["parameters"]}]
+    first, second = found.cells[0].outputs
+    assert first.traceback == ["lensdiff/model.py"]
+    assert "\x1b" not in first.evalue
+    assert second == {"output_type": "stream", "name": "stdout", "text": "a line\n"}
+
+
+def test_the_names_of_parameters_are_those_assigned_in_tagged_cells(tmp_path: Path) -> None:
+    path = tmp_path / "00.ipynb"
+    write(path, "other = 1", parameters="profile = ''\nsteps: int = 5\na = b = 2")
+    assert files.parameter_names(files.read(path)) == {"profile", "steps", "a", "b"}
+    write(path, "other = 1", parameters="%magic that is not Python")
+    assert files.parameter_names(files.read(path)) == set()
+
+
+def test_an_edit_made_meanwhile_is_not_overwritten(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = tmp_path / "ran.ipynb"
+    edited = root / "notebooks" / "00_first.ipynb"
+    write(ran, "x = 1")
+    files.publish(ran, edited)
+    assert files.read(edited).cells[1].source == FIRST
+    assert "was edited while it ran" in capsys.readouterr().out

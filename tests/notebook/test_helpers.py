@@ -1,0 +1,45 @@
+"""The frame of every notebook: its profile, its parameters, its errors, what it keeps."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from lensdiff.errors import ParameterError
+from lensdiff.notebook import helpers
+
+
+def test_the_profile_is_the_parameter_then_the_environment_then_standard(monkeypatch):
+    monkeypatch.delenv("LENSDIFF_PROFILE", raising=False)
+    assert helpers.resolve_profile() == "standard"
+    monkeypatch.setenv("LENSDIFF_PROFILE", "smoke")
+    assert helpers.resolve_profile() == "smoke"
+    assert helpers.resolve_profile("full") == "full"
+    with pytest.raises(ParameterError, match=r"profile is 'fast'; it must be one of 'smoke'"):
+        helpers.resolve_profile("fast")
+
+
+@pytest.mark.parametrize("value", [-1, 11, 2.5, "3", True, None])
+def test_a_wrong_number_is_named(value):
+    with pytest.raises(ParameterError, match=r"steps is .*whole number from 0 to 10"):
+        helpers.number("steps", value, 0, 10, whole=True)
+    assert helpers.number("steps", 3.0, 0, 10, whole=True) == 3
+
+
+def test_a_wrong_value_gives_a_sentence_and_not_a_stack_trace(capsys):
+    shell = InteractiveShell.instance()
+    shell.run_cell("from lensdiff import notebook\nnotebook.pick('recipe', 'huge', ('tiny',))")
+    shown = capsys.readouterr().out.strip()
+    assert shown == "ParameterError: recipe is 'huge'; it must be one of 'tiny'."
+
+
+def test_keep_copies_a_file_or_saves_a_figure(tmp_path, monkeypatch):
+    (tmp_path / "film.gif").write_bytes(b"GIF89a")
+    assert helpers.keep(tmp_path / "film.gif", "a.gif") == tmp_path / "film.gif"
+    monkeypatch.setenv("LENSDIFF_FIGURES", str(tmp_path / "figures"))
+    (tmp_path / "figures").mkdir()
+    helpers.keep(tmp_path / "film.gif", "a.gif")
+    helpers.keep(plt.figure(), "b.png")
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["a.gif", "b.png"]
+    assert (tmp_path / "figures" / "a.gif").read_bytes() == b"GIF89a"

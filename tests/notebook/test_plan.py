@@ -1,0 +1,97 @@
+"""The plan: a stamp changes with all that a run depends on, and with nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from toys_notebooks import FIRST, SECOND, write
+
+from lensdiff.errors import ParameterError
+from lensdiff.notebook.plan import chosen, parse_value, plan
+
+
+def stamps(root: Path, profile: str = "smoke", **parameters: object) -> list[str]:
+    return [job.stamp for job in plan(root, profile, parameters)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lensdiff/model.py",
+        "constraints.txt",
+        "data/checkpoints/lens/weights",
+        "data/studies/ablations.json",
+    ],
+)
+def test_stamps_change_with_all_a_run_depends_on(root: Path, name: str) -> None:
+    before = stamps(root)
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text("two\n")
+    assert not set(before) & set(stamps(root))
+
+
+def test_stamps_change_with_the_files_of_a_folder_given_as_a_parameter(root: Path) -> None:
+    write(root / "notebooks" / "00_first.ipynb", FIRST, parameters='data_folder = ""')
+    mine = root / "mine"
+    mine.mkdir()
+    before = stamps(root, data_folder=str(mine))
+    (mine / "lens.npy").write_bytes(b"new")
+    assert stamps(root, data_folder=str(mine)) != before
+    assert stamps(root, data_folder="mine") == stamps(root, data_folder="mine")
+
+
+def test_stamps_change_with_sources_profile_and_own_parameters_alone(root: Path) -> None:
+    first = root / "notebooks" / "00_first.ipynb"
+    write(root / "notebooks" / "01_second.ipynb", SECOND, parameters="steps: int = 5")
+    before = stamps(root)
+    assert not set(before) & set(stamps(root, "full"))
+    assert stamps(root, steps=6)[0] == before[0]
+    assert stamps(root, steps=6)[1] != before[1]
+    notebook = nbformat.read(first, as_version=4)
+    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", text="an output")]
+    notebook.cells[1].execution_count = 7
+    nbformat.write(notebook, first)
+    assert stamps(root) == before, "outputs must not count"
+    notebook.cells[0].source += " with more prose"
+    nbformat.write(notebook, first)
+    assert not set(before) & set(stamps(root)), "an edit counts for the later notebooks too"
+
+
+def test_the_chosen_are_those_of_a_prefix_with_their_own_parameters(root: Path) -> None:
+    write(root / "notebooks" / "01_second.ipynb", SECOND, parameters="steps: int = 5\nseed = 1")
+    parameters = {"steps": 6}
+    jobs = plan(root, "smoke", parameters)
+    assert [job.path.name for job in chosen(jobs, "", parameters)] == [
+        "00_first.ipynb",
+        "01_second.ipynb",
+    ]
+    (second,) = chosen(jobs, "01", parameters)
+    assert second.parameters == {"steps": 6}
+    with pytest.raises(ParameterError, match="No chosen notebook has a parameter named steps"):
+        chosen(jobs, "00", parameters)
+    with pytest.raises(ParameterError, match="There are no notebooks to run"):
+        chosen([], "00", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("0.5", 0.5),
+        ("6e-4", 6e-4),
+        ("-1E3", -1000.0),
+        ("true", True),
+        ("", ""),
+        ("lens64", "lens64"),
+        ("[1, 2]", [1, 2]),
+        ("2026-11-22", "2026-11-22"),
+        ("a: [", "a: ["),
+        ("null", None),
+    ],
+)
+def test_values_from_the_command_line(text: str, value: object) -> None:
+    parsed = parse_value(text)
+    assert parsed == value
+    assert type(parsed) is type(value)

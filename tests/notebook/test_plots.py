@@ -1,0 +1,86 @@
+"""Figures and widgets."""
+
+import ipywidgets
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lensdiff.notebook import plots
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plots.plt.close("all")
+
+
+def test_a_grid_shows_every_image_once_and_leaves_the_rest_empty():
+    images = torch.rand(5, 1, 8, 8)
+    figure = plots.grid(images, columns=3, titles=list("abcde"), heading="five")
+    shown = [ax.images[0].get_array() for ax in figure.axes if ax.images]
+    assert len(figure.axes) == 6
+    assert len(shown) == 5
+    np.testing.assert_array_equal(shown[4], images[4, 0])
+    assert [ax.get_title() for ax in figure.axes] == [*"abcde", ""]
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((8, 9), (1, 8, 9)),
+        ((3, 8, 9), (3, 8, 9)),
+        ((2, 1, 8, 9), (2, 8, 9)),
+        ((2, 3, 8, 9), (2, 8, 9, 3)),
+    ],
+)
+def test_images_of_all_shapes(shape, expected):
+    assert plots.to_array(np.zeros(shape)).shape == expected
+
+
+def test_side_by_side_and_table():
+    names = ("real", "generated")
+    figure = plots.side_by_side(torch.zeros(3, 1, 8, 8), torch.ones(4, 1, 8, 8), names, columns=2)
+    values = [float(ax.images[0].get_array().mean()) for ax in figure.axes if ax.images]
+    assert sorted(values) == [0] * 3 + [1] * 4
+    table = plots.table_of_images(torch.rand(2, 3, 1, 8, 8), ["r0", "r1"], ["c0", "c1", "c2"])
+    assert len([ax for ax in table.axes if ax.images]) == 6
+
+
+def test_the_film_has_every_frame_and_holds_the_last(tmp_path):
+    frames = torch.rand(6, 4, 1, 8, 8)
+    path = plots.film(frames, tmp_path / "film.gif", seconds=1.2, columns=2, enlarge=2, hold=2)
+    with Image.open(path) as gif:
+        assert gif.n_frames == 6
+        assert gif.size == (32, 32)
+        gif.seek(5)
+        assert gif.info["duration"] == 2000
+    assert [p.name for p in tmp_path.iterdir()] == ["film.gif"]
+
+
+def test_the_curve_shows_both_losses():
+    rows = [{"images_seen": 1000 * i, "loss": 1 / i, "held_out": 2 / i} for i in (1, 2, 3)]
+    lines = plots.curve(rows).get_lines()
+    training = [1 / i for i in (1, 2, 3)]
+    held_out = [2 / i for i in (1, 2, 3)]
+    assert [list(line.get_ydata()) for line in lines] == [training, held_out]
+
+
+def test_a_slider_redraws_and_an_error_is_a_sentence():
+    seen = []
+
+    def draw(seed):
+        seen.append(seed)
+        if seed == 3:
+            raise ValueError("three is too many")
+
+    slider = ipywidgets.IntSlider(1, 0, 5)
+    box = plots.explorer(draw, seed=slider)
+    slider.value = 2
+    slider.value = 3
+    assert seen == [1, 2, 3]
+    assert slider.continuous_update is False
+    assert isinstance(box.children[-1], ipywidgets.Output)

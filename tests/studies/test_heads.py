@@ -1,0 +1,68 @@
+"""The stored comparison of heads, and that the study computes what is missing alone."""
+
+import argparse
+import json
+from dataclasses import replace
+
+import numpy as np
+
+from lensdiff.storage import studies_folder
+from lensdiff.studies import heads
+from lensdiff.training import recipes
+
+
+def test_the_stored_comparison_of_heads_is_whole():
+    stored = json.loads((studies_folder() / "heads.json").read_text())
+    runs = stored["rows"]
+    keys = [(run["head"], run["seed"], run["train_images"]) for run in runs]
+    assert sorted(keys) == sorted([*heads.HEADS, *heads.SIZES])
+    assert {head for head, *_ in heads.HEADS} == {"attention", "plain"}
+    assert all(n == 30_000 for *_, n in heads.HEADS)
+    sizes = [n for *_, n in heads.SIZES]
+    assert sizes == sorted(set(sizes))
+    assert stored["test_images"] == heads.TEST_IMAGES
+    for run in runs:
+        assert run["interval"][0] < run["accuracy"] < run["interval"][1]
+        assert 0.3 < run["accuracy"] < 1
+
+
+def test_what_is_missing_alone_is_trained(lenses16, tmp_path, monkeypatch):
+    trained = []
+
+    def one_run(head, seed, n, train, test, config):
+        trained.append((head, seed, n, config.steps, config.held_out_every, len(test)))
+        return {"accuracy": 0.5, "interval": [0.4, 0.6], "macro_auc": 0.5}
+
+    recipe = replace(recipes.LENSNET)
+    monkeypatch.setattr(type(recipe), "images", lambda self, split: lenses16)
+    monkeypatch.setattr(heads, "TEST_IMAGES", 30)
+    monkeypatch.setattr(heads, "one_run", one_run)
+    parser = argparse.ArgumentParser()
+    heads.add_arguments(parser)
+    args = parser.parse_args(["--updates", "7", "--out", str(tmp_path / "heads.json")])
+    heads.run(args)
+    wanted = [*heads.HEADS, *heads.SIZES]
+    assert len(trained) == len(wanted)
+    assert {one[:3] for one in trained} == set(wanted)
+    assert {one[3:] for one in trained} == {(7, 0, 30)}
+    heads.run(args)
+    assert len(trained) == len(wanted)
+
+
+def test_a_run_takes_the_first_images_of_a_shuffle(lenses16, monkeypatch):
+    seen = []
+
+    def fit_classifier(model, images, config, folder, split):
+        seen.append((model.head, config.seed, split))
+        return model
+
+    monkeypatch.setattr(heads, "fit_classifier", fit_classifier)
+    monkeypatch.setattr(heads, "LENSNET", replace(recipes.LENSNET, model={"size": 32}))
+    found = heads.one_run("plain", 3, 12, lenses16, lenses16, recipes.LENSNET.train)
+    assert set(found) == {"accuracy", "interval", "macro_auc"}
+    ((head, seed, (rows, held)),) = seen
+    assert type(head).__name__ == "PlainHead"
+    assert seed == 3
+    expected = np.sort(np.random.default_rng(3).permutation(len(lenses16))[:12])
+    np.testing.assert_array_equal(rows, expected)
+    assert len(held) == 1

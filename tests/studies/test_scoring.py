@@ -1,0 +1,118 @@
+"""`python -m lensdiff score`: what is computed for each kind of model, and what is stored."""
+
+import argparse
+import json
+from dataclasses import replace
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from toys_classifier import small_classifier, squares
+from toys_scores import Pooled, small_model
+
+from lensdiff.__main__ import parser_for
+from lensdiff.errors import MetricError
+from lensdiff.model import Model
+from lensdiff.networks import classifier
+from lensdiff.scores import card
+from lensdiff.scores.distances import frechet
+from lensdiff.scores.statistics import reference, statistics, to_uint8
+from lensdiff.studies import scoring
+
+pytestmark = pytest.mark.filterwarnings("ignore::lensdiff.scores.card.SampleSizeWarning")
+
+
+def arguments(folder, *more: str) -> argparse.Namespace:
+    given = ["score", str(folder), *more]
+    return parser_for(given).parse_args(given)
+
+
+@pytest.fixture
+def model(tmp_path, lenses16, monkeypatch):
+    """A small model, whose score uses a small extractor and 64 lenses."""
+    monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(scoring, "extractor", lambda *_: Pooled(2))
+    monkeypatch.setattr(scoring, "lenses", lambda *_: lenses16)
+    monkeypatch.setattr(scoring, "LEGACY_IMAGES", 20)
+    return small_model(tmp_path / "m")
+
+
+def test_card_features_and_images_are_stored_beside_the_weights(model, lenses16, capsys):
+    given = arguments(model.folder, "-n", "16", "--images", "5", "--legacy", "--precision", "fp32")
+    scoring.run(given)
+    stored = json.loads((model.folder / "card.json").read_text())
+    assert card.Card(**stored).markdown() in capsys.readouterr().out
+    net = Pooled(2)
+    images = to_uint8(model.draw(20, card.FIRST_SEED))
+    expected = statistics(net, [images[:16] / 255])
+    real = reference(net, lenses16, range(16))
+    assert stored["distance"] == pytest.approx(frechet(expected, real), rel=1e-6)
+    assert stored["n_generated"] == stored["n_reference"] == stored["n_floor"] == 16
+    assert stored["distance_error"] > 0
+    features = card.stored_features(model.folder, card.features_key(model, net, model.sampling))
+    np.testing.assert_allclose(features.rows, expected.rows, rtol=1e-3)
+    shown = card.stored_images(model.folder, card.images_key(model, model.sampling))
+    torch.testing.assert_close(shown, images[:5] / 255)
+    legacy = json.loads((model.folder / "legacy.json").read_text())
+    assert legacy["n_generated"] == legacy["n_reference"] == 20
+    assert legacy["resolution"] == "128 x 128"
+    assert legacy["model_sha256"] == model.spec["sha256"]
+
+
+def test_a_dry_run_with_other_settings_stores_nothing(model):
+    before = sorted(model.folder.iterdir())
+    given = ("-n", "8", "--steps", "3", "--sampler", "ddim", "--levels", "karras", "--dry")
+    made = scoring.of_unconditional(model, arguments(model.folder, *given))
+    wanted = replace(model.sampling, sampler="ddim", steps=3, levels="karras")
+    assert made.sampling == str(wanted)
+    assert made.calls == 3
+    assert sorted(model.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(("n", "message"), [("33", "64 images; 33"), ("7", "needs 8 or more")])
+def test_too_few_images_are_refused_before_any_is_drawn(model, n, message):
+    generates = AssertionError("images were generated")
+    with (
+        mock.patch.object(Model, "generate", side_effect=generates),
+        pytest.raises(MetricError, match=message),
+    ):
+        scoring.run(arguments(model.folder, "-n", n))
+
+
+@pytest.mark.parametrize(
+    ("network", "study"), [({"classes": 3}, "of_classes"), ({"conditions": 7}, "of_parameters")]
+)
+def test_a_conditional_model_gets_its_table(tmp_path, monkeypatch, capsys, network, study):
+    folder = small_model(tmp_path / "m", **network).folder
+    given = []
+
+    def noted(model, *more) -> dict:
+        given.append((model.folder, *more))
+        return {"scales": [1, 2]}
+
+    monkeypatch.setattr(scoring.conditional, study, noted)
+    scoring.run(arguments(folder, "--scales", "1", "2", "-n", "50", "--each", "9"))
+    (called,) = given
+    assert called[0] == folder
+    assert [1.0, 2.0] in called
+    assert called[-1] == 50 if study == "of_parameters" else called[-2] == 9
+    assert f"{folder / 'conditional.json'}: 2 scales" in capsys.readouterr().out
+
+
+def test_a_classifier_gets_its_report(tmp_path, monkeypatch, capsys):
+    train = squares(90)
+    test = squares(60, seed=1)
+    folder = classifier.save(tmp_path / "mine", small_classifier())
+    monkeypatch.setattr(scoring, "_images_of", lambda recipe, data: (train, test))
+    scoring.run(arguments(folder, "--dry"))
+    assert not (folder / "report.json").exists()
+    words = capsys.readouterr().out
+    scoring.run(arguments(folder))
+    assert capsys.readouterr().out == words
+    found = json.loads((folder / "report.json").read_text())
+    assert (found["all"]["n"], found["tenth"]["n"]) == (60, 6)
+    share = f"{100 * found['all']['accuracy']:.2f} % of 60"
+    assert f"all: {share}" in words
+    assert found["weights_sha256"] == classifier.read(folder)[1]["sha256"]
+    assert found["temperature"] > 0

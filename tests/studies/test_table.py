@@ -1,0 +1,99 @@
+"""A study's table: each row is computed once, whatever kills the study."""
+
+import json
+
+import pytest
+
+from lensdiff.errors import DataError
+from lensdiff.studies.table import Table
+
+
+def fill(table: Table, computed: list, killed_at: int | None = None) -> list[dict]:
+    """The rows of a study of three, which notes what it computes."""
+
+    def compute(n: int) -> dict:
+        if n == killed_at:
+            raise KeyboardInterrupt
+        computed.append(n)
+        return {"square": n**2}
+
+    return [table.row({"n": n}, lambda n=n: compute(n)) for n in range(3)]
+
+
+def test_a_row_is_computed_once_kept_at_once_and_reported(tmp_path, capsys):
+    path = tmp_path / "new" / "table.json"
+    computed = []
+    table = Table(path, {"weights": "a"})
+
+    def compute() -> dict:
+        computed.append(1)
+        return {"score": 0.5}
+
+    for _ in range(2):
+        row = table.row({"name": "x", "seed": 1}, compute, lambda row: f"{row['score']:.1%}")
+        assert row == {"name": "x", "seed": 1, "score": 0.5}
+    assert computed == [1]
+    assert capsys.readouterr().out.endswith("name x, seed 1: 50.0%\n")
+    stored = json.loads(path.read_text())
+    assert stored["weights"] == "a"
+    assert stored["rows"] == [row]
+    assert stored["machine"]
+    assert [one.name for one in path.parent.iterdir()] == ["table.json"]
+
+
+def test_rows_are_found_by_the_whole_key(tmp_path):
+    table = Table(tmp_path / "table.json", {})
+    table.row({"learns": "real", "n": 1}, lambda: {"score": 1})
+    table.row({"learns": "real", "n": 2}, lambda: {"score": 2})
+    assert table.find(learns="real", n=2)["score"] == 2
+    assert table.find(learns="both", n=2) is None
+    assert table.find(learns="real", n=2, seed=0) is None
+
+
+def test_a_killed_study_goes_on_where_it_was(tmp_path):
+    path = tmp_path / "table.json"
+    computed = []
+    with pytest.raises(KeyboardInterrupt):
+        fill(Table(path, {"weights": "a"}), computed, killed_at=2)
+    assert computed == [0, 1]
+    rows = fill(Table(path, {"weights": "a"}), computed)
+    assert computed == [0, 1, 2]
+    assert rows == json.loads(path.read_text())["rows"]
+    assert [row["square"] for row in rows] == [0, 1, 4]
+
+
+def test_rows_of_other_circumstances_are_dropped_with_the_first_new_one(tmp_path):
+    path = tmp_path / "table.json"
+    fill(Table(path, {"weights": "a", "n": 3}), [])
+    before = path.read_text()
+    other = Table(path, {"weights": "b", "n": 3})
+    assert other.rows == []
+    assert path.read_text() == before
+    other.row({"n": 7}, lambda: {"square": 49})
+    stored = json.loads(path.read_text())
+    assert stored["weights"] == "b"
+    assert stored["rows"] == [{"n": 7, "square": 49}]
+    assert Table(path, {"weights": "b", "n": 4}).rows == []
+
+
+def test_what_is_written_beside_the_rows_stays_while_the_circumstances_do(tmp_path):
+    path = tmp_path / "table.json"
+    table = Table(path, {"weights": "a"})
+    fill(table, [])
+    table.write(timing=[1.5])
+    again = Table(path, {"weights": "a"})
+    again.row({"n": 9}, lambda: {"square": 81})
+    assert json.loads(path.read_text())["timing"] == [1.5]
+    assert Table(path, {"weights": "b"}).more == {}
+
+
+@pytest.mark.parametrize("text", ["{", "", "[]", '"rows"', "{}", '{"rows": 3}', "\udcff"])
+def test_a_damaged_file_is_one_sentence(tmp_path, text):
+    path = tmp_path / "table.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(DataError) as found:
+        Table(path, {})
+    message = str(found.value)
+    assert message.startswith(f"{path}: ")
+    assert message.endswith("Delete it; the study makes it again.")
+    assert "\n" not in message

@@ -1,0 +1,130 @@
+"""The command line: help with an example, errors in a sentence, and what each command leaves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lensdiff import __main__ as command
+from lensdiff import storage
+from lensdiff.model import Model, load
+from lensdiff.studies import gallery
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = ("train", "draw", "score", "study", "notebooks")
+
+
+def run(*words: str, folder: Path = ROOT) -> subprocess.CompletedProcess:
+    """The command as a user types it."""
+    line = [sys.executable, "-m", "lensdiff", *words]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("words", [(name,) for name in COMMANDS], ids=" ".join)
+def test_help_shows_an_example(words: tuple[str, ...], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as end:
+        command.main([*words, "--help"])
+    assert end.value.code == 0
+    assert "example: python -m lensdiff " + words[0] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("study", sorted(command.STUDIES))
+def test_each_study_has_help_with_an_example(study: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as end:
+        command.main(["study", study, "--help"])
+    assert end.value.code == 0
+    assert f"example: python -m lensdiff study {study}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["train", "no-such", "x"], "There is no recipe 'no-such'; there are lens64"),
+        (["train", "tiny", "x", "--head", "plain"], "--head does not apply to the recipe tiny"),
+        (["train", "lensnet", "x", "--width", "32"], "--width does not apply"),
+        (["train", "tiny", "x", "--steps", "0"], "steps or minutes must be positive"),
+        (["train", "tiny", "x", "--data", "no-such-folder"], "there is no such folder"),
+        (["draw", "no-such"], "no shipped model"),
+        (["draw", "lensnet"], "is a classifier"),
+        (["draw", "lens64", "-n", "0"], "draw one or more"),
+        (["draw", "lens64", "--label", "cdm"], "unconditional"),
+        (["draw", "classes64", "--label", "galaxy"], "there is no 'galaxy'"),
+        (["score", "data/sample"], "can't be read as a checkpoint"),
+        (["notebooks", "--only", "99"], "No notebook starts with '99'"),
+        (["notebooks", "-p", "no_such", "1"], "has a parameter named no_such"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_error_is_one_sentence(
+    words: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert command.main(words) == 1
+    text = capsys.readouterr().err
+    assert sentence in text and "Traceback" not in text and len(text.strip().splitlines()) == 1
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("shapes (3,) and (4,) not aligned")
+
+    monkeypatch.setattr(command, "_draw", broken)
+    with pytest.raises(ValueError, match="not aligned"):
+        command.main(["draw", "lens64"])
+
+
+def test_a_missing_command_says_which_there_are() -> None:
+    found = run()
+    assert found.returncode == 2 and "COMMAND" in found.stderr
+
+
+def test_draw_leaves_a_picture_and_an_array(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "lenses.of-mine"
+    words = ["draw", "classes64", "-n", "3", "--seed", "5", "--label", "axion"]
+    assert command.main([*words, "--steps", "2", "--out", str(out)]) == 0
+    images = np.load(f"{out}.npy", allow_pickle=False)
+    assert images.shape == (3, 1, 64, 64) and images.min() >= 0 and images.max() <= 1
+    with Image.open(f"{out}.png") as picture:
+        assert picture.width > 2 * picture.height
+    assert sorted(path.name for path in out.parent.iterdir()) == [
+        f"{out.name}.npy",
+        f"{out.name}.png",
+    ]
+
+
+def test_draw_takes_lens_parameters(tmp_path: Path) -> None:
+    out = tmp_path / "lens"
+    values = ["1.4", "0.1", "0.1", "0.1", "-0.2", "0", "0.02"]
+    words = ["draw", "parameters64", "-n", "1", "--steps", "2", "--noiseless", "--label", *values]
+    assert command.main([*words, "--out", str(out)]) == 0
+    assert np.load(f"{out}.npy").shape == (1, 1, 64, 64)
+
+
+def test_train_goes_on_where_it_stopped_and_says_what_comes_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
+    model = tmp_path / "model"
+    words = ["train", "tiny", str(model), "--data", str(ROOT / "data" / "sample"), "--batch", "4"]
+    words += ["--state", str(tmp_path / "state"), "--steps", "2", "--width", "16"]
+    assert command.main(words) == 0
+    assert f"python -m lensdiff score {model}" in capsys.readouterr().out
+    first = load(model)
+    assert isinstance(first, Model) and first.spec["images_seen"] == 8
+    assert command.main(words) == 0, "a finished run is shown once more"
+    assert load(model).spec["sha256"] == first.spec["sha256"]
+
+
+def test_the_pages_of_results_are_those_of_the_json_files() -> None:
+    """`python -m lensdiff study gallery` would change nothing."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert gallery.with_results(readme) == readme
+    assert storage.shipped("README.md").read_text(encoding="utf-8") == gallery.page()

@@ -1,0 +1,80 @@
+"""A built wheel, installed into a fresh environment and used from outside the repository."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAM = """
+import pkgutil, importlib, pathlib
+import lensdiff as ld
+place = pathlib.Path(ld.__file__).resolve()
+assert "site-packages" in place.parts, place
+names = [m.name for m in pkgutil.walk_packages(ld.__path__, "lensdiff.")]
+for name in names:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+truth = ld.lensing.population.sample_params(2, "mixed", 0, ld.diverse(16))
+print(len(names), ld.lensing.simulate.render(truth, ld.diverse(16)).shape)
+try:
+    ld.load("lens64")
+except ld.errors.CheckpointError as error:
+    print(error)
+print(ld.storage.cache_folder())
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that has the wheel, and the dependencies of this one by path."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # a copy: setuptools builds beside what it reads
+    shutil.copytree(ROOT / "lensdiff", source / "lensdiff")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "-w",
+        str(folder),
+        str(source),
+    ]
+    subprocess.run(build, check=True, capture_output=True, text=True)
+    venv.create(folder / "venv", with_pip=False, symlinks=True)
+    inner = folder / "venv" / "bin" / "python"
+    site = subprocess.run(
+        [inner, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    wheel = next(folder.glob("lensdiff-*.whl"))
+    unpack = [sys.executable, "-m", "zipfile", "-e", str(wheel), site]
+    subprocess.run(unpack, check=True)
+    (Path(site) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return inner
+
+
+def test_the_wheel_holds_every_room_and_works_outside_the_repository(
+    python: Path, tmp_path: Path
+) -> None:
+    run = subprocess.run(
+        [python, "-I", "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    first, sentence, cache = run.stdout.strip().splitlines()[-3:]
+    assert int(first.split()[0]) == len(list((ROOT / "lensdiff").rglob("*.py"))) - 1
+    assert "(2, 16, 16)" in first.replace("torch.Size([2, 16, 16])", "(2, 16, 16)")
+    assert "lens64" in sentence and "repository" in sentence
+    assert cache.endswith(".cache/lensdiff")

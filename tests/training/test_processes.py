@@ -1,0 +1,133 @@
+"""Training in processes of its own: killed at any moment, and shared between two."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(ROOT),
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+SCRIPT = """
+import os
+import sys
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from lensdiff.data.images import ImageSet
+from lensdiff.diffusion.process import Denoiser
+from lensdiff.networks.unet import UNet
+from lensdiff.training.diffusion import TrainConfig, train
+
+folder, steps, precision = sys.argv[1:]
+torch.manual_seed(0)
+pixels = np.random.default_rng(0).random((40, 1, 16, 16)).astype(np.float32)
+images = ImageSet("toy", pixels, "toy", labels=np.arange(40) % 3, symmetries=8)
+net = UNet((16, 32), blocks=1, attention_levels=(1,), classes=3)
+config = TrainConfig(steps=int(steps), batch=8, warmup_steps=10, save_every=2, accumulation=2)
+for step in train(Denoiser(net, precision=precision), images, config, state=folder):
+    pass
+rank = os.environ.get("RANK", "0")
+for name, part in (("model", step.model), ("ema", step.ema)):
+    tensors = {key: value.contiguous() for key, value in part.state_dict().items()}
+    save_file(tensors, f"{folder}/{name}-{rank}.safetensors")
+"""
+
+
+def newest(state: Path) -> int:
+    """Updates of the newest saved state."""
+    return max((int(path.name) for path in state.glob("[0-9]*") if path.name.isdigit()), default=0)
+
+
+def start(script: Path, *arguments: object, processes: int = 1) -> subprocess.Popen:
+    """Run the script, in several processes that share each batch where `processes` says so."""
+    words = [sys.executable]
+    if processes > 1:
+        words += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    words += [str(script)] + [str(argument) for argument in arguments]
+    return subprocess.Popen(words, env=ENVIRONMENT)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+KILLED_STEPS = 80
+PATIENCE = 180  # seconds, for a busy machine
+
+
+def kill(process: subprocess.Popen, state: Path, after: int, seconds: float) -> None:
+    """SIGKILL `seconds` after the state of update `after` was saved."""
+    deadline = time.monotonic() + PATIENCE
+    try:
+        while newest(state) < after:
+            assert process.poll() is None, f"it ended before update {after}"
+            assert time.monotonic() < deadline, f"no update {after} in time"
+            time.sleep(0.001)
+        time.sleep(seconds)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_changes_no_bit(script: Path, tmp_path: Path) -> None:
+    state = tmp_path / "killed"
+    whole = tmp_path / "whole"
+    moment = random.Random()  # other moments on every run: a failure prints them
+    killed_at = []
+    # beside the others: each has one thread
+    never_killed = start(script, whole, KILLED_STEPS, "bf16")
+    for first, last in ((2, 24), (32, 50)):
+        after = moment.randint(first, last)
+        kill(start(script, state, KILLED_STEPS, "bf16"), state, after, moment.uniform(0, 0.02))
+        killed_at.append((after, newest(state)))
+        assert newest(state) < KILLED_STEPS, killed_at
+    assert start(script, state, KILLED_STEPS, "bf16").wait(timeout=PATIENCE) == 0, killed_at
+    assert never_killed.wait(timeout=PATIENCE) == 0
+    assert newest(state) == newest(whole) == KILLED_STEPS
+    assert not list(state.glob("*.part"))
+    for name in ("model", "ema"):
+        ours = load_file(state / f"{name}-0.safetensors")
+        theirs = load_file(whole / f"{name}-0.safetensors")
+        assert ours.keys() == theirs.keys()
+        for key, tensor in theirs.items():
+            assert torch.equal(ours[key], tensor), (killed_at, name, key)
+    # it did train
+    assert any(tensor.abs().max() > 0 for key, tensor in theirs.items() if "exit" in key)
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_network_as_one(script: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    shared = tmp_path / "shared"
+    assert start(script, alone, 3, "fp32").wait(timeout=PATIENCE) == 0
+    assert start(script, shared, 3, "fp32", processes=2).wait(timeout=PATIENCE) == 0
+    assert newest(shared) == 3
+    for name in ("model", "ema"):
+        expected = load_file(alone / f"{name}-0.safetensors")
+        first = load_file(shared / f"{name}-0.safetensors")
+        second = load_file(shared / f"{name}-1.safetensors")
+        for key, tensor in expected.items():
+            assert torch.equal(first[key], second[key]), (name, key)
+            # root mean square: where a gradient is rounding alone, Adam still takes a whole step
+            assert (first[key] - tensor).square().mean().sqrt() < 1e-5, (name, key)
