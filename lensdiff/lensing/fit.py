@@ -34,7 +34,7 @@ from .survey import Survey
 
 SOURCE = ("ln of the source's radius in arcsec", "source ellipticity e1", "source ellipticity e2")
 ROUND = 0.01  # least ellipticity of a start: a circle has no slope by its angle
-DAMPING = 3.0  # of the first step
+DAMPING = 1.0  # of the first step
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _checked(images: np.ndarray, survey: Survey) -> np.ndarray:
 def fit(
     images: np.ndarray,
     survey: Survey,
-    rounds: int = 15,
+    rounds: int = 25,
     start: np.ndarray | None = None,
     chunk: int = 8,
 ) -> Fit:
