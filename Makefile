@@ -14,6 +14,10 @@ ENV := env -u PYTHONHOME -u PYTHONPATH -u CONDA_PREFIX VIRTUAL_ENV="$(CURDIR)/.v
 PY := $(ENV) "$(BIN)/python"
 SMOKE := env LENSDIFF_PROFILE=smoke LENSDIFF_QUIET=1
 
+# Two processes of one thread each: two torch programs that share threads slow each other tenfold.
+SHARED := env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+TWO := -n 2 --dist loadfile
+
 .PHONY: help run test lab notebooks clean setup
 
 help:
@@ -32,10 +36,11 @@ test: setup
 	@echo; echo "==== 1 of 4: ruff"
 	@$(PY) -m ruff check .
 	@echo; echo "==== 2 of 4: unit and oracle tests"
-	@env LENSDIFF_QUIET=1 $(PY) -m pytest -q
+	@$(SHARED) LENSDIFF_QUIET=1 $(PY) -m pytest -q $(TWO)
 	@echo; echo "==== 3 of 4: every notebook by pytest --nbval-lax, profile smoke"
 	@rm -rf runs/nbval && mkdir -p runs/nbval
-	@$(SMOKE) LENSDIFF_RUNS="$(CURDIR)/runs/nbval" $(PY) -m pytest -q --nbval-lax --nbval-current-env notebooks/
+	@$(SHARED) $(SMOKE) LENSDIFF_RUNS="$(CURDIR)/runs/nbval" $(PY) -m pytest -q $(TWO) \
+		--nbval-lax --nbval-current-env notebooks/
 	@echo; echo "==== 4 of 4: the chain of notebooks by papermill, profile smoke"
 	@$(PY) -m lensdiff notebooks --profile smoke --force
 	@echo; echo "==== all passed"

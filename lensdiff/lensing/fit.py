@@ -16,6 +16,7 @@ the seven of `parameters.NAMES` and the three of `SOURCE`, and none of them has 
 from __future__ import annotations
 
 import functools
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -197,9 +198,11 @@ def fit(
     def model(one: Tensor) -> Tensor:
         return _unit(_light(bounded(one, survey), survey))
 
-    for rows in torch.arange(len(images)).split(chunk):
-        unit = _unit(target[rows])
-        free[rows] = batch_lm(free[rows], unit, model, L=DAMPING, max_iter=rounds)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own, at its first derivative
+        for rows in torch.arange(len(images)).split(chunk):
+            unit = _unit(target[rows])
+            free[rows] = batch_lm(free[rows], unit, model, L=DAMPING, max_iter=rounds)[0]
     found = bounded(free, survey).double().numpy()
     _, left = scaled(light_of(found, survey), target.double().numpy())
     return Fit(found[:, :7], found[:, 7:], np.sqrt((left**2).mean(1)))
