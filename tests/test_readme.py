@@ -70,14 +70,6 @@ def assigned(words: list[str]) -> list[tuple[str, str]]:
     return [(words[i + 1], words[i + 2]) for i, word in enumerate(words) if word == "-p"]
 
 
-def test_blocks_are_found_and_left_out() -> None:
-    sample = "<!-- not run: slow -->\n```bash\nx\n```\ntext\n\n```python\na = 1\n```\n"
-    assert BLOCK.findall(sample) == [
-        ("<!-- not run: slow -->\n", "bash", "x\n"),
-        ("", "python", "a = 1\n"),
-    ]
-
-
 def test_the_two_commands_come_first() -> None:
     assert README, "README.md is missing"
     first = next(iter(blocks("bash", "sh", "shell", "console")), "")

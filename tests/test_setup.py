@@ -34,7 +34,8 @@ MACHINE = re.compile(
     r"(?<![\w.~])/(?:work|root|opt|mnt|private)/\w|/(?:home|Users)/\w|[A-Z]:\\(?:Users)"
 )
 HOSTS = re.compile(
-    r"(?:pythonhosted|pypi)\.org/(?:simple|packages)|(?:extra-index|index)-url|(?:find)-links|://[^/\s]*:[^/\s]*@"
+    r"(?:pythonhosted|pypi)\.org/(?:simple|packages)|(?:extra-index|index)-url"
+    r"|(?:find)-links|://[^/\s]*:[^/\s]*@"
 )
 
 
@@ -162,22 +163,6 @@ def test_no_machine_paths_or_registries() -> None:
         if match
     ]
     assert not found, "\n".join(found)
-
-
-def test_the_search_for_machine_paths_finds_them() -> None:
-    slash = "/"
-    assert all(
-        MACHINE.search(slash + path)
-        for path in ("work/main", "root/x", "home/someone/x", "Users/someone", "opt/wheels")
-    )
-    assert not any(
-        MACHINE.search(text) for text in ("data/work/x", "a ~/root/x", "x/opt/y", "the work/life")
-    )
-    assert all(
-        HOSTS.search(text)
-        for text in ("--index" + "-url x", "pypi.org" + "/simple", "https://name:word" + "@host")
-    )
-    assert len(list(text_files())) > 10
 
 
 def test_what_is_made_is_not_committed() -> None:

@@ -138,9 +138,7 @@ def curve(rows: Sequence[dict], ax: Axes | None = None) -> Axes:
     """
     ax = ax or plt.subplots(figsize=(5.5, 3.2), layout="constrained")[1]
     seen = [row["images_seen"] / 1000 for row in rows]
-    ax.plot(
-        seen, [row["loss"] for row in rows], label="training (current weights)", color="0.55"
-    )
+    ax.plot(seen, [row["loss"] for row in rows], label="training (current weights)", color="0.55")
     ax.plot(seen, [row["held_out"] for row in rows], label="held out (EMA weights)", color="C1")
     ax.set(xlabel="images seen (thousands)", ylabel="loss")
     log_axis(ax)
