@@ -176,10 +176,10 @@ def _draw(args: argparse.Namespace) -> None:
 
 def _add_score(commands: object) -> None:
     example = "python -m lensdiff score runs/my-model -n 512"
-    what = "score a model by what it is: a card, a table of what was asked for, or a report"
+    what = "score a model by what it is: a card, a table of what was requested, or a report"
     parser = _command(commands, "score", what, example)
     parser.add_argument("model", help="a shipped model's name, or a folder")
-    parser.add_argument("-n", type=int, help="images a side (2,048), or lenses asked for (200)")
+    parser.add_argument("-n", type=int, help="images a side (2,048), or lenses requested (200)")
     parser.add_argument(
         "--extractor", choices=("efficientnet", "inception"), default="efficientnet"
     )
@@ -190,7 +190,7 @@ def _add_score(commands: object) -> None:
     parser.add_argument("--levels", help="in place of the model's own: karras, log, or a schedule")
     parser.add_argument("--low", type=float, help="lowest noise level, in place of the model's own")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="of the network")
-    parser.add_argument("--images", type=int, default=0, help="how many of the drawn to store")
+    parser.add_argument("--images", type=int, default=0, help="how many of the images to store")
     parser.add_argument("--legacy", action="store_true", help="also as earlier reports score")
     parser.add_argument("--scales", type=float, nargs="+", help="guidance of a conditional model")
     parser.add_argument("--judge", help="a classifier of a conditional model's classes")

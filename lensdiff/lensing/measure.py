@@ -235,7 +235,7 @@ def _binned(
 
 
 def compare(
-    real: np.ndarray, drawn: np.ndarray, repeats: int = 200, seed: int = 0
+    real: np.ndarray, generated: np.ndarray, repeats: int = 200, seed: int = 0
 ) -> dict[str, float]:
     """Distance of two samples of a number, (n,) and (m,), beside that of real against real.
 
@@ -244,25 +244,23 @@ def compare(
     of the sizes of the two samples where there are as many; NaN entries are left out. `w1` and
     `w1_band` have the unit of the values. Raises MetricError below 8 values.
     """
-    real, drawn = (np.asarray(x, float)[np.isfinite(x)] for x in (real, drawn))
-    if min(len(real), len(drawn)) < 8:
-        raise MetricError(
-            f"{len(real)} real and {len(drawn)} drawn values: a comparison needs eight or more "
-            "of both."
-        )
+    real, generated = (np.asarray(x, float)[np.isfinite(x)] for x in (real, generated))
+    if min(len(real), len(generated)) < 8:
+        counts = f"{len(real)} real and {len(generated)} generated values"
+        raise MetricError(f"{counts}: a comparison needs eight or more of both.")
     rng = np.random.default_rng(seed)
-    size = min(len(drawn), len(real) // 2)
+    size = min(len(generated), len(real) // 2)
     # a distance between samples falls with the root of their number
-    scale = np.sqrt((1 / len(drawn) + 1 / len(real)) / (2 / size))
+    scale = np.sqrt((1 / len(generated) + 1 / len(real)) / (2 / size))
     shuffled = (rng.permutation(real) for _ in range(repeats))
     splits = [wasserstein_distance(x[:size], x[size : 2 * size]) * scale for x in shuffled]
     return {
         "real_mean": real.mean(),
-        "drawn_mean": drawn.mean(),
-        "w1": float(wasserstein_distance(real, drawn)),
+        "generated_mean": generated.mean(),
+        "w1": float(wasserstein_distance(real, generated)),
         "w1_band": float(np.quantile(splits, 0.95)),
-        "ks_p": float(ks_2samp(real, drawn).pvalue),
-        "n": len(drawn),
+        "ks_p": float(ks_2samp(real, generated).pvalue),
+        "n": len(generated),
     }
 
 

@@ -102,7 +102,7 @@ class UNet(nn.Module):
       label is None
     - `conditions`: 0, or labels are that many numbers an image, (n, conditions); a row of NaN, or
       None, is the null condition
-    - `spins`: of these numbers, which are then also drawn over the image, see `Planes`; none by
+    - `spins`: of these numbers, which then also go in as planes, see `Planes`; none by
       default
     """
 
