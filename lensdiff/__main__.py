@@ -233,7 +233,11 @@ def _notebooks(args: argparse.Namespace) -> int:
 
 def parser_for(argv: list[str]) -> argparse.ArgumentParser:
     """The whole command line; of the studies and the runner only what `argv` names is imported."""
-    parser = argparse.ArgumentParser(prog="python -m lensdiff", description=__doc__.split(":")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m lensdiff",
+        description="Train, draw with, score and study diffusion models of strong lenses.",
+        epilog="example: python -m lensdiff draw lens150 -n 16 --out runs/lenses",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_train(commands)
     _add_draw(commands)
