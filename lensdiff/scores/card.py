@@ -164,6 +164,21 @@ def card(
     )
 
 
+def card_with_error(
+    net: nn.Module,
+    generated: Statistics,
+    images: ImageSet,
+    sampling: Sampling,
+    seed: int,
+    n: int,
+    split: str = "test set",
+) -> Card:
+    """The card of `generated`, as `card` makes it, with the standard error of its distance."""
+    made = card(net, generated, images, str(sampling), sampling.calls, seed, n, split=split)
+    error = frechet_error(generated, reference(net, images, range(n)))
+    return replace(made, distance_error=error)
+
+
 def score(
     model: Model,
     images: ImageSet,
@@ -176,8 +191,8 @@ def score(
     """The card of a model: it draws `n` images, which are held against held-out `images`.
 
     A conditional model draws without labels. `n` is 2,048, or as many as half of the images are;
-    `net` is the extractor or its name. The card
-    has the standard error of the distance. Raises MetricError where there are too few images.
+    `net` is the extractor or its name. The card has the standard error of the distance. Raises
+    MetricError where there are too few images.
     """
     n = min(ENOUGH, len(images) // 2) if n is None else n
     check_numbers(images, n)
@@ -185,9 +200,7 @@ def score(
     sampling = sampling or model.sampling
     batches = model.generate(range(seed, seed + n), sampling)
     found = statistics(net, batches, n, "images generated")
-    made = card(net, found, images, str(sampling), sampling.calls, seed, n, split=split)
-    error = frechet_error(found, reference(net, images, range(n)))
-    return replace(made, distance_error=error)
+    return card_with_error(net, found, images, sampling, seed, n, split)
 
 
 # ---- what was generated for a card, stored beside the weights ------------------------------------

@@ -27,16 +27,16 @@ from ..scores.card import (
     ENOUGH,
     FIRST_SEED,
     Card,
-    card,
+    card_with_error,
     check_numbers,
     features_key,
     images_key,
     keep_features,
     keep_images,
 )
-from ..scores.distances import frechet, frechet_error
+from ..scores.distances import frechet
 from ..scores.features import extractor
-from ..scores.statistics import batches_of, reference, statistics, to_uint8
+from ..scores.statistics import batches_of, statistics, to_uint8
 from ..storage import shipped, write_json
 from ..training.fit import HELD_OUT
 from ..training.recipes import CLASSIFIERS
@@ -78,9 +78,7 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card:
     count = max(n, args.images, LEGACY_IMAGES if args.legacy else 0)
     pictures = to_uint8(model.draw(count, FIRST_SEED, sampling=sampling))
     found = statistics(net, (x / 255 for x in pictures[:n].split(64)), n, "features")
-    made = card(net, found, real, str(sampling), sampling.calls, FIRST_SEED, n)
-    error = frechet_error(found, reference(net, real, range(n)))
-    made = replace(made, distance_error=error)
+    made = card_with_error(net, found, real, sampling, FIRST_SEED, n)
     if not args.dry:
         keep_features(model.folder, found, features_key(model, net, sampling))
         if args.images:
