@@ -49,7 +49,7 @@ lab: setup
 	@$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_quickstart.ipynb $(ARGS)
 
 notebooks: setup
-	@$(PY) -m lensdiff notebooks --profile standard --in-place $(ARGS)
+	@$(PY) -m lensdiff notebooks --profile standard --in-place --record $(ARGS)
 
 clean:
 	rm -rf runs .pytest_cache .ruff_cache *.egg-info

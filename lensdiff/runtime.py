@@ -11,6 +11,10 @@ import psutil
 import torch
 from tqdm.auto import tqdm
 
+from .errors import ParameterError
+
+PRECISION = "LENSDIFF_PRECISION"  # takes the place of `best_precision`'s own choice
+
 
 def best_device() -> str:
     """'cuda' where there is one, else 'cpu'."""
@@ -18,11 +22,24 @@ def best_device() -> str:
 
 
 def best_precision(device: torch.device | str | None = None) -> str:
-    """'bf16' where the device computes in it natively, else 'fp16' on a GPU and 'fp32' on a CPU."""
+    """'bf16' where the device computes in it natively, else 'fp16' on a GPU and 'fp32' on a CPU.
+
+    LENSDIFF_PRECISION, 'fp32' or 'bf16', takes its place. Raises ParameterError for another value.
+    """
+    chosen = os.environ.get(PRECISION)
+    if chosen:
+        if chosen not in ("fp32", "bf16"):
+            cure = "Set it to 'fp32' or 'bf16', or leave it out"
+            raise ParameterError(f"{PRECISION} is {chosen!r}. {cure}.")
+        return chosen
     if torch.device(device or best_device()).type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bf16" if has_bf16() else "fp32"
+    return "bf16" if cpu_has_bf16() else "fp32"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU has instructions for bfloat16."""
+    return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 
 
 def processor() -> str:

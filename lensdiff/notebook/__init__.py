@@ -4,7 +4,16 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["exercises", "files", "helpers", "plan", "plots", "runner"],
+    submodules=[
+        "exercises",
+        "files",
+        "helpers",
+        "plan",
+        "plots",
+        "runner",
+        "screen",
+        "times",
+    ],
     submod_attrs={
         "exercises": ["check", "prove"],
         "helpers": ["folder", "keep", "number", "pick", "resolve_profile", "results", "versions"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import io
+import json
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ from ..errors import ParameterError
 from ..storage import root, write_text
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+LARGEST = 1_500_000  # bytes of a committed notebook, which GitHub still shows quickly
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LANGUAGE = {
     "name": "python",
@@ -109,7 +111,7 @@ def clean_text(output: nbformat.NotebookNode) -> None:
 
 def plain(text: str) -> str:
     """`text` without colour codes, and with paths as they are from the repository's top."""
-    text = re.sub(r"\S*/ipykernel_\d+/\d+\.py", "<cell>", ANSI.sub("", text))
+    text = re.sub(r"(?<!\S)\S*/ipykernel_\d+/\d+\.py", "<cell>", ANSI.sub("", text))
     text = text.replace(f"{root()}{os.sep}", "").replace(str(root()), ".")
     text = text.replace(sys.prefix, "<python>")
     return re.sub(re.escape(str(Path.home())) + r"(?=[/\\])", "~", text)
@@ -136,10 +138,31 @@ def shrink_pictures(output: nbformat.NotebookNode) -> None:
 # ---- writing -------------------------------------------------------------------------------------
 
 
+def too_large(notebook: nbformat.NotebookNode) -> str:
+    """A sentence with the size and the largest cells of a notebook above `LARGEST`; else empty."""
+    size = len(nbformat.writes(notebook).encode())
+    if size <= LARGEST:
+        return ""
+    sizes = [(len(json.dumps(cell)), index) for index, cell in enumerate(notebook.cells)]
+    largest = []
+    for bytes_of_cell, index in sorted(sizes, reverse=True)[:3]:
+        count = notebook.cells[index].get("execution_count")
+        name = f"[{count}]" if count else f"Markdown at index {index}"
+        largest.append(f"{name} {bytes_of_cell / 1e6:.2f} MB")
+    limit = f"more than {LARGEST / 1e6:g} MB"
+    return f"is {size / 1e6:.2f} MB, {limit}; its largest cells: {', '.join(largest)}."
+
+
 def publish(run: Path, committed: Path) -> None:
-    """Replace the committed notebook by its tidied run, unless someone edited it while it ran."""
+    """Replace the committed notebook by its tidied run, unless someone edited it while it ran.
+
+    One that is too large is written all the same, with a sentence that names its largest cells.
+    """
     executed = read(run)
     if sources(executed) != sources(read(committed)):
         print(f"{committed.name} was edited while it ran and is left as it is; run it again.")
         return
-    write_text(committed, nbformat.writes(tidy(executed)) + "\n")
+    problem = too_large(tidy(executed))
+    if problem:
+        print(f"{committed.name} {problem}")
+    write_text(committed, nbformat.writes(executed) + "\n")

@@ -14,16 +14,21 @@ import yaml
 
 from ..errors import ParameterError
 from ..storage import sha256_of_file
+from . import times
 from .files import parameter_names, read, sources
 
 
 @dataclass
 class Job:
-    """One notebook: where it lies, its parameters, the stamp of all behind it, and how it went."""
+    """One notebook: where it lies, its parameters, the stamp of all behind it, and how it went.
+
+    `expected` are the seconds that it should take here, where that is known.
+    """
 
     path: Path
     parameters: dict
     stamp: str
+    expected: float | None = None
     seconds: float | None = None
     result: str = "not run"
 
@@ -43,11 +48,15 @@ def parse_value(text: str) -> object:
 
 
 def surroundings(root: Path) -> str:
-    """SHA-256 of what every notebook depends on: package, pins, shipped data, installed torch."""
+    """SHA-256 of what every notebook depends on: package, pins, shipped data, installed torch.
+
+    The recorded run times don't count: to store them must not make every notebook run again.
+    """
     digest = hashlib.sha256()
     files = [*(root / "lensdiff").rglob("*.py"), root / "constraints.txt"]
-    for name in ("checkpoints", "studies"):
+    for name in ("checkpoints", "reference", "studies"):
         files += (root / "data" / name).rglob("*")
+    files = [path for path in files if path.name != times.NAME]
     for path in sorted(path for path in files if path.is_file()):
         line = f"{path.relative_to(root).as_posix()} {sha256_of_file(path)}\n"
         digest.update(line.encode())
@@ -82,6 +91,31 @@ def plan(root: Path, profile: str, parameters: Mapping[str, object]) -> list[Job
         stamp = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
         jobs.append(Job(path, own, stamp))
     return jobs
+
+
+def due(jobs: list[Job], folder: Path, force: bool) -> list[Job]:
+    """The jobs that have to run; the others' result is set to 'unchanged'.
+
+    What did not change since its last good run into `folder` need not run, unless one before it
+    does, whose results it uses.
+    """
+    stamps = known_stamps(folder / "status.json")
+    for number, job in enumerate(jobs):
+        name = job.path.stem
+        written = all((folder / f"{name}{end}").exists() for end in (".ipynb", ".html"))
+        if force or stamps.get(name) != job.stamp or not written:
+            return jobs[number:]
+        job.result = "unchanged"
+    return []
+
+
+def known_stamps(record: Path) -> dict[str, str]:
+    """The stamps of the last good runs; none where the record is missing or damaged."""
+    try:
+        stamps = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stamps if isinstance(stamps, dict) else {}
 
 
 def chosen(jobs: list[Job], prefix: str, parameters: Mapping[str, object]) -> list[Job]:

@@ -8,7 +8,7 @@ as it is. The first that fails ends the chain.
 from __future__ import annotations
 
 import argparse
-import json
+import logging
 import os
 import sys
 import time
@@ -17,16 +17,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import papermill
+import torch
 from nbconvert import HTMLExporter
 
 from .. import storage
 from ..errors import ParameterError, StorageError
-from .files import ANSI, publish, read, tidy
+from . import screen, times
+from .files import publish, read, tidy
 from .helpers import PROFILES
-from .plan import Job, chosen, parse_value, plan
+from .plan import Job, chosen, due, known_stamps, parse_value, plan
 
 KERNEL_LOG = "--IPKernelApp.log_level=ERROR"  # else every kernel warns that it talks over TCP
-TRACEBACK_LINES = 16
 
 
 # ---- executing -----------------------------------------------------------------------------------
@@ -48,10 +49,26 @@ def environment(**variables: str) -> Iterator[None]:
         os.environ.update(before)
 
 
-def execute(job: Job, folder: Path) -> bool:
+@contextmanager
+def known_parameters() -> Iterator[None]:
+    """No papermill warning of parameters it doesn't know: it reads the first tagged cell alone."""
+
+    def known(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Passed unknown parameter")
+
+    log = logging.getLogger("papermill")
+    log.addFilter(known)
+    try:
+        yield
+    finally:
+        log.removeFilter(known)
+
+
+def execute(job: Job, folder: Path, wide: int = 0) -> bool:
     """Run one notebook into `folder` and write its HTML; returns whether it is good.
 
-    On failure the cell and the error are printed, and what there is is kept.
+    On failure the cell and the error are printed, and what there is is kept. `wide` is the width
+    of its name on the screen.
     """
     good = folder / f"{job.path.stem}.ipynb"
     part = folder / f"{job.path.stem}.part.ipynb"
@@ -62,19 +79,21 @@ def execute(job: Job, folder: Path) -> bool:
         "cwd": str(job.path.parent),
         "progress_bar": False,
         "coalesce_streams": True,
+        "extra_arguments": [KERNEL_LOG],
     }
     start = time.monotonic()
     try:
-        papermill.execute_notebook(
-            str(job.path), str(part), job.parameters, extra_arguments=[KERNEL_LOG], **options
-        )
+        with screen.Line(job, wide) as line, known_parameters():
+            papermill.execute_notebook(
+                str(job.path), str(part), job.parameters, on_cell_execute=line.cell, **options
+            )
     except KeyboardInterrupt:
         part.unlink(missing_ok=True)
         raise
     except Exception as error:  # whatever stops a notebook is reported in one way
         if part.exists():
             part.replace(failed)
-        job.result = report(job, error, failed)
+        job.result = screen.report(job, error, failed)
         return False
     finally:
         job.seconds = time.monotonic() - start
@@ -87,84 +106,39 @@ def execute(job: Job, folder: Path) -> bool:
     return True
 
 
-def report(job: Job, error: Exception, failed: Path) -> str:
-    """Print the failing cell's source and the end of its traceback; returns the result's name."""
-    source = getattr(error, "source", None)
-    number = getattr(error, "exec_count", None)
-    lines = [line for frame in getattr(error, "traceback", []) for line in frame.splitlines()]
-    # the kernel died, or never started: the cell is the one that was sent and never answered
-    if source is None:
-        lines = str(error).splitlines()
-        lines[:1] = [f"{type(error).__name__}: {lines[0] if lines else ''}"]
-        cells = read(failed).cells if failed.exists() else []
-        sent = [cell for cell in cells if "execution" in cell.metadata]
-        source = next(
-            (cell.source for cell in sent if "shell.execute_reply" not in cell.metadata.execution),
-            None,
-        )
-    where = f"failed in cell [{number}]" if number else "failed"
-    print(f"\n{job.path.name} {where}:\n")
-    if source is not None:
-        print("".join(f"    {line}\n" for line in source.splitlines()))
-    print(*[ANSI.sub("", line) for line in lines][-TRACEBACK_LINES:], sep="\n")
-    if failed.exists():
-        print(f"\nThe notebook as far as it came: {shown(failed)}")
-    return where
-
-
-def run_chain(jobs: list[Job], folder: Path, force: bool, in_place: bool) -> bool:
-    """Run what changed, in order, up to the first failure; returns whether all are good.
+def run_chain(waiting: list[Job], folder: Path, in_place: bool) -> bool:
+    """Run the jobs in order, up to the first failure; returns whether all are good.
 
     The stamps of good runs stay in `folder`/status.json.
     """
     record = folder / "status.json"
     stamps = known_stamps(record)
-    for job in jobs:
+    wide = max((len(job.path.stem) for job in waiting), default=0)
+    for job in waiting:
         name = job.path.stem
-        written = (folder / f"{job.path.stem}{end}" for end in (".ipynb", ".html"))
-        if not force and stamps.get(name) == job.stamp and all(path.exists() for path in written):
-            job.result = "unchanged"
-            continue
-        print(f"{name} ...", flush=True)
         # later ones used the results replaced now
         stamps = {earlier: stamp for earlier, stamp in stamps.items() if earlier < name}
-        good = execute(job, folder)
+        good = execute(job, folder, wide)
         stamps |= {name: job.stamp} if good else {}
         storage.write_json(record, stamps)
         if not good:
             return False
+        screen.done(job, folder / f"{name}.html", wide)
         if in_place:
             publish(folder / job.path.name, job.path)
     return True
 
 
-def known_stamps(record: Path) -> dict[str, str]:
-    """The stamps of the last good runs; none where the record is missing or damaged."""
-    try:
-        stamps = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return stamps if isinstance(stamps, dict) else {}
-
-
-def shown(path: Path) -> str:
-    """The path as short as it can be typed from here."""
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def table(jobs: list[Job], folder: Path) -> str:
-    """One line for each notebook: how long, how it went, where to look."""
-    wide = max(len(job.path.stem) for job in jobs)
-    lines = [f"{'notebook':{wide}}  {'time':>6}  {'result':22}  look at"]
-    for job in jobs:
-        spent = "-"
-        if job.seconds is not None:
-            spent = f"{int(job.seconds // 60)}:{int(job.seconds % 60):02d}"
-        ends = {"good": ".html", "unchanged": ".html", "not run": ""}
-        written = folder / f"{job.path.stem}{ends.get(job.result, '.failed.ipynb')}"
-        page = shown(written) if written.is_file() else ""
-        lines.append(f"{job.path.stem:{wide}}  {spent:>6}  {job.result:22}  {page}".rstrip())
-    return "\n".join(lines)
+def unrecordable(args: argparse.Namespace) -> str:
+    """Why the run times can't be recorded, as the rest of a sentence; empty where they can."""
+    threads = torch.get_num_threads()
+    if args.profile != "standard":
+        return "only those of profile standard are"
+    if args.only or args.parameters:
+        return "only those of the whole series, without -p, are"
+    if times.kind() != "gpu" and threads != times.CORES:
+        return f"only those on {times.CORES} CPU cores are, and torch uses {threads} here"
+    return ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -174,6 +148,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", metavar="PREFIX", default="", help="those that start so, e.g. 03")
     in_place = "run all again and replace the committed ones, tidied for GitHub"
     parser.add_argument("--in-place", action="store_true", help=in_place)
+    record = "run all again and store their run times, for README and notebooks"
+    parser.add_argument("--record", action="store_true", help=record)
     parser.add_argument(
         "-p",
         nargs=2,
@@ -206,10 +182,33 @@ def run(args: argparse.Namespace, root: Path | None = None) -> int:
         if args.in_place:
             (root / "figures").mkdir(exist_ok=True)
         with environment(**variables):
-            good = run_chain(jobs, folder, args.force or args.in_place, args.in_place)
+            good = run_jobs(args, jobs, folder, root / "data" / "studies" / times.NAME)
+        if args.in_place or args.record:
+            times.refresh(root)
     except StorageError:
         raise
     except OSError as error:
         raise ParameterError(f"The results can't be written: {error}.") from error
-    print(f"\n{table(jobs, folder)}")
+    print(f"\n{screen.table(jobs, folder)}")
     return 0 if good else 1
+
+
+def run_jobs(args: argparse.Namespace, jobs: list[Job], folder: Path, recorded: Path) -> bool:
+    """Say what runs and what it will take, run it, and record what it took where that is asked.
+
+    `recorded` is the file of run times. Returns whether every notebook is good.
+    """
+    waiting = due(jobs, folder, args.force or args.in_place or args.record)
+    screen.announce(jobs, waiting, args.profile)
+    why_not = unrecordable(args) if args.record else ""
+    if why_not:
+        screen.say(f"Run times will not be recorded: {why_not}.")
+    record = args.record and not why_not
+    measured = {}
+    if waiting:
+        measured = screen.estimate(waiting, args.profile, recorded, record)
+    good = run_chain(waiting, folder, args.in_place)
+    if good and record:
+        times.record({job.path.stem[:2]: job.seconds for job in jobs}, measured, recorded)
+        print(f"Run times recorded: {screen.shown(recorded)}")
+    return good

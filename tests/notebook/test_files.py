@@ -125,6 +125,11 @@ def test_the_names_of_parameters_are_those_assigned_in_tagged_cells(tmp_path: Pa
     path = tmp_path / "00.ipynb"
     write(path, "other = 1", parameters="profile = ''\nsteps: int = 5\na = b = 2")
     assert files.parameter_names(files.read(path)) == {"profile", "steps", "a", "b"}
+    write(path, "other = 1", "width = 3", parameters="seed = 1")
+    notebook = files.read(path)
+    notebook.cells[3].metadata["tags"] = ["parameters"]
+    nbformat.write(notebook, path)
+    assert files.parameter_names(files.read(path)) == {"seed", "width"}
     write(path, "other = 1", parameters="%magic that is not Python")
     assert files.parameter_names(files.read(path)) == set()
 
@@ -138,3 +143,23 @@ def test_an_edit_made_meanwhile_is_not_overwritten(
     files.publish(ran, edited)
     assert files.read(edited).cells[1].source == FIRST
     assert "was edited while it ran" in capsys.readouterr().out
+
+
+def test_a_notebook_that_is_too_large_names_its_largest_cells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "00.ipynb"
+    write(path, "a", "b", "c")
+    files.publish(path, path)
+    assert capsys.readouterr().out == ""
+    notebook = files.read(path)
+    for cell, megabytes in zip(notebook.cells[1:], (0.01, 0.9, 0.7), strict=True):
+        cell.execution_count = int(megabytes * 100)
+        cell.outputs = [nbformat.v4.new_output("stream", text="x" * int(megabytes * 1e6))]
+    nbformat.write(notebook, path)
+    files.publish(path, path)
+    sentence = (
+        "00.ipynb is 1.61 MB, more than 1.5 MB; its largest cells: [90] 0.90 MB, [70] 0.70 MB"
+    )
+    assert capsys.readouterr().out.startswith(sentence)
+    assert path.stat().st_size > 1.6e6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nbformat
@@ -9,7 +10,8 @@ import pytest
 from toys_notebooks import FIRST, SECOND, write
 
 from lensdiff.errors import ParameterError
-from lensdiff.notebook.plan import chosen, parse_value, plan
+from lensdiff.notebook import times
+from lensdiff.notebook.plan import chosen, due, parse_value, plan
 
 
 def stamps(root: Path, profile: str = "smoke", **parameters: object) -> list[str]:
@@ -22,6 +24,7 @@ def stamps(root: Path, profile: str = "smoke", **parameters: object) -> list[str
         "lensdiff/model.py",
         "constraints.txt",
         "data/checkpoints/lens/weights",
+        "data/reference/features.npz",
         "data/studies/ablations.json",
     ],
 )
@@ -73,6 +76,29 @@ def test_the_chosen_are_those_of_a_prefix_with_their_own_parameters(root: Path) 
         chosen(jobs, "00", parameters)
     with pytest.raises(ParameterError, match="There are no notebooks to run"):
         chosen([], "00", {})
+
+
+def test_recorded_run_times_do_not_count(root: Path) -> None:
+    before = stamps(root)
+    (root / "data" / "studies").mkdir()
+    (root / "data" / "studies" / times.NAME).write_text("{}")
+    assert stamps(root) == before
+
+
+def test_a_job_is_due_with_all_behind_it(root: Path) -> None:
+    folder = root / "runs"
+    folder.mkdir()
+    for job in (jobs := plan(root, "smoke", {})):
+        for end in (".ipynb", ".html"):
+            (folder / f"{job.path.stem}{end}").touch()
+    good = {job.path.stem: job.stamp for job in jobs}
+    for changed, numbers in (("none", ""), ("01_second", "1"), ("00_first", "01")):
+        (folder / "status.json").write_text(json.dumps({**good, changed: "another"}))
+        fresh = plan(root, "smoke", {})
+        assert due(fresh, folder, False) == [fresh[int(number)] for number in numbers]
+        results = ["not run" if str(number) in numbers else "unchanged" for number in (0, 1)]
+        assert [job.result for job in fresh] == results
+    assert len(due(plan(root, "smoke", {}), folder, True)) == 2
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -14,8 +16,8 @@ from toys_notebooks import FIRST, SECOND, printed, write
 from lensdiff import storage
 from lensdiff.__main__ import main
 from lensdiff.errors import ParameterError
-from lensdiff.notebook import files, runner
-from lensdiff.notebook.plan import plan
+from lensdiff.notebook import files, runner, times
+from lensdiff.notebook.plan import known_stamps, plan
 
 
 def run(root: Path, *arguments: str) -> int:
@@ -37,7 +39,8 @@ def test_chain_runs_then_skips_then_runs_what_changed(
     assert run(root, "--profile", "smoke") == 0
     first = capsys.readouterr().out
     assert results(first) == {"00_first": "good", "01_second": "good"}
-    assert str(folder / "01_second.html") in first
+    assert (folder / "01_second.html").as_uri() in first
+    assert first.startswith("2 notebooks to run at profile smoke: 00 01\nThis machine: ")
     assert printed(folder / "00_first.ipynb") == "smoke 1 notebooks\n"
     assert printed(folder / "01_second.ipynb") == "found lens\n"
     assert "found lens" in (folder / "01_second.html").read_text()
@@ -45,7 +48,9 @@ def test_chain_runs_then_skips_then_runs_what_changed(
     assert committed == "", "the committed notebook must stay as it is"
 
     assert run(root, "--profile", "smoke") == 0
-    assert results(capsys.readouterr().out) == {"00_first": "unchanged", "01_second": "unchanged"}
+    again = capsys.readouterr().out
+    assert results(again) == {"00_first": "unchanged", "01_second": "unchanged"}
+    assert again.startswith("Unchanged since the last good run: 00 01")
 
     write(root / "notebooks" / "01_second.ipynb", SECOND.replace("found", "still"))
     assert run(root, "--profile", "smoke") == 0
@@ -73,7 +78,7 @@ def test_profiles_are_kept_apart_and_parameters_arrive(
     assert printed(folder / "00_first.ipynb").startswith("0.3 ''\nstandard 1")
     assert not (root / "runs" / "smoke").exists()
     stamp = plan(root, "standard", {"seed": 0.3})[0].stamp
-    assert runner.known_stamps(folder / "status.json") == {"00_first": stamp}
+    assert known_stamps(folder / "status.json") == {"00_first": stamp}
 
 
 def test_results_go_where_they_are_wanted(root: Path, tmp_path: Path) -> None:
@@ -132,6 +137,110 @@ def test_in_place_keeps_what_github_renders(root: Path) -> None:
     assert files.sources(committed) == files.sources(executed)
 
 
+# ---- run times -----------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    """A screen that somebody watches."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_whole_run_is_recorded_and_the_next_says_what_it_will_take(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(times, "kind", lambda: "fp32")
+    monkeypatch.setattr(times, "CORES", times.torch.get_num_threads())
+    monkeypatch.setattr(times, "measure", lambda: {"update": 1.0})
+    path = root / "data" / "studies" / times.NAME
+    before = [job.stamp for job in plan(root, "standard", {})]
+    assert run(root, "--record") == 0
+    assert "none is recorded for such a machine (fp32)" in capsys.readouterr().out
+    found = times.records(path)["fp32"]
+    assert set(found["seconds"]) == {"00", "01"} and 0 < min(found["seconds"].values()) < 60
+    assert [job.stamp for job in plan(root, "standard", {})] == before
+
+    storage.write_json(path, {"fp32": {**found, "seconds": {"00": 30, "01": 200}}})
+    monkeypatch.setattr(times, "measure", lambda: {"update": 2.0})
+    watched = Terminal()
+    monkeypatch.setattr(sys, "stdout", watched)
+    assert run(root, "--force", "--only", "01", "--record") == 0
+    said = watched.getvalue()
+    sentences = " ".join(said.split())
+    assert "Run times will not be recorded: only those of the whole series" in said
+    assert "Expected: 7 min in all (01 7 min) (recorded 20" in sentences
+    assert ", times 2.00 here)" in sentences
+    assert re.search(r"\r01_second  cell 1 of 1, 0:\d\d of about 6:40 ", said)
+    assert re.search(r"\r01_second  0:\d\d of about 6:40  file:///\S+01_second\.html\n", said)
+    assert times.records(path)["fp32"]["seconds"] == {"00": 30, "01": 200}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--profile", "smoke"], "profile standard"),
+        (["-p", "seed", "1"], "without -p"),
+        ([], r"only those on 3 CPU cores are, and torch uses \d"),
+    ],
+)
+def test_other_runs_are_not_recorded(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
+) -> None:
+    monkeypatch.setattr(times, "kind", lambda: "bf16")
+    monkeypatch.setattr(times, "CORES", 3)
+    parser = argparse.ArgumentParser()
+    runner.add_arguments(parser)
+    assert re.search(reason, runner.unrecordable(parser.parse_args(arguments)))
+
+
+# ---- parameters ----------------------------------------------------------------------------------
+
+
+def two_cells(path: Path) -> None:
+    """A notebook with parameters in a main cell and one for experts, and papermill's place."""
+    write(
+        path,
+        "width = 32",
+        "# -p values are written here",
+        "print(seed, width)",
+        parameters="seed = 1",
+    )
+    notebook = files.read(path)
+    for cell, tag in zip(notebook.cells[2:], ("parameters", "injected-parameters"), strict=False):
+        cell.metadata["tags"] = [tag]
+    nbformat.write(notebook, path)
+
+
+def test_parameters_of_both_cells_arrive_without_a_warning(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = root / "notebooks" / "00_first.ipynb"
+    two_cells(path)
+    assert (
+        run(root, "--profile", "smoke", "--only", "00", "-p", "seed", "7", "-p", "width", "8") == 0
+    )
+    ran = root / "runs" / "smoke" / "00_first.ipynb"
+    assert printed(ran) == "7 8\n"
+    tags = [cell.metadata.get("tags") for cell in files.read(ran).cells]
+    assert tags.count(["injected-parameters"]) == 1 and tags.count(["parameters"]) == 2
+    assert "unknown parameter" not in "".join(capfd.readouterr())
+
+
+def test_in_place_the_cells_of_parameters_stay_as_they_are(root: Path) -> None:
+    path = root / "notebooks" / "00_first.ipynb"
+    two_cells(path)
+    before = files.read(path)
+    assert run(root, "--in-place", "--only", "00") == 0
+    after = files.read(path)
+    assert printed(path) == "1 32\n", "else it was not published"
+    assert files.sources(after) == files.sources(before)
+    assert [cell.metadata for cell in after.cells] == [cell.metadata for cell in before.cells]
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -174,4 +283,4 @@ def test_a_damaged_notebook_is_named(root: Path) -> None:
 def test_a_damaged_record_of_stamps_holds_none(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "status.json").write_text(text)
-    assert runner.known_stamps(tmp_path / "status.json") == {}
+    assert known_stamps(tmp_path / "status.json") == {}
