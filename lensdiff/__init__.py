@@ -33,6 +33,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "lensing.survey": ["diverse", "model_i"],
         "model": ["Model", "Sampling", "load", "save"],
         "notebook": ["plots"],
+        "notebook.exercises": ["check", "solution"],
+        "notebook.helpers": ["say"],
         "scores.card": ["Card", "score"],
         "scores.features": ["extractor"],
         "storage": ["shipped"],

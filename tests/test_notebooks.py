@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from lensdiff.errors import LensdiffError
-from lensdiff.notebook import files
+from lensdiff.notebook import files, rules
+from lensdiff.notebook.lessons import LESSONS, lesson
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,7 +31,16 @@ every = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 
 def code(path: Path) -> list:
-    return [cell for cell in files.read(path).cells if cell.cell_type == "code"]
+    """The code cells that hold something."""
+    cells = files.read(path).cells
+    return [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+# pages whose parameters and exercises are in the package, and those that hold their own
+TAUGHT = [path for path in PATHS if "ld.notebook.start(" in path.read_text(encoding="utf-8")]
+OTHERS = [path for path in PATHS if path not in TAUGHT]
+taught = pytest.mark.parametrize("path", TAUGHT, ids=lambda path: path.stem)
+others = pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
 
 
 def prose(path: Path) -> str:
@@ -39,12 +49,18 @@ def prose(path: Path) -> str:
     )
 
 
+def parameter_cells(path: Path) -> list:
+    return [cell for cell in code(path) if "parameters" in cell.metadata.get("tags", [])]
+
+
+def assigned(source: str) -> dict[str, object]:
+    """Name and value of each assignment in a cell of parameters."""
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body}
+
+
 def parameters(path: Path) -> dict[str, object]:
     """Name and committed value of each parameter."""
-    cell = next(cell for cell in code(path) if "parameters" in cell.metadata.get("tags", []))
-    return {
-        node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body
-    }
+    return assigned("\n".join(cell.source for cell in parameter_cells(path)))
 
 
 def test_the_series_is_there() -> None:
@@ -62,19 +78,42 @@ def test_it_opens_and_closes_as_the_series_does(path: Path) -> None:
         "## Summary",
         "## Common misconceptions",
         "## Exercises",
-        "<details><summary><b>Answers</b>",
+        "## An open task" if path in TAUGHT else "<details><summary><b>Answers</b>",
         "## References",
     ):
         assert needed in text, needed
     assert next(iter(parameters(path))) == "profile" and parameters(path)["profile"] == ""
-    assert any("ld.notebook.versions()" in cell.source for cell in code(path))
+    shows_versions = ("ld.notebook.versions()", "ld.notebook.start(")
+    assert any(shown in cell.source for cell in code(path) for shown in shows_versions)
     assert not re.findall(r"@[A-Z0-9]+@|TODO|TBD", text)
 
 
 @every
 def test_cells_are_short(path: Path) -> None:
     lengths = [len(cell.source.splitlines()) for cell in code(path)]
-    assert statistics.median(lengths) < 10 and max(lengths) <= 40
+    assert statistics.median(lengths) < 10 and max(lengths) <= (30 if path in TAUGHT else 40)
+
+
+@taught
+def test_it_is_short(path: Path) -> None:
+    assert len(files.read(path).cells) <= 70
+    assert path.stat().st_size <= files.LARGEST
+
+
+@taught
+def test_its_parameters_are_few_and_have_rules(path: Path) -> None:
+    cells = parameter_cells(path)
+    assert len(assigned(cells[0].source)) <= 8 and len(cells) <= 2
+    for cell in cells[1:]:
+        assert cell.source.startswith("# for experts:")
+    number = path.stem[:2]
+    assert set(parameters(path)) == {"profile", *lesson(number).PARAMETERS}
+    assert sum(f'ld.notebook.start("{number}", globals())' in c.source for c in code(path)) == 1
+    # papermill puts what is passed from outside in place of this cell, after all defaults
+    tags = [cell.metadata.get("tags", []) for cell in files.read(path).cells]
+    placed = [index for index, found in enumerate(tags) if "injected-parameters" in found]
+    last = max(index for index, found in enumerate(tags) if "parameters" in found)
+    assert placed == [last + 1]
 
 
 @every
@@ -99,7 +138,23 @@ def test_it_is_committed_executed_and_clean(path: Path) -> None:
     assert not [text for text in shown if "/tmp/" in text or str(ROOT) in text]
 
 
-@every
+@taught
+def test_every_exercise_is_asked_and_answered_in_the_package(path: Path) -> None:
+    number = path.stem[:2]
+    text = prose(path)
+    asked = re.findall(rf"^\*\*{number}\.(\d)\*\*", text[text.index("## Exercises") :], re.M)
+    assert [int(k) for k in asked] == list(lesson(number).EXERCISES) and 4 <= len(asked) <= 6
+    sources = [cell.source for cell in code(path)]
+    for k in asked:
+        answer = f"answer_{number}_{k}"
+        cell = rf'{answer} = None(  #.*)?\nld\.check\("{number}\.{k}", {answer}\)'
+        assert sum(bool(re.fullmatch(cell, source)) for source in sources) == 1, k
+    whole = "\n".join([text, *sources])
+    for mark in ("<details><summary><b>Answers", "ld.notebook.prove(", "ld.notebook.check("):
+        assert mark not in whole
+
+
+@others
 def test_every_exercise_is_checked_and_its_answers_are_proved(path: Path) -> None:
     sources = [cell.source for cell in code(path)]
     text = prose(path)
@@ -158,13 +213,25 @@ def test_its_figures_have_a_palette(path: Path) -> None:
                 assert len(png) < 1.02 * len(files.palette(png)), "run make notebooks"
 
 
+def wrong_for(path: Path, name: str, value: object) -> list:
+    """Values that a parameter can't have."""
+    rule = lesson(path.stem[:2]).PARAMETERS.get(name) if path in TAUGHT else None
+    if isinstance(rule, rules.Text | rules.Place):
+        return [3]
+    if isinstance(rule, rules.Number):
+        return [rule.low - 1, rule.high + 1, "three"]
+    if rule is None and name in FOLDERS:
+        return []
+    return ["no-such-thing"] if isinstance(value, str | bool) else [-7, "three"]
+
+
 def wrong_values() -> list:
-    """A value that can't be meant, for each parameter that is no folder."""
+    """A value that can't be meant, for each parameter; a folder is checked where it is read."""
     found = []
     for path in PATHS:
         for name, value in parameters(path).items():
-            if name not in FOLDERS:
-                wrong = ["no-such-thing"] if isinstance(value, str | bool) else [-7, "three"]
+            wrong = wrong_for(path, name, value)
+            if wrong:
                 found += [
                     pytest.param(path, name, one, id=f"{path.stem[:2]}-{name}-{one}")
                     for one in wrong
@@ -174,16 +241,17 @@ def wrong_values() -> list:
 
 @pytest.mark.parametrize("path, name, value", wrong_values())
 def test_a_wrong_parameter_gives_a_sentence(
-    path: Path, name: str, value: object, monkeypatch: pytest.MonkeyPatch
+    path: Path, name: str, value: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The cells up to the one that checks the parameters, with one of them wrong."""
     monkeypatch.chdir(path.parent)
     monkeypatch.setenv("LENSDIFF_PROFILE", "smoke")
     monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.setenv("LENSDIFF_RUNS", str(tmp_path))
     namespace: dict[str, object] = {}
     for cell in code(path):
         source = cell.source.replace("%matplotlib inline", "")
-        if "ld.notebook.resolve_profile(" in source:
+        if "ld.notebook.resolve_profile(" in source or "ld.notebook.start(" in source:
             with pytest.raises(LensdiffError, match=name):
                 exec(source, namespace)
             return
@@ -191,3 +259,99 @@ def test_a_wrong_parameter_gives_a_sentence(
         if "parameters" in cell.metadata.get("tags", []):
             namespace[name] = value
     pytest.fail("no cell checks the parameters")
+
+
+# ---- numbers in prose ----------------------------------------------------------------------------
+
+UNREAD = (
+    r"```.*?```",
+    r"`[^`\n]*`",
+    r"\$\$.*?\$\$",
+    r"\$[^$]*\$",
+    r"\]\([^)]*\)",
+    r"https?://\S+",
+    r"<[^>]*>",
+    r"^#+ .*$",
+    r"^\s*\d+\. ",
+    r"^\*\*\d\d\.\d\*\*",
+    # the recorded run time, which the runner writes
+    r"Run time on .*?\(recorded [^()]*\)\.",
+)
+NAMED = (
+    # years, and the numbers of notebooks, sections, equations and the like
+    r"\b(19|20)\d\d\b",
+    r"\b(notebooks?|exercises?|sections?|eqs?\.|equations?|algorithm|table|figure|chapter|appendix)"
+    r"\s+\[?\d[\d.]*(( to | and |, )\d[\d.]*)*",
+    r"\bCommon Test \w+",
+    r"\b\d\d · ",
+    # a letter makes it a name: lens64, x0, H100, 2D; a power is a unit or a size
+    r"\b\w*[A-Za-z]\w*\d\w*\b|\b\d+[A-Za-z]\w*\b",
+    # sizes and shapes: 8 × 8, 64², (n, 1, 64, 64), 0 to 1
+    r"\d[\d,]*\s*[×x]\s*\d[\d,]*(\s*[×x]\s*\d[\d,]*)*",
+    r"\b\d+[²³]",
+    r"\((n|\d+)(, [\w/]+)+\)|\[[-\d., ]+\]",
+    # what a thing is by definition
+    r"\b(mean|variance|multiple of|stride|factor of|level|group|class|seed|width) \d+\b",
+    r"\b\d[\d,]*(\s|-)(pixels?|px|channels?|levels?|images?|groups?|classes|places|heads|numbers"
+    r"|sinusoids?|frequencies|bits?|lenses|updates|steps|samples|blocks?|arcsec|seeds)\b",
+    r"\b[012]\b",
+)
+
+
+def typed_results(text: str) -> list[str]:
+    """Numbers in Markdown that no definition explains, each with the words around it."""
+    text = re.split(r"^## References", text, flags=re.M)[0]
+    for pattern in UNREAD:
+        text = re.sub(pattern, " ", text, flags=re.M | re.S)
+    # a decimal or a percentage is never a definition
+    measured = [m.span() for m in re.finditer(r"\d*\.\d+|\d[\d,.]*\s*%", text)]
+    allowed = [m.span() for pattern in NAMED for m in re.finditer(pattern, text, re.I)]
+    found = []
+    for number in re.finditer(r"\d[\d,.]*", text):
+        inside = [low <= number.start() < high for low, high in allowed]
+        if any(low <= number.start() < high for low, high in measured) or not any(inside):
+            found.append(text[max(0, number.start() - 30) : number.end() + 20].strip())
+    return found
+
+
+@taught
+def test_its_prose_holds_no_typed_result(path: Path) -> None:
+    assert not typed_results(prose(path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The distance is 0.033.",
+        "It falls by 40 %.",
+        "It takes 17 ms an image.",
+        "The model has 6.2 million weights.",
+        "It needs 3 minutes.",
+        "It costs 38 MFLOPs.",
+        "That is 5 times as far as in `x = 3`.",
+        "After 91 of them the loss was below.",
+    ],
+)
+def test_a_typed_result_is_found(text: str) -> None:
+    assert typed_results(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# 02 · The U-Net\n\nSee notebook 03, section 3.5, and [notebook 00](00_quickstart.ipynb).",
+        "Vaswani et al. (2017), eq. 1; Ho et al. 2020, algorithm 2",
+        "A map of 8 × 8 places from images of 64 pixels, 64² in all; lens150 folds 2 × 2.",
+        "$\\sigma = 0.5$ and $$x = 0.25$$ and `width = 48`",
+        "1. first\n2. second\n\n**02.3** What is it?",
+        "It has mean 0 and variance 1, and a multiple of 16.",
+        "## 3.5 things\n\n## References\n\n- arXiv 1234.5678",
+        "Run time on 2 CPU cores: 46 s with bfloat16 instructions (recorded 2026-11-27).",
+    ],
+)
+def test_a_definition_may_stand_in_prose(text: str) -> None:
+    assert not typed_results(text)
+
+
+def test_every_taught_page_has_a_lesson() -> None:
+    assert {path.stem[:2] for path in TAUGHT} <= set(LESSONS)

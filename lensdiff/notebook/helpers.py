@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import torch
+from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from ..errors import ParameterError
@@ -84,3 +86,24 @@ def versions() -> str:
         f"torch {torch.__version__.split('+')[0]}",
     ]
     return ", ".join([*parts, f"numpy {np.__version__}", f"matplotlib {matplotlib.__version__}"])
+
+
+def say(text: str, **values: object) -> None:
+    """Show Markdown with computed numbers: say("The distance is {d:.2f}.", d=card.distance).
+
+    Braces are filled as `str.format` does; those of an equation are doubled.
+    """
+    display(Markdown(text.format(**values)))
+
+
+def table(rows: Iterable[Sequence[object]], columns: Sequence[str]) -> None:
+    """Show rows as a Markdown table under the names of its columns.
+
+    Raises ParameterError for a row of another length.
+    """
+    lines = [columns, ["---"] * len(columns)]
+    for row in rows:
+        if len(row) != len(columns):
+            raise ParameterError(f"A row has {len(row)} cells, the table {len(columns)}: {row!r}.")
+        lines.append([str(cell) for cell in row])
+    display(Markdown("\n".join(f"| {' | '.join(cells)} |" for cells in lines)))

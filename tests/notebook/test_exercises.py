@@ -1,32 +1,155 @@
-"""Exercises check what a reader answers, and their stored answers check them."""
+"""Exercises: stored answers are right, wrong ones get their own hints, nothing stops a run."""
 
 from __future__ import annotations
 
+import sys
+
+import numpy as np
 import pytest
+import torch
 
+import lensdiff as ld
+from lensdiff.errors import ParameterError
 from lensdiff.notebook import exercises
+from lensdiff.notebook.exercises import Exercise, alike
+from lensdiff.notebook.lessons import LESSONS, lesson
+
+STORED = {
+    f"{notebook}.{k}": exercise
+    for notebook in LESSONS
+    for k, exercise in lesson(notebook).EXERCISES.items()
+}
+stored = pytest.mark.parametrize("name", STORED)
 
 
-def test_an_exercise_is_checked(capsys):
-    exercises.check(None, lambda a: a == 3, "hint")
-    exercises.check(3, lambda a: a == 3, "hint")
-    assert capsys.readouterr().out == "No answer yet.\nRight.\n"
-    with pytest.raises(AssertionError, match=r"Not yet\. hint"):
-        exercises.check(4, lambda a: a == 3, "hint")
+@stored
+def test_the_stored_answer_is_right_and_says_why(name, capsys):
+    exercise = STORED[name]
+    ld.check(name, exercise.answer)
+    assert capsys.readouterr().out == f"{name} right: {exercise.explanation.splitlines()[0]}\n"
 
 
-def test_stored_answers_must_pass_and_wrong_ones_fail(capsys):
-    judge = exercises.check(None, lambda a: a(2) == 4, "hint")
-    # one that can't be called as it should be, one that is no function
-    mistakes = [lambda x: x, lambda: 4, 4]
-    exercises.prove([judge], [lambda x: x * x], [mistakes])
-    shown = capsys.readouterr().out
-    assert shown == "No answer yet.\n1 stored answers pass their checks; 3 wrong ones fail.\n"
-    with pytest.raises(AssertionError, match="Exercise 1 takes a wrong answer for right"):
-        exercises.prove([judge], [lambda x: x * x], [[lambda x: x + 2]])
-    with pytest.raises(AssertionError, match="Not yet"):
-        exercises.prove([judge], [lambda x: x], [[3]])
-    with pytest.raises(AssertionError, match="no wrong answer"):
-        exercises.prove([judge], [lambda x: x * x], [[]])
-    with pytest.raises(AssertionError, match=r"raised TypeError: .*hint"):
-        exercises.check(3, lambda a: a(2) == 4, "hint")
+@stored
+def test_each_wrong_answer_gets_its_own_hint(name, capsys):
+    for wrong, hint in STORED[name].mistakes:
+        ld.check(name, wrong)
+        assert capsys.readouterr().out == f"{name} not yet: {hint}\n"
+
+
+@stored
+def test_five_mistakes_or_more_are_foreseen(name):
+    exercise = STORED[name]
+    assert len(exercise.mistakes) >= 5
+    # another mistake gets the general hint, and no hint is the answer
+    hints = [hint for _, hint in exercise.mistakes]
+    assert exercise.hint not in hints and len(set(hints)) >= 5
+    if not callable(exercise.answer):
+        for hint in [exercise.hint, *hints]:
+            assert str(exercise.answer) not in hint.replace(",", "").split()
+
+
+@pytest.mark.parametrize("notebook", LESSONS)
+def test_a_lesson_has_four_to_six_exercises(notebook):
+    numbers = list(lesson(notebook).EXERCISES)
+    assert numbers == list(range(1, len(numbers) + 1)) and 4 <= len(numbers) <= 6
+
+
+def raises(x):
+    raise RuntimeError("no idea.")
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise ValueError
+
+
+def raises_unspeakably(x):
+    raise Unspeakable
+
+
+def leaves(x):
+    sys.exit()
+
+
+@pytest.mark.parametrize(
+    "answer", [raises, raises_unspeakably, leaves, 4, "text", object(), lambda: 1, lambda x: None]
+)
+def test_no_answer_stops_a_run(answer, capsys):
+    for name, exercise in STORED.items():
+        if callable(exercise.answer):
+            ld.check(name, answer)
+            shown = capsys.readouterr().out
+            assert shown.startswith(f"{name} not yet: ") and shown.endswith(f"{exercise.hint}\n")
+
+
+def test_what_a_function_raised_is_shown(capsys):
+    ld.check("02.4", raises)
+    assert "checking it raised RuntimeError: no idea. " in capsys.readouterr().out
+    ld.check("02.4", raises_unspeakably)
+    assert "checking it raised Unspeakable. " in capsys.readouterr().out
+
+
+def test_no_answer_and_no_exercise_are_told(capsys):
+    ld.check("02.3", None)
+    assert capsys.readouterr().out == "02.3 no answer yet.\n"
+    ld.check("02.9", 3)
+    assert capsys.readouterr().out == "There is no exercise '02.9'; try 02.1 to 02.5.\n"
+    ld.check("three", 3)
+    assert "There is no lesson 'three'" in capsys.readouterr().out
+    with pytest.raises(ParameterError, match=r"no exercise '02\.x'"):
+        ld.solution("02.x")
+
+
+def test_a_solution_shows_the_answer_or_the_source_of_a_function(monkeypatch):
+    shown = []
+    monkeypatch.setattr(exercises, "display", lambda made: shown.append(made.data))
+    ld.solution("02.3")
+    ld.solution("02.4")
+    assert shown[0].startswith("**02.3** `160`\n\n")
+    assert "```python\ndef fold(x: Tensor)" in shown[1] and shown[1].count("```") == 2
+
+
+def test_a_test_may_take_several_answers(capsys):
+    even = Exercise(2, "It is even.", ((1, "odd"),), "divide", test=lambda a: a % 2 == 0)
+    assert even.right(4) and not even.right(3)
+    assert even.hint_for(1) == "odd" and even.hint_for(3) == "divide"
+
+
+@pytest.mark.parametrize(
+    "given, wanted",
+    [
+        (16, 16.0),
+        (np.float32(0.2501), 0.25),
+        (torch.tensor(3.0, requires_grad=True), 3),
+        (" Heun ", "heun"),
+        ((1, 2), [1, 2]),
+        (torch.tensor([1, 2]), (1, 2)),
+        (np.ones(3), torch.ones(3)),
+        ({"a", "b"}, {"b", "a"}),
+        (True, True),
+        (0.0, 0),
+    ],
+)
+def test_same_answers_are_alike(given, wanted):
+    assert alike(given, wanted)
+
+
+@pytest.mark.parametrize(
+    "given, wanted",
+    [
+        (True, 1),
+        (1, True),
+        ("16", 16),
+        (16, "16"),
+        (0.251, 0.25),
+        (float("nan"), 1),
+        ([1, 2, 3], [1, 2]),
+        (np.ones((1, 3)), np.ones(3)),
+        (1.0, np.ones(3)),
+        (object(), 3),
+        (1e-3, 0),
+        (None, 0),
+    ],
+)
+def test_different_answers_are_not_alike(given, wanted):
+    assert not alike(given, wanted)

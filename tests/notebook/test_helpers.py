@@ -43,3 +43,14 @@ def test_keep_copies_a_file_or_saves_a_figure(tmp_path, monkeypatch):
     helpers.keep(plt.figure(), "b.png")
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["a.gif", "b.png"]
     assert (tmp_path / "figures" / "a.gif").read_bytes() == b"GIF89a"
+
+
+def test_computed_numbers_are_said_and_tabled(monkeypatch):
+    shown = []
+    monkeypatch.setattr(helpers, "display", lambda made: shown.append(made.data))
+    helpers.say("It is {d:.2f}, so ${{x}}$.", d=0.126)
+    helpers.table([("a", 1), ("b", 2.5)], ("name", "value"))
+    assert shown[0] == "It is 0.13, so ${x}$."
+    assert shown[1] == "| name | value |\n| --- | --- |\n| a | 1 |\n| b | 2.5 |"
+    with pytest.raises(ParameterError, match="A row has 1 cells, the table 2"):
+        helpers.table([("a",)], ("name", "value"))

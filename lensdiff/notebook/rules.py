@@ -1,0 +1,84 @@
+"""Rules for the parameters of a notebook: what each may be, said in a sentence where it is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..errors import ParameterError
+from .helpers import number, pick
+
+
+class Rule(Protocol):
+    """What a parameter may be: `check` returns the checked value or raises ParameterError."""
+
+    def check(self, name: str, value: object) -> object:
+        """The value of the parameter `name`, checked."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number from `low` to `high`, both allowed; a `whole` one is returned as an int."""
+
+    low: float
+    high: float
+    whole: bool = False
+
+    def check(self, name: str, value: object) -> float | int:
+        """The number; raises ParameterError for another value."""
+        return number(name, value, self.low, self.high, self.whole)
+
+
+@dataclass(frozen=True, init=False)
+class Choice:
+    """One of a few texts or numbers: Choice("ddim", "heun")."""
+
+    values: tuple
+
+    def __init__(self, *values: str | int):
+        object.__setattr__(self, "values", values)
+
+    def check(self, name: str, value: object) -> object:
+        """The value; raises ParameterError if it is none of those allowed."""
+        if isinstance(value, bool):
+            raise ParameterError(f"{name} is {value}; it must be one of {self._listed()}.")
+        return self.values[self.values.index(pick(name, value, self.values))]
+
+    def _listed(self) -> str:
+        return ", ".join(map(repr, self.values))
+
+
+@dataclass(frozen=True)
+class Flag:
+    """True or False."""
+
+    def check(self, name: str, value: object) -> bool:
+        """The flag; raises ParameterError for another value."""
+        if not isinstance(value, bool):
+            raise ParameterError(f"{name} is {value!r}; it must be True or False.")
+        return value
+
+
+@dataclass(frozen=True)
+class Text:
+    """Any text."""
+
+    def check(self, name: str, value: object) -> str:
+        """The text; raises ParameterError for another value."""
+        if not isinstance(value, str):
+            raise ParameterError(f"{name} is {value!r}; it must be text in quotes.")
+        return value
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder, a file, or a shipped model's name; whether it is there is checked by its reader."""
+
+    def check(self, name: str, value: object) -> str:
+        """The path or name, "" for none; raises ParameterError for what is no text."""
+        if not isinstance(value, str):
+            raise ParameterError(f"{name} is {value!r}; give a path or a name in quotes.")
+        return value
+
+
+SEED = Number(0, 2**31, whole=True)
