@@ -1,12 +1,14 @@
 """Small fair comparisons: runs that differ from one basis in one thing, and are scored alike.
 
-Each sees as many images. A run takes three to eight minutes on two cores, and is stored with its
-recipe, curve and cards; its pictures lie beside the table.
+Each but `few` sees as many images, with three training seeds. A run takes three to eight minutes
+on two cores, and is stored with its recipe, curve and cards; pictures of seed 0 lie beside the
+table.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,23 +24,24 @@ from torch.optim.swa_utils import AveragedModel
 from ..data.images import ImageSet, lenses
 from ..diffusion.process import ScheduleWarning
 from ..diffusion.sampling import draw, table_levels
-from ..errors import DataError
+from ..errors import ParameterError
 from ..model import Model, Sampling
-from ..runtime import best_device, progress
+from ..runtime import best_device, machine, progress
 from ..scores.card import FIRST_SEED, SampleSizeWarning, card
 from ..scores.features import extractor
 from ..scores.statistics import statistics, to_uint8
 from ..storage import atomic, fingerprint_of, root, studies_folder
 from ..training.fit import fit
 from ..training.loop import Step, ema_average
-from .ablation_runs import RUNS, STEPS, Run
+from .ablation_compare import FILE, compare, merge, seeds_of, stored  # noqa: F401
+from .ablation_runs import RUNS, SEEDS, STEPS, Run, jobs
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study ablations basis eps x0 v"
 OWN_STEPS = 50
 SCORED = 512
 SHOWN = 16
-FILE = "ablations.json"
+ABOUT = {"steps": STEPS, "scored_images": SCORED}
 
 
 def turned(images: ImageSet, degrees: float, seed: int = 0) -> ImageSet:
@@ -87,6 +90,16 @@ class Averages:
         }
 
 
+def few(rows: np.ndarray, n: int) -> np.ndarray:
+    """`n` of the training `rows`, sorted: the same ones for every seed.
+
+    Raises ParameterError where there are not as many.
+    """
+    if n > len(rows):
+        raise ParameterError(f"images = {n}, but there are {len(rows)} to train on: take fewer.")
+    return np.sort(np.random.default_rng(0).permutation(rows)[:n])
+
+
 def train_run(
     run: Run,
     images: ImageSet,
@@ -97,9 +110,11 @@ def train_run(
     """Train one run on the training rows of `images`, split before any turning.
 
     A run of noiseless images takes the same default lenses without their noise, whatever `images`
-    hold.
+    hold; one of a few images takes as many training rows, and all held-out ones.
     """
     rows = images.split()
+    if run.images:
+        rows = (few(rows[0], run.images), rows[1])
     own = turned(images, run.turned_deg) if run.turned_deg else images
     if run.recipe.noiseless:
         own = lenses("train", images.pixels.shape[-1], len(images), noiseless=True)
@@ -172,75 +187,72 @@ def keep_pictures(path: Path, images: Tensor) -> None:
 
 
 def compute(run: Run, net: nn.Module, folder: Path, work: Path) -> dict:
-    """Train and score one run, and keep its pictures in `folder`; returns its row."""
+    """Train and score one run; returns its row. Pictures of seed 0 are kept in `folder`."""
     name = run.recipe.name
+    seed = run.recipe.train.seed
+    place = work / f"{name}-{seed}"
     averages = Averages(run.emas)
-    state = None if run.emas else work / f"{name}-state"  # averages are not in the state
-    model = train_run(run, lenses("train"), work / name, state, averages)
+    # averages are not in the state
+    state = None if run.emas else work / f"{name}-{seed}-state"
+    model = train_run(run, lenses("train"), place, state, averages)
     test = lenses("test")
     cards = score_run(run, model, net, test)
     for decay, other in averages.of(model).items():
         cards += [{**one, "ema": decay} for one in score_run(run, other, net, test)]
-    keep_pictures(folder / "ablations" / f"{name}.png", pictures(run, model))
-    kept = ("recipe", "data", "images_seen", "seconds", "machine", "sha256", "curve")
+    if seed == 0:
+        keep_pictures(folder / "ablations" / f"{name}.png", pictures(run, model))
+    if state is not None:
+        shutil.rmtree(state, ignore_errors=True)  # it was there to resume from
+    kept = ("recipe", "data", "images_seen", "seconds", "sha256", "curve")
     return {
         "family": run.family,
         "description": run.description,
         "turned_deg": run.turned_deg,
+        "images": run.images,
         "cards": cards,
         "weights": sum(p.numel() for p in model.denoiser.parameters()),
+        "machine": machine(),
         **{key: model.spec[key] for key in kept},
     }
-
-
-def stored(folder: Path | None = None) -> dict[str, dict]:
-    """The stored runs by name, in the order of `RUNS`, with their `pictures` (n, H, W) in [0, 1].
-
-    Raises DataError for a missing run or damaged files.
-    """
-    folder = folder or studies_folder()
-    path = folder / FILE
-    cure = "Run it again: python -m lensdiff study ablations"
-    if not path.exists():
-        raise DataError(f"{path} is not there. {cure} all")
-    rows = {row["name"]: row for row in Table(path, {}).rows}
-    found = {}
-    for name in RUNS:
-        if name not in rows:
-            raise DataError(f"{path}: the run {name} is not stored. {cure} {name}")
-        found[name] = {**rows[name], "pictures": stored_pictures(folder, name)}
-    return found
-
-
-def stored_pictures(folder: Path, name: str) -> np.ndarray:
-    """A run's pictures (n, H, W) in [0, 1]. Raises DataError where they are missing or damaged."""
-    path = folder / "ablations" / f"{name}.png"
-    try:
-        strip = np.asarray(Image.open(path), np.float32) / 255
-        return strip.reshape(len(strip), -1, len(strip)).swapaxes(0, 1)
-    except (OSError, ValueError) as error:
-        cure = f"Take the run out of {FILE}, and run it again: python -m lensdiff study ablations"
-        raise DataError(f"{path}: can't be read ({error}). {cure} {name}") from error
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
     known = ", ".join(RUNS)
-    names = [*RUNS, "all"]
-    parser.add_argument("names", nargs="+", choices=names, metavar="NAME", help=f"all, or {known}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all, or {known}")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="training seeds")
+    parser.add_argument("--shard", default="1/1", help="K/M: every M-th run, from the K-th")
     parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
     parser.add_argument(
         "--work", type=Path, default=root() / "runs" / "ablations", help="checkpoints and states"
     )
+    parser.add_argument(
+        "--merge", type=Path, nargs="+", metavar="FOLDER", help="take in what these folders hold"
+    )
+    parser.add_argument(
+        "--replace", action="store_true", help="merged runs take the place of stored ones"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, score and store each run that is not stored already."""
+    """Train, score and store each run that is not stored already; or merge tables.
+
+    Raises ParameterError where nothing is asked for, or for an unknown run or shard.
+    """
+    if not args.names and not args.merge:
+        raise ParameterError(f"No run is named: give all, or some of {', '.join(RUNS)}.")
+    if args.merge:
+        count = merge(args.merge, args.out, args.replace)
+        print(f"{args.out / FILE}: {count} runs were merged.")
+    todo = jobs(RUNS if "all" in args.names else args.names, args.seeds, args.shard)
+    if not todo:
+        return
     net = extractor("efficientnet", best_device())
-    table = Table(args.out / FILE, {"steps": STEPS, "scored_images": SCORED})
-    for name in RUNS if "all" in args.names else args.names:
+    table = Table(args.out / FILE, ABOUT)
+    for name, seed in todo:
+        chosen = RUNS[name].with_seed(seed)
         table.row(
-            {"name": name},
-            lambda name=name: compute(RUNS[name], net, args.out, args.work),
+            {"name": name, "seed": seed},
+            lambda chosen=chosen: compute(chosen, net, args.out, args.work),
             lambda row: ", ".join(f"{one['distance']:.2f}" for one in row["cards"]),
         )
