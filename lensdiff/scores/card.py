@@ -1,5 +1,7 @@
 """The card: a score and all that it depends on, and the images and features behind it.
 
+What it says first is the excess of the distance over its floor: the distance itself and its ratio
+to the floor depend on the number of images far more than the difference does.
 FID is only called FID with the Inception weights of pytorch-fid; any other distance is named after
 its extractor.
 """
@@ -19,8 +21,9 @@ from ..errors import MetricError
 from ..model import Model, Sampling
 from ..runtime import best_device
 from ..storage import fingerprint_of, write_arrays
-from .distances import frechet, frechet_error, kid
+from .distances import frechet, kid
 from .features import extractor
+from .jackknife import excess_errors
 from .statistics import Statistics, reference, statistics
 
 ENOUGH = 2_048  # samples of a full protocol
@@ -36,7 +39,8 @@ class SampleSizeWarning(UserWarning):
 class Card:
     """A score and all that it depends on.
 
-    `floor` is the distance of as many other real images from the same reference.
+    `distance` and `floor` are squared Frechet distances, in the extractor's units squared; `floor`
+    is that of as many other real images from the same reference. The errors are standard errors.
     """
 
     name: str
@@ -56,16 +60,34 @@ class Card:
     sampling: str
     calls: int
     seed: int
-    distance_error: float | None = None  # standard error of the distance, where it was computed
+    distance_error: float | None = None
+    excess_error: float | None = None
+
+    @property
+    def excess(self) -> float:
+        """The distance less its floor: 0 for images like the real ones; the sizes' bias cancels."""
+        return self.distance - self.floor
+
+    @property
+    def ratio(self) -> float | None:
+        """The distance over its floor; None below 2,048 images on any side, where it means little.
+
+        Both are squared distances: at a ratio of 4, images lie twice as far as real ones do.
+        """
+        if min(self.n_generated, self.n_reference, self.n_floor) < ENOUGH:
+            return None
+        return self.distance / self.floor
 
     def rows(self) -> list[tuple[str, str]]:
         """The card as (what, value) pairs, for a table."""
-        error = "" if self.distance_error is None else f" ± {self.distance_error:.2g}"
         counts = f"{self.n_generated} / {self.n_reference} / {self.n_floor}"
+        excess = f"{self.excess:.3f}{_error(self.excess_error)}"
+        ratio = [] if self.ratio is None else [("generated / floor", f"{self.ratio:.2f}")]
         return [
-            (f"{self.name}, generated", f"{self.distance:.3f}{error}"),
+            (f"{self.name}, excess over the floor", excess),
+            (f"{self.name}, generated", f"{self.distance:.3f}{_error(self.distance_error)}"),
             (f"{self.name}, floor (real against real)", f"{self.floor:.3f}"),
-            ("times the floor", f"{self.distance / self.floor:.2f}"),
+            *ratio,
             ("KID x 1000, generated", f"{self.kid:.3f} ± {self.kid_std:.3f}"),
             ("KID x 1000, floor", f"{self.kid_floor:.3f}"),
             ("images: generated / reference / floor", counts),
@@ -83,6 +105,10 @@ class Card:
     def as_dict(self) -> dict:
         """The card for a JSON file."""
         return asdict(self)
+
+
+def _error(error: float | None) -> str:
+    return "" if error is None else f" ± {error:.2g}"
 
 
 def check_numbers(images: ImageSet, n: int) -> None:
@@ -108,8 +134,9 @@ def _warn_of_few(least: int, width: int) -> None:
     rank = ""
     if least <= width:
         rank = f" and fewer than the {width:,} features, so that no covariance has full rank"
-    biased = f"below {ENOUGH:,} the distance is biased upwards"
-    message = f"{least} samples{rank}: {biased}; compare it with its floor alone."
+    biased = f"below {ENOUGH:,} the distance and its floor are biased upwards"
+    cure = "compare the excess over the floor, not the distance or its ratio to the floor"
+    message = f"{least} samples{rank}: {biased}; {cure}."
     warnings.warn(message, SampleSizeWarning, stacklevel=3)
 
 
@@ -173,10 +200,14 @@ def card_with_error(
     n: int,
     split: str = "test set",
 ) -> Card:
-    """The card of `generated`, as `card` makes it, with the standard error of its distance."""
+    """The card of `generated`, as `card` makes it, with standard errors of distance and excess.
+
+    They come from one jackknife over generated, reference and floor images.
+    """
     made = card(net, generated, images, str(sampling), sampling.calls, seed, n, split=split)
-    error = frechet_error(generated, reference(net, images, range(n)))
-    return replace(made, distance_error=error)
+    real = (reference(net, images, rows) for rows in (range(n), range(n, 2 * n)))
+    errors = excess_errors(generated, *real)
+    return replace(made, distance_error=errors.distance, excess_error=errors.excess)
 
 
 def score(
@@ -191,8 +222,8 @@ def score(
     """The card of a model: it draws `n` images, which are held against held-out `images`.
 
     A conditional model draws without labels. `n` is 2,048, or as many as half of the images are;
-    `net` is the extractor or its name. The card has the standard error of the distance. Raises
-    MetricError where there are too few images.
+    `net` is the extractor or its name. The card has the standard errors of distance and excess.
+    Raises MetricError where there are too few images.
     """
     n = min(ENOUGH, len(images) // 2) if n is None else n
     check_numbers(images, n)

@@ -10,14 +10,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..errors import MetricError
+from .jackknife import Pair, Rows, factor, roots
 from .statistics import Statistics
 
 
 def frechet(a: Statistics, b: Statistics) -> float:
     """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)).
 
-    Heusel et al. 2017, eq. 6; Dowson & Landau 1982. The trace of the root is the sum of the roots
-    of the eigenvalues of the symmetric C_a^(1/2) C_b C_a^(1/2), in float64.
+    Heusel et al. 2017, eq. 6; Dowson & Landau 1982. With C_a = L L^T, the trace of the root is the
+    sum of the roots of the eigenvalues of the symmetric L^T C_b L, in float64. Raises MetricError
+    for features of unequal widths and for images of unequal sizes.
     """
     if a.mean.shape != b.mean.shape:
         widths = f"Features of width {len(a.mean)} and {len(b.mean)} can't be compared"
@@ -25,30 +27,40 @@ def frechet(a: Statistics, b: Statistics) -> float:
     if a.size and b.size and a.size != b.size:
         sizes = f"Images of {a.size} and of {b.size} can't be compared"
         raise MetricError(f"{sizes}: bring both to one size first.")
-    values, vectors = np.linalg.eigh(a.covariance)
-    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    cross = np.linalg.eigvalsh(root @ b.covariance @ root)
-    spread = (
-        np.trace(a.covariance) + np.trace(b.covariance) - 2 * np.sqrt(np.clip(cross, 0, None)).sum()
-    )
+    cross = _trace_of_root(a, b)
+    spread = np.trace(a.covariance) + np.trace(b.covariance) - 2 * cross
     return float(max(((a.mean - b.mean) ** 2).sum() + spread, 0.0))
+
+
+def _trace_of_root(a: Statistics, b: Statistics) -> float:
+    """tr (C_a C_b)^(1/2), by an n x n matrix where one side has n images, fewer than features."""
+    few, many = (a, b) if a.n <= b.n else (b, a)
+    if few.n < len(few.mean) and len(few.rows) == few.n:
+        centred = few.rows - few.rows.mean(0, dtype=np.float64)
+        return roots(centred @ many.covariance @ centred.T / (few.n - 1))
+    left = factor(a.covariance)
+    return roots(left.T @ b.covariance @ left)
 
 
 def frechet_error(a: Statistics, b: Statistics, subsets: int = 20, seed: int = 0) -> float:
     """Standard error of `frechet(a, b)`: its std over random halves of both sides' kept rows.
 
     This is the delete-half jackknife (Shao & Wu 1989). Halves are more biased than the whole, but
-    alike, so that the bias leaves their spread nearly as it is. Raises MetricError below 8 rows.
+    alike, so that the bias leaves their spread nearly as it is. Halves of fewer rows than features
+    are parts of one product, made once (`jackknife.Pair`). Raises MetricError below 8 rows.
     """
     if min(len(a.rows), len(b.rows)) < 8 or subsets < 2:
         needs = "eight kept rows or more on both sides, and two subsets or more"
         raise MetricError(f"An error bar needs {needs}.")
     rng = np.random.default_rng(seed)
 
-    def half(rows: np.ndarray) -> Statistics:
-        return Statistics.of(rows[rng.permutation(len(rows))[: len(rows) // 2]])
+    pair = Pair(Rows(a.rows), Rows(b.rows))
 
-    return float(np.std([frechet(half(a.rows), half(b.rows)) for _ in range(subsets)], ddof=1))
+    def half(rows: np.ndarray) -> np.ndarray:
+        return rng.permutation(len(rows))[: len(rows) // 2]
+
+    found = [pair.distance(half(a.rows), half(b.rows)) for _ in range(subsets)]
+    return float(np.std(found, ddof=1))
 
 
 def kid(

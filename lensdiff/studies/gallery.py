@@ -27,8 +27,8 @@ page against them. Each folder has `weights.safetensors` (fp16, the average of t
 reads it. How a model came to be stands on the page beside its weights.
 
 FD-EfficientNet is the Fréchet distance in the features of EfficientNet-Lite0. It is not FID, and
-can't be compared with one. The floor is what as many other real (simulated) images get; the
-reference is held out of training.
+can't be compared with one. The floor is what as many other real (simulated) images get, and the
+excess over it is what compares with other numbers of images; the reference is held out of training.
 """
 
 REPRODUCE = """## The same again
@@ -87,9 +87,10 @@ def _training(model: str) -> str:
 
 def _drawing_row(model: str, what: str) -> list[str]:
     card = Card(**_json(model, "card.json"))
-    distance = f"FD-EfficientNet {card.distance:.2f} ± {card.distance_error:.2f}"
+    error = "" if card.excess_error is None else f" ± {card.excess_error:.2f}"
+    excess = f"FD-EfficientNet {card.distance:.2f}, {card.excess:.2f}{error} above the floor"
     kid = f"KID x 1000 {card.kid:.1f} ± {card.kid_std:.1f}"
-    result = f"{distance}, {kid}, {card.n_generated:,} images, {card.calls} calls"
+    result = f"{excess}, {kid}, {card.n_generated:,} images, {card.calls} calls"
     return [model, what, _training(model), result, f"{card.floor:.2f}, {card.kid_floor:.2f}"]
 
 

@@ -14,8 +14,29 @@ from lensdiff.errors import MetricError
 from lensdiff.model import Model, Sampling
 from lensdiff.scores import card as cards
 from lensdiff.scores.card import Card, SampleSizeWarning, card, score
-from lensdiff.scores.distances import frechet, frechet_error
+from lensdiff.scores.distances import frechet
+from lensdiff.scores.jackknife import excess_errors
 from lensdiff.scores.statistics import Statistics, reference, statistics
+
+CARD = {
+    "name": "FD-made",
+    "distance": 12.5,
+    "floor": 3.5,
+    "kid": 1.0,
+    "kid_std": 0.1,
+    "kid_floor": 0.0,
+    "n_generated": 2_048,
+    "n_reference": 2_048,
+    "n_floor": 2_048,
+    "reference": "test set",
+    "resolution": "64 x 64",
+    "value_range": "[0, 1] as uint8",
+    "data": "made",
+    "extractor_sha256": "0" * 64,
+    "sampling": "ddim",
+    "calls": 7,
+    "seed": 3,
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +53,7 @@ def generated(net, n=30, shift=0.0):
 def test_a_card_has_what_it_depends_on_and_warns_of_few_samples(images, tmp_path):
     net = Pooled()
     far = generated(net, shift=0.5)
-    with pytest.warns(SampleSizeWarning, match=r"2,048"):
+    with pytest.warns(SampleSizeWarning, match=r"2,048 .*compare the excess"):
         made = card(net, far, images, "ddim", 7, seed=3, n=40, cache=tmp_path)
     assert (made.n_generated, made.n_reference, made.n_floor) == (30, 40, 40)
     assert (made.calls, made.seed) == (7, 3)
@@ -64,6 +85,44 @@ def test_a_card_shows_its_error_bar_where_there_is_one(images, tmp_path):
     assert f"generated | {made.distance:.3f} ± 0.12 |" in with_error
 
 
+def test_an_older_card_without_an_error_of_the_excess_is_read():
+    old = Card(**{**CARD, "distance_error": 0.2})
+    assert old.excess_error is None
+    assert f"excess over the floor | {12.5 - 3.5:.3f} |" in old.markdown()
+
+
+def test_the_ratio_to_the_floor_is_shown_from_2048_images_a_side_on():
+    whole = Card(**CARD)
+    assert whole.ratio == pytest.approx(12.5 / 3.5)
+    assert "| generated / floor | 3.57 |" in whole.markdown()
+    for side in ("n_generated", "n_reference", "n_floor"):
+        small = replace(whole, **{side: 2_047})
+        assert small.ratio is None
+        assert small.excess == whole.excess == 9.0
+        assert "generated / floor |" not in small.markdown()
+        assert "3.57" not in small.markdown()
+    assert whole.rows()[0] == ("FD-made, excess over the floor", "9.000")
+
+
+def test_at_every_size_the_excess_is_nearer_to_the_truth_than_distance_and_ratio():
+    """Gaussians in twenty dimensions, of which one is shifted by 1: d^2 = 1 without a floor."""
+    rng = np.random.default_rng(0)
+
+    def mean_of(n):
+        found = []
+        for _ in range(20):
+            mine, real, other = (Statistics.of(rng.standard_normal((n, 20))) for _ in range(3))
+            mine.mean[0] += 1
+            distances = (frechet(mine, real), frechet(other, real))
+            found.append((distances[0] - distances[1], *distances))
+        return np.mean(found, 0)
+
+    few, many = (mean_of(n) for n in (60, 2_000))
+    assert few[0] == pytest.approx(many[0], abs=0.2)
+    assert few[1] > 2 * many[1]
+    assert few[1] / few[2] < 0.2 * many[1] / many[2]
+
+
 # ---- a model's card ------------------------------------------------------------------------------
 
 
@@ -79,16 +138,20 @@ def test_a_models_score_is_that_of_the_images_it_draws(model, lenses16, tmp_path
     sampling = Sampling(steps=3, low=0.1)
     made = score(model, lenses16, 16, net, sampling, seed=5, split="held-out lenses")
     mine = statistics(net, [model.draw(16, seed=5, sampling=sampling)])
-    real = reference(net, lenses16, range(16))
+    real, floor = (reference(net, lenses16, range(k, k + 16)) for k in (0, 16))
     assert made.distance == pytest.approx(frechet(mine, real), rel=1e-6)
-    assert made.distance_error == pytest.approx(frechet_error(mine, real), rel=1e-4)
+    errors = excess_errors(mine, real, floor)
+    assert made.distance_error == pytest.approx(errors.distance, rel=1e-4)
+    assert made.excess_error == pytest.approx(errors.excess, rel=1e-4)
     assert (made.n_generated, made.n_reference, made.n_floor) == (16, 16, 16)
     assert (made.sampling, made.calls, made.seed) == (str(sampling), sampling.calls, 5)
     assert made.name == net.name
     assert made.extractor_sha256 == net.sha256
     assert made.reference == f"held-out lenses of {lenses16.name}, images 0 to 15"
     assert 0 < made.distance_error < made.distance
-    assert "±" in made.markdown()
+    assert f"excess over the floor | {made.excess:.3f} ± {made.excess_error:.2g} |" in (
+        made.markdown()
+    )
 
 
 @pytest.mark.filterwarnings("ignore::lensdiff.scores.card.SampleSizeWarning")

@@ -50,6 +50,7 @@ def test_card_features_and_images_are_stored_beside_the_weights(model, lenses16,
     assert stored["distance"] == pytest.approx(frechet(expected, real), rel=1e-6)
     assert stored["n_generated"] == stored["n_reference"] == stored["n_floor"] == 16
     assert stored["distance_error"] > 0
+    assert stored["excess_error"] > 0
     features = card.stored_features(model.folder, card.features_key(model, net, model.sampling))
     np.testing.assert_allclose(features.rows, expected.rows, rtol=1e-3)
     shown = card.stored_images(model.folder, card.images_key(model, model.sampling))

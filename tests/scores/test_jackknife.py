@@ -1,0 +1,87 @@
+"""Fast distances of parts of two sets, and the error bars that they make."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+from lensdiff.errors import MetricError
+from lensdiff.scores.distances import frechet
+from lensdiff.scores.jackknife import Pair, Rows, excess_errors, factor, standard_error
+from lensdiff.scores.statistics import Statistics
+
+
+def direct(a, b):
+    """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), its root by the general eigenvalues."""
+    one, two = (np.cov(x, rowvar=False) for x in (a, b))
+    values = scipy.linalg.eigvals(one @ two).real
+    root = np.sqrt(np.clip(values, 0, None)).sum()
+    shift = a.mean(0) - b.mean(0)
+    return shift @ shift + np.trace(one) + np.trace(two) - 2 * root
+
+
+def correlated(n, width, seed, shift=0.0):
+    mix = np.random.default_rng(100).standard_normal((width, width)) / np.sqrt(width)
+    rows = np.random.default_rng(seed).standard_normal((n, width)) @ mix + shift
+    return rows.astype(np.float32)
+
+
+@pytest.mark.parametrize(("n", "m"), [(40, 30), (40, 300), (300, 40), (300, 250)])
+def test_a_part_has_the_distance_of_the_direct_formula_to_six_digits(n, m):
+    width = 60  # fewer rows than features on both sides, on one, on none
+    a = correlated(n, width, 1, shift=5.0)
+    b = correlated(m, width, 2, shift=5.3)
+    pair = Pair(Rows(a), Rows(b))
+    for left_out in (slice(0, 0), slice(0, 4), slice(9, 20)):
+        of_a = np.delete(np.arange(n), left_out)
+        of_b = np.delete(np.arange(m), left_out)
+        expected = direct(a[of_a].astype(float), b[of_b].astype(float))
+        assert pair.distance(of_a, of_b) == pytest.approx(expected, rel=1e-6)
+        parts = (Statistics.of(a[of_a]), Statistics.of(b[of_b]))
+        assert frechet(*parts) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_covariance_without_full_rank_has_a_factor():
+    rows = correlated(10, 30, 0).astype(float)
+    covariance = np.cov(rows, rowvar=False)
+    found = factor(covariance - 1e-12 * np.eye(30))  # no longer positive
+    np.testing.assert_allclose(found @ found.T, covariance, atol=1e-10)
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error():
+    x = np.random.default_rng(0).standard_normal(50)
+    means = np.array([np.delete(x, k).mean() for k in range(50)])
+    assert standard_error(means) == pytest.approx(x.std(ddof=1) / np.sqrt(50), rel=1e-9)
+
+
+def test_the_excess_has_the_scatter_of_fresh_samples_and_what_is_shared_cancels():
+    """Generated images like the real ones, and a small reference that both distances share."""
+    rng = np.random.default_rng(3)
+
+    def sides():
+        sizes = (400, 50, 400)
+        return [Statistics.of(rng.normal(0.7 * (k != 1), 1, (n, 2))) for k, n in enumerate(sizes)]
+
+    found = []
+    for _ in range(300):
+        mine, real, other = sides()
+        found.append((frechet(mine, real), frechet(other, real)))
+    distance, floor = np.array(found).T
+    errors = [excess_errors(*sides()) for _ in range(60)]
+
+    def rms(name):
+        return np.sqrt(np.mean([getattr(one, name) ** 2 for one in errors]))
+
+    assert rms("distance") == pytest.approx(distance.std(), rel=0.2)
+    assert rms("floor") == pytest.approx(floor.std(), rel=0.2)
+    assert rms("excess") == pytest.approx((distance - floor).std(), rel=0.2)
+    apart = np.hypot(rms("distance"), rms("floor"))
+    assert rms("excess") < 0.6 * apart  # the reference's own scatter is in both
+
+
+def test_an_error_bar_needs_eight_rows_and_takes_smaller_groups_for_few():
+    many = Statistics.of(correlated(50, 3, 0))
+    few = Statistics.of(correlated(7, 3, 1))
+    with pytest.raises(MetricError, match="7 kept rows on a side"):
+        excess_errors(many, few, many)
+    found = excess_errors(many, Statistics.of(correlated(9, 3, 1)), many)
+    assert 0 < found.excess < found.distance + found.floor
