@@ -16,7 +16,6 @@ from lensdiff.notebook.rules import SEED, Choice, Flag, Number, Place, Text
 
 GOOD = {
     "profile": "smoke",
-    "checkpoint": "",
     "train_seconds": 1,
     "learning_rate": 2e-3,
     "sigma": 0.5,
@@ -115,8 +114,8 @@ def page(path) -> None:
         return nbformat.v4.new_code_cell(source, metadata={"tags": list(tags)})
 
     names = list(GOOD)
-    first = [f"{name} = {GOOD[name]!r}" for name in names[:6]]
-    second = ["# for experts:", *(f"{name} = {GOOD[name]!r}" for name in names[6:])]
+    first = [f"{name} = {GOOD[name]!r}" for name in names[:5]]
+    second = ["# for experts:", *(f"{name} = {GOOD[name]!r}" for name in names[5:])]
     cells = [
         code("\n".join(first), "parameters"),
         code("\n".join(second), "parameters"),

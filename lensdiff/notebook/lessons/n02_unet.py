@@ -7,10 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..exercises import Exercise
-from ..rules import SEED, Choice, Number, Place
+from ..rules import SEED, Choice, Number
 
 PARAMETERS = {
-    "checkpoint": Place(),
     "train_seconds": Number(0, 36_000),
     "learning_rate": Number(1e-6, 0.1),
     "sigma": Number(0.01, 40),
