@@ -151,9 +151,9 @@ RUNS = {
 def jobs(names: Iterable[str], seeds: Iterable[int], shard: str = "1/1") -> list[tuple[str, int]]:
     """The (name, seed) to compute, in order; of `shard` "K/M" every M-th, from the K-th.
 
-    Further seeds of the basis and the first runs come first, then the later runs, then seed 0 of
-    the first ones; among these the longest first, so that M processes end at about the same time. Raises
-    ParameterError for an unknown name, or a shard that is not K/M with K from 1 to M.
+    Further seeds of the basis and of the first runs come first, then the later runs, then seed 0 of
+    the first ones; among these the longest first, so that M processes end at about the same time.
+    Raises ParameterError for an unknown name, or a shard that is not K/M with K from 1 to M.
     """
     names = list(dict.fromkeys(names))
     unknown = [name for name in names if name not in RUNS]

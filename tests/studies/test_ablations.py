@@ -13,11 +13,11 @@ import torch
 from toys_scores import Pooled
 
 from lensdiff.diffusion.process import Uniform
-from lensdiff.errors import DataError
+from lensdiff.errors import DataError, ParameterError
 from lensdiff.model import Sampling, load
 from lensdiff.storage import read_json, studies_folder, write_json
-from lensdiff.studies import ablations
-from lensdiff.studies.ablation_runs import BASIS, RUNS, STEPS, Run
+from lensdiff.studies import ablation_compare, ablation_runs, ablations
+from lensdiff.studies.ablation_runs import BASIS, LATER, RUNS, Run, jobs
 
 NETWORK = {"channels": (16,), "blocks": 1, "attention_levels": ()}
 
@@ -25,22 +25,37 @@ NETWORK = {"channels": (16,), "blocks": 1, "attention_levels": ()}
 # ---- what is stored ------------------------------------------------------------------------------
 
 
-def test_every_stored_run_is_the_recipe_of_its_name_and_saw_as_many_images():
-    stored = ablations.stored()
-    assert list(stored) == list(RUNS)
-    for name, run in stored.items():
-        recipe = json.loads(json.dumps(RUNS[name].recipe.as_dict()))
+def test_every_stored_run_is_the_recipe_of_its_name_and_seed():
+    table = read_json(studies_folder() / ablations.FILE, "")
+    keys = [(row["name"], row["seed"]) for row in table["rows"]]
+    assert len(set(keys)) == len(keys)
+    assert {list(row)[:2] == ["name", "seed"] for row in table["rows"]} == {True}
+    for row in table["rows"]:
+        run = RUNS[row["name"]].with_seed(row["seed"])
+        recipe = json.loads(json.dumps(run.recipe.as_dict()))
         recipe["network"]["image_channels"] = 1
-        assert run["recipe"] == recipe, name
-        assert run["images_seen"] == STEPS * 32 == run["curve"][-1]["images_seen"]
-        assert run["family"] == RUNS[name].family
-        assert run["description"] == RUNS[name].description
+        assert row["recipe"] == recipe, row["name"]
+        seen = run.recipe.train.steps * 32
+        assert row["images_seen"] == seen == row["curve"][-1]["images_seen"]
+        assert row["family"] == run.family
+        assert row["description"] == run.description
+        assert row.get("images", 0) == run.images
+        assert row["cards"][0]["n_generated"] == ablations.SCORED
+        assert row["cards"][0]["reference"] == table["rows"][0]["cards"][0]["reference"]
+        assert len({card["floor"] for card in row["cards"]}) == 1
+
+
+def test_stored_runs_come_by_name_with_pictures_and_the_basis_a_second_time():
+    stored = ablations.stored()
+    assert [name for name in stored if name in RUNS] == [name for name in RUNS if name in stored]
+    assert set(stored) >= {*RUNS, "basis-again"} - set(LATER)
+    again = stored.pop("basis-again")
+    assert again["recipe"]["train"]["seed"] == again["seed"] == 1
+    assert again["description"] == "the same with another seed"
+    for name, run in stored.items():
+        assert (run["name"], run["seed"]) == (name, 0)
         assert run["pictures"].shape == (ablations.SHOWN, 64, 64)
         assert run["pictures"].max() > 0.5
-        assert len({card["floor"] for card in run["cards"]}) == 1
-        assert run["cards"][0]["n_generated"] == ablations.SCORED
-        references = {card["reference"] for card in run["cards"]}
-        assert references == {stored["basis"]["cards"][0]["reference"]}
 
 
 @pytest.fixture
@@ -49,6 +64,22 @@ def copied(tmp_path):
     shutil.copy(studies_folder() / ablations.FILE, tmp_path)
     shutil.copytree(studies_folder() / "ablations", tmp_path / "ablations")
     return tmp_path
+
+
+def test_runs_added_later_may_be_missing_others_not(copied):
+    path = copied / ablations.FILE
+    table = read_json(path, "")
+    table["rows"] = [row for row in table["rows"] if row["name"] not in LATER]
+    write_json(path, table)
+    first = [name for name in RUNS if name not in LATER]
+    assert list(ablations.stored(copied)) == ["basis", "basis-again", *first[1:]]
+    table["rows"] = [row for row in table["rows"] if (row["name"], row["seed"]) != ("basis", 1)]
+    write_json(path, table)
+    assert list(ablations.stored(copied)) == first
+    table["rows"] = [row for row in table["rows"] if row["name"] != "v"]
+    write_json(path, table)
+    with pytest.raises(DataError, match="the run v is not stored"):
+        ablations.stored(copied)
 
 
 def test_damaged_and_missing_files_are_one_sentence(copied):
@@ -84,21 +115,21 @@ def differences(run: Run, other: Run) -> list[str]:
         training = about.pop("train")
         training["sigmas"] = (type(run.recipe.train.sigmas), str(training["sigmas"]))
         about.pop("name")
-        return {**about, **training, "turned_deg": run.turned_deg}
+        return {**about, **training, "turned_deg": run.turned_deg, "images": run.images}
 
     return [key for key, value in flat(run).items() if flat(other)[key] != value]
 
 
 def test_each_run_differs_from_the_basis_in_one_thing():
-    """But for two.
+    """But for four.
 
-    The family T is one thing from its own first run, and `noiseless-x0` one way further from
-    `noiseless`.
+    The family T is one thing from its own first run, `noiseless-x0` one way further from
+    `noiseless`, `eps-weighted` one thing from `eps`, and `few` is made to overfit.
     """
     basis = RUNS["basis"]
     families = {"prediction", "criterion", "schedule", "rotation", "width", "noise", "weight"}
     for run in RUNS.values():
-        if run.family in {*families, "fold", "symmetries"}:
+        if run.family in {*families, "fold", "symmetries"} and run.recipe.name != "eps-weighted":
             assert len(differences(run, basis)) == 1, run.recipe.name
     assert families <= {run.family for run in RUNS.values()}
     for name in ("T200", "T200-rescaled"):
@@ -107,7 +138,40 @@ def test_each_run_differs_from_the_basis_in_one_thing():
     further = differences(RUNS["noiseless-x0"], RUNS["noiseless"])
     assert further == ["prediction", "weight"]
     assert differences(RUNS["averages"], basis) == []
-    assert RUNS["averages"].emas
+    assert differences(RUNS["eps-weighted"], RUNS["eps"]) == ["weight"]
+    assert differences(RUNS["plateau"], RUNS["averages"]) == ["decay_share"]
+    few = set(differences(RUNS["few"], RUNS["noiseless"]))
+    assert few == {"steps", "augment", "images"}
+    for name in ("averages", "plateau"):
+        assert 0.0 in RUNS[name].emas  # the raw weights
+
+
+def test_a_seed_changes_the_training_seed_alone():
+    assert differences(RUNS["v"].with_seed(2), RUNS["v"]) == ["seed"]
+    assert RUNS["v"].with_seed(2).recipe.train.seed == 2
+    assert RUNS["v"].with_seed(0) == RUNS["v"]
+
+
+def test_shards_share_out_every_job_and_the_seeds_of_the_first_runs_come_first():
+    every = jobs(RUNS, (0, 1, 2))
+    assert len(set(every)) == len(every) == 3 * len(RUNS)
+    assert every[:2] == [("basis", 1), ("basis", 2)]
+    first = 2 * (len(RUNS) - len(LATER))
+    assert all(seed and name not in LATER for name, seed in every[:first])
+    assert {name for name, _ in every[first : first + 3 * len(LATER)]} == set(LATER)
+    shards = [jobs(RUNS, (0, 1, 2), f"{k}/4") for k in (1, 2, 3, 4)]
+    assert sorted(job for shard in shards for job in shard) == sorted(every)
+    costs = [sum(RUNS[name].cost for name, _ in shard) for shard in shards]
+    assert max(costs) < 1.2 * min(costs)
+    assert jobs(["v", "wide"], (1,)) == [("wide", 1), ("v", 1)]
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", "-1/2"])
+def test_a_wrong_shard_or_name_is_one_sentence(shard):
+    with pytest.raises(ParameterError, match="shard must be K/M"):
+        jobs(["v"], (0,), shard)
+    with pytest.raises(ParameterError, match="no run 'vv'; there are basis"):
+        jobs(["vv"], (0,))
 
 
 def test_a_turn_keeps_the_middle_and_blackens_the_corners(lenses16):
@@ -132,7 +196,7 @@ def flat_weights(module: torch.nn.Module) -> torch.Tensor:
 
 def test_averages_follow_the_weights_each_at_its_own_pace(lenses16, tmp_path):
     recipe = replace(BASIS.scaled(steps=30, batch=4, held_out_every=30), network=NETWORK)
-    run = replace(RUNS["averages"], recipe=recipe, emas=(0.1, 0.9))
+    run = replace(RUNS["averages"], recipe=recipe, emas=(0.0, 0.1, 0.9))
     averages = ablations.Averages(run.emas)
     last = []
 
@@ -143,6 +207,8 @@ def test_averages_follow_the_weights_each_at_its_own_pace(lenses16, tmp_path):
     model = ablations.train_run(run, lenses16, tmp_path / "model", None, each)
     now = flat_weights(last[-1])
     ends = averages.of(model)
+    raw = flat_weights(ends.pop(0.0).denoiser)
+    torch.testing.assert_close(raw, now, rtol=0, atol=0)
     far = {k: (flat_weights(end.denoiser) - now).norm().item() for k, end in ends.items()}
     assert 0 < far[0.1] < far[0.9]
 
@@ -154,6 +220,24 @@ def trial(family: str = "schedule", turned_deg: float = 0.0, steps: int = 2, **c
     return Run(recipe, family, "a trial", turned_deg)
 
 
+def test_a_run_of_few_images_sees_no_others(lenses16, tmp_path, monkeypatch):
+    seen = []
+    fit = ablations.fit
+    monkeypatch.setattr(ablations, "fit", lambda *a: seen.append(a[-1]) or fit(*a))
+    run = replace(trial(steps=1), images=5)
+    ablations.train_run(run, lenses16, tmp_path / "model")
+    ablations.train_run(run.with_seed(1), lenses16, tmp_path / "other")
+    train, held = seen[0]
+    assert len(train) == 5
+    np.testing.assert_array_equal(train, seen[1][0])
+    rows = lenses16.split()
+    assert set(train) < set(rows[0])
+    np.testing.assert_array_equal(held, rows[1])
+    too_many = replace(run, images=len(lenses16))
+    with pytest.raises(ParameterError, match=r"images = \d+, but there are \d+ to train on"):
+        ablations.train_run(too_many, lenses16, tmp_path / "third")
+
+
 @pytest.mark.parametrize(("sigmas", "cards"), [(None, 1), (Uniform("cosine", 30), 2)])
 def test_a_run_is_trained_scored_stored_and_read_back(
     lenses16, tmp_path, monkeypatch, sigmas, cards
@@ -162,7 +246,8 @@ def test_a_run_is_trained_scored_stored_and_read_back(
     run = trial(turned_deg=10.0, **changes)
     monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(ablations, "OWN_STEPS", 3)
-    monkeypatch.setattr(ablations, "RUNS", {"basis": run})
+    for module in (ablations, ablation_runs, ablation_compare):
+        monkeypatch.setattr(module, "RUNS", {"basis": run})
     monkeypatch.setattr(ablations, "lenses", lambda *_, **__: lenses16)
     monkeypatch.setattr(ablations, "extractor", lambda *_: Pooled())
     scored = []
@@ -173,20 +258,31 @@ def test_a_run_is_trained_scored_stored_and_read_back(
     parser = argparse.ArgumentParser()
     ablations.add_arguments(parser)
     folder = tmp_path / "out"
-    args = parser.parse_args(["all", "--out", str(folder), "--work", str(tmp_path / "work")])
-    ablations.run(args)
-    ablations.run(args)
-    assert len(scored) == 1  # the second time it is stored
+    where = ["--out", str(folder), "--work", str(tmp_path / "work")]
+    for seeds in (["0"], ["0"], ["0", "1"]):
+        ablations.run(parser.parse_args(["all", *where, "--seeds", *seeds]))
+    assert len(scored) == 2  # what is stored is not repeated
+    assert scored[0][0]["distance"] != scored[1][0]["distance"]
+    assert [row["seed"] for row in ablations.seeds_of("basis", folder)] == [0, 1]
+    assert [path.name for path in (folder / "ablations").iterdir()] == ["basis.png"]
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["basis-0", "basis-1"]
     assert [card["calls"] for card in scored[0]] == [2, 3][:cards]
     assert scored[0][0]["n_generated"] == 8
     back = ablations.stored(folder)["basis"]
-    model = load(tmp_path / "work" / "basis")
+    model = load(tmp_path / "work" / "basis-0")
     assert back["sha256"] == model.spec["sha256"]
     pictures = ablations.pictures(run, model)
     np.testing.assert_allclose(back["pictures"], pictures[:, 0], atol=0.5 / 255 + 1e-6)
     assert back["cards"] == scored[0]
     assert back["turned_deg"] == 10.0
     assert "turned by up to 10 degrees" in back["data"]["name"]
+
+
+def test_nothing_asked_for_is_one_sentence(tmp_path):
+    parser = argparse.ArgumentParser()
+    ablations.add_arguments(parser)
+    with pytest.raises(ParameterError, match="No run is named: give all, or some of basis"):
+        ablations.run(parser.parse_args(["--out", str(tmp_path)]))
 
 
 def test_the_family_T_is_sampled_by_ancestral_steps_through_its_own_table(lenses16, tmp_path):
