@@ -37,6 +37,51 @@ def test_the_interval_covers_what_it_should():
     assert 0.93 < np.mean(inside) < 0.97
 
 
+def half_width(pair):
+    return (pair[1] - pair[0]) / 2
+
+
+@pytest.mark.parametrize("spread", [0.7, 3.0])
+def test_delongs_interval_of_the_macro_auc_is_the_bootstraps(spread):
+    logits, labels = honest(400, seed=4, spread=spread)
+    found = classification.macro_auc_interval(logits, labels)
+    macro = classification.areas(logits, labels).mean()
+    assert np.mean(found) == pytest.approx(macro)
+    rng = np.random.default_rng(0)
+    rows = [np.flatnonzero(labels == k) for k in range(3)]
+    again = []
+    for _ in range(500):
+        drawn = np.concatenate([rng.choice(part, len(part)) for part in rows])
+        again.append(classification.areas(logits[drawn], labels[drawn]).mean())
+    assert half_width(found) == pytest.approx(1.959964 * np.std(again), rel=0.1)
+    narrow = classification.macro_auc_interval(logits, labels, level=0.6827)
+    assert half_width(narrow) == pytest.approx(np.std(again), rel=0.1)
+
+
+def test_the_interval_of_two_classes_is_delongs_formula():
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1], [30, 50])
+    score = rng.normal(size=80) + labels
+    wins = score[labels == 1][:, None] > score[labels == 0][None]
+    variance = wins.mean(1).var(ddof=1) / 50 + wins.mean(0).var(ddof=1) / 30
+    found = classification.macro_auc_interval(np.stack([-score, score], 1), labels)
+    assert np.mean(found) == pytest.approx(wins.mean())
+    assert half_width(found) == pytest.approx(1.959964 * np.sqrt(variance), rel=1e-5)
+
+
+def test_delongs_interval_covers_the_area_of_all_images():
+    logits, labels = honest(20_000, seed=5)
+    truth = classification.areas(logits, labels).mean()
+    inside = []
+    for start in range(0, 20_000, 200):
+        part = slice(start, start + 200)
+        low, high = classification.macro_auc_interval(logits[part], labels[part])
+        inside.append(low <= truth <= high)
+    assert 0.88 <= np.mean(inside) <= 0.99
+    with pytest.raises(DataError, match="two of each"):
+        classification.macro_auc_interval(np.eye(3)[[0, 0, 1, 1, 2]], np.array([0, 0, 1, 1, 2]))
+
+
 def test_an_area_is_the_chance_that_a_member_is_ranked_first():
     logits, labels = honest(300)
     for k, area in enumerate(classification.areas(logits, labels)):
