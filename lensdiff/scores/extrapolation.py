@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import null_space
 
 from ..errors import MetricError
 from .jackknife import GROUPS, Pair, Rows, standard_covariance
@@ -15,8 +16,9 @@ from .jackknife import GROUPS, Pair, Rows, standard_covariance
 class Extrapolation:
     """The fit of d(N) = d_inf + b / N, with standard errors.
 
-    `d_inf` is the distance at infinitely many images, `b` the slope in images; `chi2` is the sum of
-    squared residuals in units of their errors, with `degrees` = sizes - 2 degrees of freedom.
+    `d_inf` is the distance at infinitely many images, `b` the slope in images; `chi2` is what of
+    the distances no such line explains, squared in units of its covariance, with `degrees` =
+    sizes - 2 degrees of freedom.
     """
 
     d_inf: float
@@ -38,8 +40,9 @@ def extrapolate(
 
     `distances` (k,) belong to the numbers of images `ns` (k,). `errors` are their standard errors
     (k,) where they are independent, else their covariance (k, k): the variances weight the fit, the
-    whole covariance makes its standard errors, and `chi2` takes the variances alone. Raises
-    MetricError for fewer than three different sizes, and for errors that are not positive.
+    whole covariance makes its standard errors and `chi2`. Where `chi2` lies far above `degrees`,
+    terms beyond 1 / N matter: leave the smallest sizes out. Raises MetricError for fewer than three
+    different sizes, and for errors that are not positive.
     """
     n, d, given = (np.asarray(x, np.float64) for x in (ns, distances, errors))
     covariance = np.diag(given**2) if given.ndim == 1 else given
@@ -56,7 +59,8 @@ def extrapolate(
     solve = np.linalg.solve(weighted @ design, weighted)  # (2, k): distances to d_inf and b
     d_inf, b = solve @ d
     spread = np.sqrt(np.maximum(np.diag(solve @ covariance @ solve.T), 0))
-    chi2 = ((d - d_inf - b / n) ** 2 / variance).sum()
+    across = null_space((design * [1, n.min()]).T).T  # what no line in 1 / N can explain
+    chi2 = across @ d @ np.linalg.solve(across @ covariance @ across.T, across @ d)
     numbers = (float(x) for x in (d_inf, b, *spread, chi2))
     return Extrapolation(*numbers, degrees=len(n) - 2)
 

@@ -21,6 +21,10 @@ def test_a_line_in_one_over_n_is_found_exactly():
     ns = np.array(SIZES)
     found = extrapolate(ns, 3 + 70 / ns, 0.1 * np.ones(5))
     assert found.d_inf == pytest.approx(3)
+    away = np.array([0.1, -0.2, 0.1, 0.3, -0.1])
+    bent = extrapolate(ns, 3 + 70 / ns + away, 0.1 * np.ones(5))
+    residuals = 3 + 70 / ns + away - bent.at(ns)
+    assert bent.chi2 == pytest.approx((residuals**2).sum() / 0.1**2)
     assert found.b == pytest.approx(70)
     assert found.chi2 == pytest.approx(0, abs=1e-12)
     assert found.at(50) == pytest.approx(3 + 70 / 50)
@@ -46,9 +50,14 @@ def test_shared_rows_make_the_error_larger_and_leave_the_line():
     assert shared.d_inf == pytest.approx(alone.d_inf)
     diagonal = extrapolate(ns, 3 + 70 / ns, np.diag(errors**2))
     assert diagonal == alone
-    together = extrapolate(ns, 3 + 70 / ns, 0.01 * np.ones((5, 5)))  # all move by one number
-    assert together.d_inf_error == pytest.approx(0.1)
-    assert together.b_error == pytest.approx(0, abs=1e-4)
+    # all move by one number
+    together = extrapolate(ns, 3 + 70 / ns, 0.01 * np.ones((5, 5)) + 1e-9 * np.eye(5))
+    assert together.d_inf_error == pytest.approx(0.1, rel=1e-4)
+    assert together.b_error < 0.02
+    curve = 3 + 70 / ns + 2_000 / ns**2  # which errors that all share can't hide
+    hidden = extrapolate(ns, curve, errors)
+    seen = extrapolate(ns, curve, np.outer(errors, errors) * (0.01 * np.eye(5) + 0.99))
+    assert seen.chi2 > 5 * hidden.chi2
 
 
 def test_the_distance_of_two_gaussians_is_found_from_samples_that_are_all_biased():
