@@ -14,6 +14,7 @@ from .errors import LensdiffError, ParameterError
 STUDIES = {
     "ablations": "small fair runs that differ in one thing",
     "samplers": "every sampler at several numbers of network calls",
+    "where": "at which noise level a model's error is born",
     "heads": "heads and numbers of training images of the classifier",
     "augmentation": "do generated lenses help a classifier of real ones?",
     "gallery": "the README's results and data/checkpoints/README.md, from the JSON files",

@@ -1,7 +1,8 @@
 """What must never change: the same seed gives the same weights, images, features and fingerprints.
 
 Floating-point sums depend on the processor's instructions, so the pins are computed in a process
-that is held to AVX2 and one thread; there every x86-64 machine with the same torch agrees.
+that is held to AVX2 and one thread; there most x86-64 machines with the same torch agree. `others`
+has what the same code gave on a newer processor (with AMX), whose last bits differ all the same.
 """
 
 from __future__ import annotations
@@ -67,7 +68,10 @@ def test_pins_are_of_the_pinned_torch() -> None:
 @pytest.mark.skipif(version("torch").split("+")[0] != PINS["torch"], reason="of another torch")
 @pytest.mark.parametrize("name", COMPUTED)
 def test_pinned(name: str, now: dict) -> None:
-    assert now[name] == PINS["values"][name]
+    known = [PINS["values"][name]]
+    if name in PINS["others"]:
+        known.append(PINS["others"][name])
+    assert now[name] in known
 
 
 def test_shipped_descriptions_are_untouched() -> None:

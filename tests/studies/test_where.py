@@ -1,0 +1,102 @@
+"""Where a model's error is born: restoring from a level, and rows that are computed once."""
+
+import argparse
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from toys_scores import Pooled, small_model
+
+from lensdiff.data.images import Stretch, simulated
+from lensdiff.diffusion.process import Denoiser
+from lensdiff.errors import ParameterError
+from lensdiff.lensing.survey import diverse
+from lensdiff.lensing.telescope import Telescope
+from lensdiff.model import Model, Sampling
+from lensdiff.studies import where
+
+SAMPLING = Sampling(steps=20, high=160.0, low=0.06)
+
+
+@dataclass(frozen=True)
+class Knowing:
+    """A model whose denoiser answers `share` of the truth at any noise."""
+
+    truth: torch.Tensor
+    share: float
+    telescope: object
+    denoiser: torch.nn.Module
+    stretch: Stretch
+
+    def denoise(self, _sampling: Sampling):
+        return lambda x, sigma, label=None: self.share * self.stretch(self.truth).to(x)
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    return simulated(diverse(16), 64, 3, cache=cache, noiseless=True)
+
+
+def test_a_level_keeps_the_density_of_the_levels():
+    ratio = math.log(160.0 / 0.06) / 19
+    for sigma in (2.0, 12.0, 160.0):
+        chosen = where.from_level(SAMPLING, sigma)
+        assert chosen.high == sigma
+        assert chosen.low == SAMPLING.low
+        spacing = math.log(sigma / 0.06) / (chosen.steps - 1)
+        assert spacing == pytest.approx(ratio, rel=0.15)
+    assert where.from_level(SAMPLING, 160.0) == SAMPLING
+    for wrong in (0.05, 0.06, 161.0, float("nan")):
+        with pytest.raises(ParameterError, match="levels are above"):
+            where.from_level(SAMPLING, wrong)
+
+
+class Window:
+    """A telescope that changes nothing, and keeps the seeds it was given."""
+
+    def observe(self, images: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+        self.seeds = seeds
+        return images
+
+
+def test_who_knows_the_truth_restores_it(clean):
+    truth = torch.from_numpy(clean.pixels[:8].copy())
+    rest = (Window(), torch.nn.Linear(1, 1), Stretch(0.1, 0.2))
+    seeds = range(5, 13)
+    sampling = replace(SAMPLING, high=5.0, steps=6)
+    restored = where.restored(Knowing(truth, 1.0, *rest), truth, sampling, seeds)
+    torch.testing.assert_close(restored, truth, atol=1e-5, rtol=0)
+    assert rest[0].seeds == list(seeds)
+    dim = where.restored(Knowing(truth, 0.5, *rest), truth, sampling, seeds)
+    assert (dim - truth).abs().mean() > 0.01
+
+
+def arguments(folder: Path, *more: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    where.add_arguments(parser)
+    return parser.parse_args([str(folder), "-n", "16", *more])
+
+
+def test_each_level_is_measured_once(clean, tmp_path, monkeypatch):
+    monkeypatch.setattr(where, "extractor", lambda *_: Pooled(2))
+    monkeypatch.setattr(where, "lenses", lambda *_, noiseless=False: clean)
+    monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
+    plain = small_model(tmp_path / "m")
+    with pytest.raises(ParameterError, match="did not learn noiseless lenses"):
+        where.run(arguments(plain.folder))
+    telescope = Telescope.of(clean.truth, clean.unobserved)
+    spec = {**plain.spec, "telescope": telescope.as_dict()}
+    model = Model(plain.denoiser, plain.stretch, spec, plain.folder)
+    monkeypatch.setattr(where.models, "load", lambda _: model)
+    where.run(arguments(plain.folder, "--sigmas", "5", "0.5"))
+    path = plain.folder / "where.json"
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["sigma"] for row in rows] == [0.5, 5.0, None]
+    assert rows[0]["distance"] < rows[1]["distance"]  # untrained: more noise, more lost
+    monkeypatch.setattr(Denoiser, "forward", None)  # a second computation would fail
+    where.run(arguments(plain.folder, "--sigmas", "0.5", "5"))
+    assert json.loads(path.read_text())["rows"] == rows
