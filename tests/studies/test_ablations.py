@@ -295,3 +295,16 @@ def test_the_family_T_is_sampled_by_ancestral_steps_through_its_own_table(lenses
 
     torch.testing.assert_close(ablations.pictures(run, model, 3), images(1.0))
     assert (images(1.0) - images(0.0)).abs().max() > 1e-3
+
+
+def test_the_stored_seeds_carry_the_claims_about_predictions():
+    for name in ("eps", "eps-weighted"):
+        worse = ablations.compare(name, "basis")
+        assert worse.n == 3
+        assert worse.mean > 10 * worse.error
+    weighted = ablations.compare("eps-weighted", "eps")
+    assert -40 < weighted.mean < 0  # EDM's weight mends a little of what eps loses
+    better = ablations.compare("x0", "basis")
+    assert better.mean < -4 * better.error
+    seen = {row["images_seen"] for name in ("eps", "x0", "flow") for row in ablations.seeds_of(name)}
+    assert seen == {32_000}
