@@ -306,5 +306,6 @@ def test_the_stored_seeds_carry_the_claims_about_predictions():
     assert -40 < weighted.mean < 0  # EDM's weight mends a little of what eps loses
     better = ablations.compare("x0", "basis")
     assert better.mean < -4 * better.error
-    seen = {row["images_seen"] for name in ("eps", "x0", "flow") for row in ablations.seeds_of(name)}
+    rows = [row for name in ("eps", "x0", "flow") for row in ablations.seeds_of(name)]
+    seen = {row["images_seen"] for row in rows}
     assert seen == {32_000}
