@@ -83,7 +83,8 @@ def _training(model: str) -> str:
     images = sum(stage["images_seen"] for stage in stages)
     minutes = {}
     for stage in stages:
-        where = stage["machine"] if stage["machine"].startswith("NVIDIA") else "two CPU cores"
+        on_gpu = stage["machine"].startswith("NVIDIA")
+        where = f"an {stage['machine']}" if on_gpu else "two CPU cores"
         minutes[where] = minutes.get(where, 0.0) + stage["seconds"] / 60
     times = ", ".join(f"{spent:.0f} min on {where}" for where, spent in minutes.items())
     return f"{images:,} images, {times}"
