@@ -18,13 +18,14 @@ SMOKE := env LENSDIFF_PROFILE=smoke LENSDIFF_QUIET=1
 SHARED := env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TWO := -n 2 --dist loadfile
 
-.PHONY: help run test lab notebooks clean setup
+.PHONY: help run test lab notebooks figures clean setup
 
 help:
 	@echo "make run        execute every notebook into runs/$(PROFILE)/ (PROFILE=smoke, standard or full)"
 	@echo "make test       ruff, the tests, and every notebook at profile smoke"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make notebooks  execute the committed notebooks again, in place, and strip what GitHub can't render"
+	@echo "make figures    draw the drawings of figures/drawings again"
 	@echo "make clean      delete runs/ and the tools' caches; .venv and data/cache stay"
 	@echo "Each makes .venv first if there is none. PYTHON=... chooses the interpreter for it (3.11 or newer)."
 	@echo 'ARGS=... goes to python -m lensdiff notebooks or JupyterLab, e.g. make run ARGS="--only 03"'
@@ -50,6 +51,9 @@ lab: setup
 
 notebooks: setup
 	@$(PY) -m lensdiff notebooks --profile standard --in-place --record $(ARGS)
+
+figures: setup
+	@$(PY) -m lensdiff study drawings $(ARGS)
 
 clean:
 	rm -rf runs .pytest_cache .ruff_cache *.egg-info

@@ -32,7 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "data.images": ["ImageSet", "lenses", "simulated"],
         "lensing.survey": ["diverse", "model_i"],
         "model": ["Model", "Sampling", "load", "save"],
-        "notebook": ["plots"],
+        "notebook": ["drawings", "plots"],
         "notebook.exercises": ["check", "solution"],
         "notebook.helpers": ["say"],
         "scores.card": ["Card", "score"],

@@ -17,6 +17,7 @@ STUDIES = {
     "where": "at which noise level a model's error is born",
     "heads": "heads and numbers of training images of the classifier",
     "augmentation": "do generated lenses help a classifier of real ones?",
+    "drawings": "the drawings of the series' ideas, as PNG files",
     "gallery": "the README's results and data/checkpoints/README.md, from the JSON files",
 }
 DATA_HELP = "a folder of DeepLense files, or of Common Test I for a classifier (default: simulated)"

@@ -1,0 +1,75 @@
+"""The drawings of the series' ideas, each written as a PNG with a palette."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ..networks.unet import UNet
+from ..notebook import drawings
+from ..storage import atomic, root
+
+EXAMPLE = "python -m lensdiff study drawings --out figures/drawings"
+DPI = 100
+COLOURS = 256
+
+
+def unet() -> Figure:
+    """The U-Net of the shipped 64 x 64 models."""
+    return drawings.unet(UNet())
+
+
+DRAWINGS: dict[str, Callable[[], Figure]] = {
+    name: unet if name == "unet" else getattr(drawings, name)
+    for name in (
+        "lens_geometry",
+        "condition_symmetries",
+        "chain",
+        "targets",
+        "unet",
+        "sampler_step",
+        "guidance",
+        "project",
+    )
+}
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG with `COLOURS` colours at most; beside its card it is transparent."""
+    whole = io.BytesIO()
+    figure.savefig(whole, dpi=DPI, format="png")
+    image = Image.open(whole)
+    flat = Image.new("RGB", image.size, "white")
+    flat.paste(image, mask=image.getchannel("A"))
+    small = flat.quantize(COLOURS - 1, dither=Image.Dither.NONE)
+    index = np.where(np.asarray(image)[..., 3] < 128, COLOURS - 1, np.asarray(small))
+    colours = small.getpalette() + [255] * 3 * COLOURS
+    small = Image.fromarray(index.astype(np.uint8), "P")
+    small.putpalette(colours[: 3 * COLOURS])
+    packed = io.BytesIO()
+    small.save(packed, "PNG", transparency=COLOURS - 1)
+    return packed.getvalue()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    default = root() / "figures" / "drawings"
+    parser.add_argument("--out", type=Path, default=default, help="folder (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write every drawing into the folder, under its name."""
+    for name, draw in DRAWINGS.items():
+        figure = draw()
+        path = args.out / f"{name}.png"
+        with atomic(path) as part:
+            part.write_bytes(png(figure))
+        plt.close(figure)
+        print(path)
