@@ -29,14 +29,20 @@ def unet() -> Figure:
 DRAWINGS: dict[str, Callable[[], Figure]] = {
     name: unet if name == "unet" else getattr(drawings, name)
     for name in (
+        "project",
         "lens_geometry",
-        "condition_symmetries",
         "chain",
         "targets",
         "unet",
+        "residual_blocks",
+        "attention",
+        "training_step",
+        "several_processes",
         "sampler_step",
+        "frechet_distance",
+        "precision_recall",
         "guidance",
-        "project",
+        "condition_symmetries",
     )
 }
 

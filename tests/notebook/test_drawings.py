@@ -16,9 +16,11 @@ from PIL import Image
 
 from lensdiff.data import images
 from lensdiff.lensing import parameters
-from lensdiff.networks.unet import UNet
+from lensdiff.networks.unet import ResidualBlock, UNet
 from lensdiff.notebook import drawings
-from lensdiff.notebook.drawings import lens, network, page, process, sampling, style
+from lensdiff.notebook.drawings import blocks, lens, network, page, process, sampling, scores, style
+from lensdiff.scores import distances
+from lensdiff.scores.statistics import Statistics
 from lensdiff.storage import root
 from lensdiff.studies import drawings as study
 
@@ -92,7 +94,8 @@ def test_the_command_writes_small_pictures_on_an_opaque_card(tmp_path):
 @each
 def test_it_lies_in_the_repository(name):
     with Image.open(root() / "figures" / "drawings" / f"{name}.png") as picture:
-        assert picture.size == tuple((100 * study.DRAWINGS[name]().get_size_inches()).astype(int))
+        wide, high = 100 * study.DRAWINGS[name]().get_size_inches()
+        assert picture.size == (round(wide), round(high))
 
 
 # ---- lenses --------------------------------------------------------------------------------------
@@ -192,6 +195,58 @@ def test_a_unet_of_any_depth_is_legible(channels):
     texts = boxes(drawings.unet(UNet(channels, image_channels=3), 128))
     for (words, _, box), (others, _, other) in combinations(texts, 2):
         assert not overlap(box, other), f"{words!r} lies on {others!r}"
+
+
+@pytest.mark.parametrize("embedding", ["scale_shift", "add"])
+def test_the_residual_blocks_parts_are_drawn_in_the_order_of_their_calls(embedding):
+    block = ResidualBlock(16, 32, 8, embedding)
+    called = []
+    for name, module in block.named_children():
+        module.register_forward_hook(lambda *_, name=name: called.append(name))
+    block(torch.randn(1, 16, 4, 4), torch.randn(1, 8))
+    drawn = [part for part in blocks.ORDER[embedding] if part != "silu"]
+    assert set(drawn) == {name for name in called if name != "shortcut"}
+    # the linear layer of the noise is called before what it enters
+    without = [name for name in called if name not in ("noise", "shortcut")]
+    assert [part for part in drawn if part != "noise"] == without
+    before = blocks.ORDER[embedding].index("norm2") < blocks.ORDER[embedding].index("noise")
+    assert before == block.scale_shift
+
+
+def test_attention_weights_are_those_of_torch_and_a_ring_looks_at_the_ring():
+    image = style.lens_light()[0]
+    x = torch.from_numpy(blocks.features(image))
+    one = torch.eye(len(x), dtype=x.dtype)
+    expected = torch.nn.functional.scaled_dot_product_attention(x[None], x[None], one[None])[0]
+    for row, column in blocks.QUERIES:
+        found = blocks.weights(x.numpy(), (row, column))
+        mine = expected[row * blocks.SIDE + column].reshape(blocks.SIDE, blocks.SIDE)
+        np.testing.assert_allclose(found, mine, rtol=1e-4, atol=1e-7)
+    bright = image.reshape(16, 4, 16, 4).mean((1, 3)) > 0.02
+    on_ring, on_sky = (blocks.weights(x.numpy(), query)[bright].sum() for query in blocks.QUERIES)
+    assert on_ring > 0.9 and on_sky < 0.1
+
+
+# ---- scores --------------------------------------------------------------------------------------
+
+
+def test_the_terms_add_up_to_the_packages_distance():
+    totals = []
+    for _, real, drawn in scores.clouds():
+        distance = distances.frechet(Statistics.of(real), Statistics.of(drawn))
+        totals.append(sum(scores.terms(real, drawn)))
+        assert totals[-1] == pytest.approx(distance, abs=1e-6)
+    assert totals[0] == pytest.approx(1.6**2 + 0.7**2)
+    assert totals[1] > 0.3
+    assert totals[2] == pytest.approx(0, abs=1e-9)
+
+
+def test_precision_and_recall_are_the_packages():
+    real, drawn = scores.two_sets()
+    expected = distances.precision_recall(real, drawn, scores.NEIGHBOUR)
+    mine = (scores.inside(drawn, real).mean(), scores.inside(real, drawn).mean())
+    assert mine == pytest.approx(expected)
+    assert mine[1] < mine[0] < 1
 
 
 # ---- the page ------------------------------------------------------------------------------------

@@ -4,12 +4,25 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["lens", "network", "page", "process", "sampling", "style"],
+    submodules=[
+        "blocks",
+        "lens",
+        "network",
+        "page",
+        "process",
+        "sampling",
+        "scores",
+        "style",
+        "training",
+    ],
     submod_attrs={
+        "blocks": ["attention", "residual_blocks"],
         "lens": ["condition_symmetries", "lens_geometry"],
         "network": ["unet"],
         "process": ["chain", "targets"],
         "page": ["project"],
         "sampling": ["guidance", "sampler_step"],
+        "scores": ["frechet_distance", "precision_recall"],
+        "training": ["several_processes", "training_step"],
     },
 )
