@@ -97,7 +97,7 @@ def _heun(ax: Axes) -> None:
 def _ancestral(ax: Axes) -> None:
     mean, added = sampling.posterior(START, flat(START, SIGMA), SIGMA, NEXT)
     mean = mean[0].numpy()
-    end = step("ddim", eta=1.0, seeds=[3])
+    end = step("ddim", eta=1.0, seeds=[12])
     ring = Circle(tuple(mean), added, fill=False, edgecolor=PURPLE, linestyle=(0, (2, 2)))
     ax.add_patch(ring)
     style.arrow(ax, tuple(START[0].tolist()), tuple(mean), ORANGE, width=2)
