@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from ..errors import ParameterError
 from .helpers import number, pick
@@ -63,22 +63,23 @@ class Flag:
 class Text:
     """Any text."""
 
+    cure: ClassVar[str] = "it must be text in quotes"
+
     def check(self, name: str, value: object) -> str:
         """The text; raises ParameterError for another value."""
         if not isinstance(value, str):
-            raise ParameterError(f"{name} is {value!r}; it must be text in quotes.")
+            raise ParameterError(f"{name} is {value!r}; {self.cure}.")
         return value
 
 
 @dataclass(frozen=True)
-class Place:
-    """A folder, a file, or a shipped model's name; whether it is there is checked by its reader."""
+class Place(Text):
+    """A folder, a file, or a shipped model's name, "" for none.
 
-    def check(self, name: str, value: object) -> str:
-        """The path or name, "" for none; raises ParameterError for what is no text."""
-        if not isinstance(value, str):
-            raise ParameterError(f"{name} is {value!r}; give a path or a name in quotes.")
-        return value
+    Whether it is there is checked by its reader.
+    """
+
+    cure: ClassVar[str] = "give a path or a name in quotes"
 
 
 SEED = Number(0, 2**31, whole=True)

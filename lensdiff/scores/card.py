@@ -21,7 +21,7 @@ from ..errors import MetricError
 from ..model import Model, Sampling
 from ..runtime import best_device
 from ..storage import fingerprint_of, write_arrays
-from .distances import frechet, kid
+from .distances import compared, frechet, kid
 from .features import extractor
 from .jackknife import excess_errors
 from .statistics import Statistics, reference, statistics
@@ -142,12 +142,9 @@ def _warn_of_few(least: int, width: int) -> None:
 
 def _distances(generated: Statistics, first: Statistics, second: Statistics) -> dict[str, float]:
     """What a card has of numbers: `generated` and the floor `second`, both against `first`."""
-    mean, std = kid(generated, first)
     return {
-        "distance": frechet(generated, first),
+        **compared(generated, first),
         "floor": frechet(second, first),
-        "kid": mean,
-        "kid_std": std,
         "kid_floor": kid(second, first)[0],
         "n_generated": generated.n,
         "n_reference": first.n,

@@ -63,6 +63,12 @@ def frechet_error(a: Statistics, b: Statistics, subsets: int = 20, seed: int = 0
     return float(np.std(found, ddof=1))
 
 
+def compared(generated: Statistics, real: Statistics) -> dict[str, float]:
+    """What a stored row has of two sets: `distance` (`frechet`), `kid` and `kid_std` (`kid`)."""
+    mean, std = kid(generated, real)
+    return {"distance": frechet(generated, real), "kid": mean, "kid_std": std}
+
+
 def kid(
     a: Statistics, b: Statistics, subsets: int = 100, size: int | None = None, seed: int = 0
 ) -> tuple[float, float]:

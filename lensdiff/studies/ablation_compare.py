@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.stats import t as student
 
 from ..errors import DataError
-from ..storage import studies_folder
+from ..storage import atomic, studies_folder
 from .ablation_runs import LATER, RUNS
 from .table import Table
 
@@ -148,8 +148,8 @@ def merge(folders: list[Path], into: Path | None = None, replace: bool = False) 
             count += 1
             picture = Path("ablations") / f"{row['name']}.png"
             if key[1] == 0 and (table.path.parent / picture).exists():
-                (into / picture).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(table.path.parent / picture, into / picture)
+                with atomic(into / picture) as part:
+                    shutil.copyfile(table.path.parent / picture, part)
     target.rows = [rows[key] for key in sorted(rows, key=_place)]
     target.write()
     return count

@@ -36,8 +36,8 @@ REPRODUCE = """## The same again
 A run can be killed at any moment and called again; on the CPUs of one machine it ends with the same
 weights, bit for bit. `--start` goes on from other weights as a new stage, which the new model
 records. On a GPU the same recipes scale by `--batch`, `--width`, `--steps` and `--lr`. In all about
-six hours on two cores, but for `lens150-long`, which takes six minutes on an H200 with
-`torch.compile` and about six hours on two cores:
+six hours on two cores, and for `lens150-long`, which was trained on a GPU, as much again by
+calculation; [its page](lens150-long/README.md) says how the run differed from this command:
 
 ```bash
 python -m lensdiff train lens64 runs/lens64 --state runs/s1

@@ -18,7 +18,7 @@ from ..errors import ParameterError
 from ..model import Model, Sampling
 from ..runtime import best_device
 from ..scores.card import FIRST_SEED
-from ..scores.distances import frechet, kid
+from ..scores.distances import compared, frechet, kid
 from ..scores.features import extractor
 from ..scores.statistics import Statistics, reference, statistics
 from .table import Table
@@ -61,9 +61,7 @@ def score(model: Model, sampling: Sampling, net: torch.nn.Module, real: Statisti
     """Draw and score one setting."""
     seeds = range(FIRST_SEED, FIRST_SEED + n)
     found = statistics(net, model.generate(seeds, sampling), n, str(sampling))
-    mean, std = kid(found, real)
-    distance = frechet(found, real)
-    return {"calls": sampling.calls, "distance": distance, "kid": mean, "kid_std": std}
+    return {"calls": sampling.calls, **compared(found, real)}
 
 
 def timed(model: Model, sampling: Sampling, what: str, samples: int = 16) -> dict:

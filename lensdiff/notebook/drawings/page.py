@@ -87,6 +87,7 @@ def _score(canvas: Canvas, x: float) -> None:
     ax.set(xlim=(-0.6, 1.6), ylim=(0, 1.25 * max(values)), xticks=[], yticks=[])
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
+    style.write(ax, 1.04, 0.9, "distance", transform=ax.transAxes, ha="right", fontsize=9)
     for place, (value, word) in enumerate(zip(values, ("drawn", "real"), strict=True)):
         style.write(ax, place, value + 0.05 * max(values), f"{value:.1f}", fontsize=9, va="bottom")
         style.write(ax, place, -0.04 * max(values), word, fontsize=9, va="top")
@@ -104,4 +105,4 @@ def _lessons(canvas: Canvas) -> None:
         y = 1.27 - 0.29 * count[column]
         canvas.box(1.15 + 1.9 * column, y, name, 1.62, 0.25, COLORS[column])
         count[column] += 1
-    canvas.text(4, 0.36, "5  lessons about each; about the whole: " + ", ".join(whole))
+    canvas.text(4, 0.36, "the notebooks of each step; of the whole: " + ", ".join(whole))
