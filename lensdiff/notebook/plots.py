@@ -5,7 +5,11 @@ Each slider has a static twin for pages where no kernel runs.
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import ipywidgets
@@ -191,27 +195,59 @@ def film(
     return path
 
 
-def explorer(draw: Callable[..., None], **controls: ipywidgets.Widget) -> ipywidgets.VBox:
+class Explorer(ipywidgets.VBox):
+    """Sliders, the picture they make, and a sentence; where no kernel runs, its first picture.
+
+    The picture is a PNG in a widget of its own: an `Output` widget would send messages while a
+    notebook is executed headless, and the reply of the cell can be lost among them.
+    """
+
+    def _repr_mimebundle_(self, **kwargs: object) -> dict:
+        bundle = super()._repr_mimebundle_(**kwargs) or {}
+        image = self.children[-2]
+        still = {"image/png": base64.b64encode(image.value).decode()} if image.value else {}
+        return {**bundle, **still}
+
+
+def pictured(draw: Callable[[], object]) -> tuple[bytes, str]:
+    """The first new figure that `draw` makes, as a PNG, and what it prints; new figures are closed.
+
+    A ValueError is what it prints.
+    """
+    known = set(plt.get_fignums())
+    words = io.StringIO()
+    with redirect_stdout(words):
+        try:
+            draw()
+        except ValueError as error:
+            print(error)
+    png = io.BytesIO()
+    for count, number in enumerate(sorted(set(plt.get_fignums()) - known)):
+        if count == 0:
+            plt.figure(number).savefig(png, format="png", dpi=100)
+        plt.close(number)
+    return png.getvalue(), words.getvalue().strip()
+
+
+def explorer(draw: Callable[..., object], **controls: ipywidgets.Widget) -> Explorer:
     """Sliders over the arguments of `draw`, which makes a figure each time a slider is let go.
 
-    A call that raises ValueError shows its message in place of a figure.
+    What it prints, and the message of a ValueError that it raises, stand below the figure. On a
+    page without a kernel the first figure is shown.
     """
-    output = ipywidgets.Output()
+    image = ipywidgets.Image(format="png")
+    words = ipywidgets.HTML()
 
     def redraw(_change: object = None) -> None:
-        with output:
-            output.clear_output(wait=True)
-            try:
-                draw(**{name: control.value for name, control in controls.items()})
-                plt.show()
-            except ValueError as error:
-                print(error)
+        arguments = {name: control.value for name, control in controls.items()}
+        image.value, text = pictured(lambda: draw(**arguments))
+        image.layout.display = None if image.value else "none"
+        words.value = f"<pre>{html.escape(text)}</pre>" if text else ""
 
     for name, control in controls.items():
         control.description = control.description or name
         if hasattr(control, "continuous_update"):
             control.continuous_update = False
         control.observe(redraw, "value")
-    box = ipywidgets.VBox([*controls.values(), output])
     redraw()
-    return box
+    return Explorer([*controls.values(), image, words])

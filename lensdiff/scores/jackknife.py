@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,6 +135,38 @@ def standard_error(values: np.ndarray) -> np.ndarray:
     return np.sqrt(np.diag(standard_covariance(values)))
 
 
+def without_groups(
+    generated: Statistics, reference: Statistics, number: int = GROUPS
+) -> np.ndarray:
+    """Distances (groups,) with one group of the kept rows of both sets left out at a time.
+
+    The groups are the same for every set of as many rows, so that two sets that share their seeds
+    and the reference are compared pair by pair: `standard_error` of the difference of their
+    distances leaves out what both share. Raises MetricError below 8 rows a side.
+    """
+    sides = (generated.rows, reference.rows)
+    parts = shared_groups(sides, number)
+    pair = Pair(*(Rows(rows) for rows in sides))
+    found = []
+    for group in zip(*parts, strict=True):
+        keep = [np.delete(np.arange(len(x)), out) for x, out in zip(sides, group, strict=True)]
+        found.append(pair.distance(*keep))
+    return np.array(found)
+
+
+def shared_groups(sides: Sequence[np.ndarray], number: int) -> list[list[np.ndarray]]:
+    """The groups of each side: `number`, or fewer, so that each has two rows.
+
+    Raises MetricError below 8 rows a side.
+    """
+    fewest = min(map(len, sides))
+    if fewest < 8:
+        raise MetricError(f"{fewest} kept rows on a side: an error bar needs 8 or more.")
+    number = min(number, fewest // 2)
+    rng = np.random.default_rng(0)
+    return [groups(len(rows), number, rng) for rows in sides]
+
+
 def excess_errors(
     generated: Statistics, reference: Statistics, floor: Statistics, number: int = GROUPS
 ) -> Errors:
@@ -144,14 +177,9 @@ def excess_errors(
     MetricError below 8 rows a side; with fewer than two rows a group there are fewer groups.
     """
     sides = (generated.rows, reference.rows, floor.rows)
-    fewest = min(map(len, sides))
-    if fewest < 8:
-        raise MetricError(f"{fewest} kept rows on a side: an error bar needs 8 or more.")
-    number = min(number, fewest // 2)
-    rng = np.random.default_rng(0)
+    parts = shared_groups(sides, number)
     mine, real, other = (Rows(rows) for rows in sides)
     pairs = (Pair(mine, real), Pair(other, real))
-    parts = [groups(len(rows), number, rng) for rows in sides]
     found = []
     for group in zip(*parts, strict=True):
         keep = [np.delete(np.arange(len(x)), out) for x, out in zip(sides, group, strict=True)]

@@ -1,7 +1,7 @@
 """Every sampler at several numbers of network calls, scored.
 
-All draw the same seeds through the model's own range of levels. With 256 images a setting it takes
-half an hour on two cores.
+All draw the same seeds through the model's own range of levels, so that two settings are compared
+pair by pair. With 512 images a setting it takes about an hour on two cores.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import time
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from .. import model as models
@@ -20,6 +21,7 @@ from ..runtime import best_device
 from ..scores.card import FIRST_SEED
 from ..scores.distances import compared, frechet, kid
 from ..scores.features import extractor
+from ..scores.jackknife import standard_error, without_groups
 from ..scores.statistics import Statistics, reference, statistics
 from .table import Table
 
@@ -31,7 +33,7 @@ CALLS = (5, 10, 20, 50)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
     parser.add_argument("model", help="a shipped model's name, or a folder")
-    parser.add_argument("-n", type=int, default=256, help="images a setting")
+    parser.add_argument("-n", type=int, default=512, help="images a setting")
     parser.add_argument("--calls", type=int, nargs="+", default=CALLS, help="of each sampler")
     parser.add_argument("--most", type=int, default=250, help="steps of the longest DDIM; 0: none")
     parser.add_argument("--own", action="store_true", help="also the model's own, also in fp32")
@@ -61,7 +63,22 @@ def score(model: Model, sampling: Sampling, net: torch.nn.Module, real: Statisti
     """Draw and score one setting."""
     seeds = range(FIRST_SEED, FIRST_SEED + n)
     found = statistics(net, model.generate(seeds, sampling), n, str(sampling))
-    return {"calls": sampling.calls, **compared(found, real)}
+    without = [round(float(one), 4) for one in without_groups(found, real)]
+    return {"calls": sampling.calls, **compared(found, real), "distances_without": without}
+
+
+def error(row: dict) -> float:
+    """Standard error of a stored row's distance."""
+    return float(standard_error(np.array(row["distances_without"])[:, None])[0])
+
+
+def difference(row: dict, other: dict) -> tuple[float, float]:
+    """How far the distance of `row` is above that of `other`, and its standard error.
+
+    Both have the same seeds and the same reference, whose groups are left out together.
+    """
+    apart = np.subtract(row["distances_without"], other["distances_without"])
+    return row["distance"] - other["distance"], float(standard_error(apart[:, None])[0])
 
 
 def timed(model: Model, sampling: Sampling, what: str, samples: int = 16) -> dict:

@@ -1,5 +1,8 @@
 """Figures and widgets."""
 
+import base64
+import io
+
 import ipywidgets
 import matplotlib
 import numpy as np
@@ -75,12 +78,36 @@ def test_a_slider_redraws_and_an_error_is_a_sentence():
     def draw(seed):
         seen.append(seed)
         if seed == 3:
-            raise ValueError("three is too many")
+            raise ValueError("three < five is too few")
+        plots.plt.subplots(figsize=(seed, 1))
+        plots.plt.subplots()  # the first counts
+        print(f"seed {seed}")
 
+    before = plots.plt.get_fignums()
     slider = ipywidgets.IntSlider(1, 0, 5)
     box = plots.explorer(draw, seed=slider)
+    image, words = box.children[-2:]
+    assert Image.open(io.BytesIO(image.value)).size == (100, 100)
     slider.value = 2
+    assert Image.open(io.BytesIO(image.value)).size == (200, 100)
+    assert words.value == "<pre>seed 2</pre>"
     slider.value = 3
-    assert seen == [1, 2, 3]
+    assert seen == [1, 2, 3] and image.value == b"" and image.layout.display == "none"
+    assert words.value == "<pre>three &lt; five is too few</pre>"
     assert slider.continuous_update is False
-    assert isinstance(box.children[-1], ipywidgets.Output)
+    assert plots.plt.get_fignums() == before
+
+
+def test_a_page_without_a_kernel_shows_the_first_picture_of_sliders():
+    box = plots.explorer(lambda seed: plots.plt.subplots(), seed=ipywidgets.IntSlider(1, 0, 5))
+    bundle = box._repr_mimebundle_()
+    assert base64.b64decode(bundle["image/png"]) == box.children[-2].value != b""
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    empty = plots.explorer(lambda seed: print("none"), seed=ipywidgets.IntSlider(1, 0, 5))
+    assert "image/png" not in empty._repr_mimebundle_()
+
+
+def test_no_widget_sends_messages_while_a_notebook_runs_headless():
+    """An Output widget does, and the reply of a cell was lost among them: the run stood still."""
+    box = plots.explorer(lambda seed: plots.plt.subplots(), seed=ipywidgets.IntSlider(1, 0, 5))
+    assert not [child for child in box.children if isinstance(child, ipywidgets.Output)]

@@ -6,7 +6,14 @@ import scipy.linalg
 
 from lensdiff.errors import MetricError
 from lensdiff.scores.distances import frechet
-from lensdiff.scores.jackknife import Pair, Rows, excess_errors, factor, standard_error
+from lensdiff.scores.jackknife import (
+    Pair,
+    Rows,
+    excess_errors,
+    factor,
+    standard_error,
+    without_groups,
+)
 from lensdiff.scores.statistics import Statistics
 
 
@@ -85,3 +92,37 @@ def test_an_error_bar_needs_eight_rows_and_takes_smaller_groups_for_few():
         excess_errors(many, few, many)
     found = excess_errors(many, Statistics.of(correlated(9, 3, 1)), many)
     assert 0 < found.excess < found.distance + found.floor
+
+
+def test_a_paired_difference_has_the_scatter_of_fresh_samples_and_less_than_unpaired():
+    """Two settings draw the same seeds: their images differ little, and share the reference."""
+    rng = np.random.default_rng(4)
+
+    def sides():
+        images = rng.normal(0.7, 1, (400, 2))
+        changed = images * 1.1 + rng.normal(0.2, 0.1, images.shape)
+        return [Statistics.of(x) for x in (images, changed, rng.normal(0, 1, (400, 2)))]
+
+    found = []
+    for _ in range(300):
+        one, two, real = sides()
+        found.append(frechet(two, real) - frechet(one, real))
+    paired = []
+    alone = []
+    for _ in range(60):
+        one, two, real = sides()
+        left = [without_groups(two, real), without_groups(one, real)]
+        paired.append(standard_error((left[0] - left[1])[:, None])[0])
+        alone.append(np.hypot(*(standard_error(values[:, None])[0] for values in left)))
+    assert np.mean(paired) == pytest.approx(np.std(found), rel=0.15)
+    assert np.mean(paired) < 0.7 * np.mean(alone)
+
+
+def test_a_group_left_out_is_left_out_of_both_sides():
+    a = Statistics.of(correlated(40, 6, 1, shift=0.3))
+    b = Statistics.of(correlated(40, 6, 2))
+    found = without_groups(a, b, 4)
+    assert found.shape == (4,)
+    with pytest.raises(MetricError, match="7 kept rows"):
+        without_groups(Statistics.of(correlated(7, 6, 1)), b)
+    assert len(without_groups(Statistics.of(correlated(8, 6, 1)), b)) == 4

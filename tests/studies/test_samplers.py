@@ -79,6 +79,10 @@ def test_a_sweep_scores_each_setting_once(folder, lenses16, monkeypatch):
     images = model.draw(8, samplers.FIRST_SEED, sampling=sampling)
     expected = frechet(statistics(net, [images]), real)
     assert found["rows"][0]["distance"] == pytest.approx(expected, rel=1e-3)
+    apart, its_error = samplers.difference(found["rows"][0], found["rows"][1])
+    assert apart == found["rows"][0]["distance"] - found["rows"][1]["distance"]
+    assert its_error > 0 and samplers.error(found["rows"][0]) > 0
+    assert samplers.difference(found["rows"][0], found["rows"][0]) == (0, 0)
     scored = []
     before = samplers.score
     monkeypatch.setattr(samplers, "score", lambda *a: scored.append(a[1]) or before(*a))
