@@ -86,7 +86,7 @@ class Card:
         return [
             (f"{self.name}, excess over the floor", excess),
             (f"{self.name}, generated", f"{self.distance:.3f}{_error(self.distance_error)}"),
-            (f"{self.name}, floor (real against real)", f"{self.floor:.3f}"),
+            (f"{self.name}, floor (other test images)", f"{self.floor:.3f}"),
             *ratio,
             ("KID x 1000, generated", f"{self.kid:.3f} ± {self.kid_std:.3f}"),
             ("KID x 1000, floor", f"{self.kid_floor:.3f}"),

@@ -27,7 +27,7 @@ page against them. Each folder has `weights.safetensors` (fp16, the average of t
 reads it. How a model came to be stands on the page beside its weights.
 
 FD-EfficientNet is the Fréchet distance in the features of EfficientNet-Lite0. It is not FID, and
-can't be compared with one. The floor is what as many other real (simulated) images get, and the
+can't be compared with one. The floor is what as many other simulated images get, and the
 excess over it is what compares with other numbers of images; the reference is held out of training.
 """
 
@@ -143,7 +143,7 @@ def results() -> str:
         _classifier_row("judge64", "classifier of 64 x 64"),
     ]
     linked = [[f"[{name}](data/checkpoints/README.md#{name})", *rest] for name, *rest in rows]
-    return table(["model", "what", "training", "result", "real against real"], linked)
+    return table(["model", "what", "training", "result", "simulated lenses get"], linked)
 
 
 # ---- the page of the models ----------------------------------------------------------------------
@@ -183,13 +183,13 @@ def _classes(model: str, words: str) -> str:
     others = {row["guidance"]: row for row in found["best"].values()}
     for guidance, row in sorted(others.items()):
         rows.append(_class_row(f"guidance {guidance:g}, others", row, found["best_floor"]))
-    rows.append(_class_row("real lenses", found["best_floor"], found["best_floor"]))
+    rows.append(_class_row("simulated lenses", found["best_floor"], found["best_floor"]))
     nets = [f"{net} (floor)" for net in found["floor"]["distance"]]
     head = ["images", "n", "recognised", "95 % interval", "macro AUC", *nets]
-    real = f"{percent(found['real']['accuracy'])} of all {found['real']['n']:,} real test lenses"
+    real = f"{percent(found['real']['accuracy'])} of all {found['real']['n']:,} simulated test lenses"
     explained = (
         f"`{found['judge']}` says how many are recognised as the class that was asked for; it "
-        f"recognises {real}. Distances are means over the classes, with those of real lenses "
+        f"recognises {real}. Distances are means over the classes, with those of simulated lenses "
         'behind them. "Others" are seeds that did not choose the guidance.'
     )
     return f"{_head(model, words)}\n{explained}\n\n{table(head, rows)}\n"
@@ -197,7 +197,7 @@ def _classes(model: str, words: str) -> str:
 
 def _parameters(model: str, words: str) -> str:
     found = conditional.stored(shipped(model))
-    columns = [("real", found["real"])]
+    columns = [("simulated", found["real"])]
     columns += [(f"guidance {row['guidance']:g}", row["fits"]) for row in found["scales"]]
     rows = []
     for name, (title, unit, *_) in parameters.NAMES.items():
