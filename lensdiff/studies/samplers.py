@@ -1,7 +1,7 @@
 """Every sampler at several numbers of network calls, scored.
 
 All draw the same seeds through the model's own range of levels, so that two settings are compared
-pair by pair. With 512 images a setting it takes about an hour on two cores.
+pair by pair. With 256 images a setting it takes half an hour on two cores.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ CALLS = (5, 10, 20, 50)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
     parser.add_argument("model", help="a shipped model's name, or a folder")
-    parser.add_argument("-n", type=int, default=512, help="images a setting")
+    parser.add_argument("-n", type=int, default=256, help="images a setting")
     parser.add_argument("--calls", type=int, nargs="+", default=CALLS, help="of each sampler")
-    parser.add_argument("--most", type=int, default=250, help="steps of the longest DDIM; 0: none")
+    parser.add_argument("--most", type=int, default=100, help="steps of the longest DDIM; 0: none")
     parser.add_argument("--own", action="store_true", help="also the model's own, also in fp32")
     parser.add_argument(
         "--no-thousand",
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def settings(base: Sampling, calls: tuple[int, ...] = CALLS, most: int = 250) -> list[Sampling]:
+def settings(base: Sampling, calls: tuple[int, ...] = CALLS, most: int = 100) -> list[Sampling]:
     """Every sampler at every number of calls, and DDIM at `most`.
 
     Heun makes an odd number of calls: the one below an even one.
