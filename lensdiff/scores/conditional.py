@@ -23,7 +23,7 @@ from ..networks.classifier import LensClassifier, predict
 from ..storage import cached
 from . import classification, distances
 from .card import FIRST_SEED
-from .statistics import KEPT, batches_of, statistics, to_uint8
+from .statistics import KEPT, Statistics, batches_of, statistics, to_uint8
 
 SECOND_SEED = FIRST_SEED + 10_000  # first seed of images at a guidance that others have chosen
 CONVERGED = 0.03  # rms of what a fit leaves, in peaks: above it the model is not that of the image
@@ -102,23 +102,47 @@ class ClassScorer:
     def row(self, images: Tensor | np.ndarray, labels: np.ndarray) -> dict:
         """Scores of images (n, 1, H, W), uint8 or in [0, 1], requested as `labels` (n,).
 
-        They are the classifier's accuracy, its interval and AUCs, the distance from the real images
-        of each class, and recall. Raises MetricError for more images than `statistics.KEPT`.
+        They are the classifier's accuracy, its interval and AUCs, recall, and for each class what
+        `likeness` has. Raises MetricError for more images than `statistics.KEPT`.
         """
         _few_enough(len(images), "images")
         pixels = images.numpy() if isinstance(images, Tensor) else np.array(images)
         pixels = pixels / np.float32(255) if pixels.dtype == np.uint8 else pixels
         classes = self.classifier.classes
         found = classification.report(predict(self.classifier, pixels), labels, classes)
-        distance = {}
-        recall = {}
+        scores = {name: {} for name in (*LIKENESS, "recall")}
         for net in self.nets:
             real = self.rows[net.name]
             rows = statistics(net, torch.from_numpy(pixels).split(64), len(pixels), net.name).rows
-            each = distances.by_class(real, self.labels, rows, labels)
-            distance[net.name] = dict(zip(classes, map(float, each), strict=True))
-            recall[net.name] = distances.precision_recall(real[: len(rows)], rows)[1]
-        return {**found, "distance": distance, "recall": recall}
+            each = likeness(real, self.labels, rows, labels)
+            for name, values in each.items():
+                scores[name][net.name] = dict(zip(classes, values, strict=True))
+            scores["recall"][net.name] = distances.precision_recall(real[: len(rows)], rows)[1]
+        return {**found, **scores}
+
+
+LIKENESS = ("distance", "distance_error", "kid", "kid_std")
+
+
+def likeness(
+    real: np.ndarray, real_labels: np.ndarray, generated: np.ndarray, labels: np.ndarray
+) -> dict[str, list[float]]:
+    """How far generated images of each class are from real ones of it, by `LIKENESS`.
+
+    Frechet distance and its error (`distances.frechet_error`), KID and its std over subsets; each a
+    list over the classes. Features are (n, width) and (m, width), their labels (n,) and (m,).
+    """
+    values = distances.by_class(real, real_labels, generated, labels)
+    found = {"distance": [float(value) for value in values]}
+    found |= {name: [] for name in LIKENESS[1:]}
+    for label in np.unique(real_labels):
+        mine = Statistics.of(real[real_labels == label])
+        theirs = Statistics.of(generated[labels == label])
+        mean, std = distances.kid(theirs, mine)
+        found["distance_error"].append(distances.frechet_error(theirs, mine))
+        found["kid"].append(mean)
+        found["kid_std"].append(std)
+    return found
 
 
 def _few_enough(n: int, what: str) -> None:

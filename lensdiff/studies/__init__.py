@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "ablations",
         "augmentation",
         "conditional",
+        "conditional_report",
         "drawings",
         "gallery",
         "heads",

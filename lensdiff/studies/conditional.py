@@ -1,9 +1,9 @@
 """Does a conditional model draw what is requested? Scored at several scales of guidance.
 
 A model of classes: a classifier's accuracy and the distance of each class from real images of it,
-and at the scale with the smallest distance, by either extractor, again on other images. A model of
-lens parameters: what was requested against what a fit to the image finds. Half an hour on two
-cores.
+and at the scale with the smallest distance, by either extractor, again on other images; at the
+classifier's own choice on more of them, so that each class has a small interval. A model of lens
+parameters: what was requested against what a fit to the image finds. An hour on two cores.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ REFERENCE = 1_998  # test images that distances are taken from, 666 a class; the
 def stored(folder: Path) -> dict:
     """What conditional.json of a model holds, arranged by what its rows are for.
 
-    A model of classes has `floor`, `scales` (a list by guidance), `best` (by extractor), and
-    `best_floor`; one of parameters has `real` and `scales`. Raises MetricError where it is missing,
-    damaged, or not complete.
+    A model of classes has `floor`, `scales` (a list by guidance), `best` (by extractor) and
+    `best_floor`, and `more` and `more_floor`, None where they were not made; one of parameters has
+    `real` and `scales`. Raises MetricError where it is missing, damaged, or not complete.
     """
     path = folder / FILE
     cure = f"Make it: python -m lensdiff score {folder}"
@@ -54,9 +54,21 @@ def stored(folder: Path) -> dict:
         again = {row["guidance"]: row for row in _rows_for("best", rows) if row["most"] == most}
         chosen = {name: conditional.nearest(scales, name) for name in floor["distance"]}
         best = {name: again[row["guidance"]] for name, row in chosen.items()}
+        looks = {"best": best, "best_floor": best_floor}
+        looks |= _more(found["judge_extractor"], best, rows)
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise MetricError(f"{path}: it is not complete. {cure}") from error
-    return {**found, "scales": scales, "floor": floor, "best_floor": best_floor, "best": best}
+    return {**found, "scales": scales, "floor": floor, **looks}
+
+
+def _more(judge: str, best: dict, rows: list[dict]) -> dict:
+    """The last rows of more images at the judge's scale, and of as many real ones; None without."""
+    found = {"more": None, "more_floor": None}
+    for row in _rows_for("more", rows):
+        for floor in _rows_for("more floor", rows):
+            if (row["guidance"], row["most"]) == (best[judge]["guidance"], floor["most"]):
+                found = {"more": row, "more_floor": floor}
+    return found
 
 
 def _rows_for(role: str, rows: list[dict]) -> list[dict]:
@@ -107,19 +119,37 @@ class _Classes:
             table.row(key, others, _describe)
         table.row({"role": "best floor", "most": most}, lambda: self.real(most), _describe)
 
+    def fill_more(self, table: Table, judge: str, count: int) -> None:
+        """Compute what more images at the scale that the judge chose come to."""
+        scale = conditional.nearest(_rows_for("scale", table.rows), judge)["guidance"]
+        key = {"role": "more", "guidance": scale, "most": count}
+
+        def others() -> dict:
+            return self.generated(scale, count, conditional.SECOND_SEED)
+
+        table.row(key, others, _describe)
+        table.row({"role": "more floor", "most": count}, lambda: self.real(count), _describe)
+
 
 def of_classes(
-    model: Model, judge_folder: Path, scales: list[float], each: int = 192, most: int = 300
+    model: Model,
+    judge_folder: Path,
+    scales: list[float],
+    each: int = 192,
+    most: int = 300,
+    more: int = 480,
 ) -> dict:
     """Score a model of classes into its conditional.json; returns it as `stored` does.
 
-    `each` images of a class at every scale, `most` at the best ones. Raises MetricError for another
-    model, or numbers that can't be judged.
+    `each` images of a class at every scale, `most` at the best ones, `more` at the judge's own.
+    Raises MetricError for another model, or numbers that can't be judged.
     """
     if not model.denoiser.net.classes:
         raise MetricError(f"{model.folder.name} is not conditioned on classes. Take one that is.")
-    if not 4 <= min(each, most) <= max(each, most) <= MOST:
-        raise MetricError(f"{each} and {most} images of a class: from 4 to {MOST} can be judged.")
+    if not 8 <= min(each, most, more) <= max(each, most, more) <= MOST:
+        raise MetricError(
+            f"{each}, {most} and {more} images of a class: from 8 to {MOST} can be judged."
+        )
     test = lenses("test", model.shape[-1])
     judge = classifier.load(judge_folder, tuple(model.spec["classes"]))
     nets = [extractor("efficientnet"), extractor("lensnet", path=judge_folder)]
@@ -135,7 +165,9 @@ def of_classes(
     table = Table(model.folder / FILE, about)
     reference = test.subset(np.arange(REFERENCE), "reference")
     scorer = conditional.ClassScorer.of(judge, nets, reference)
-    _Classes(model, test, scorer).fill(table, scales, each, most)
+    classes = _Classes(model, test, scorer)
+    classes.fill(table, scales, each, most)
+    classes.fill_more(table, nets[-1].name, more)
     answers = classifier.predict(judge, test)
     table.write(real=report(answers, test.labels, judge.classes))
     return stored(model.folder)

@@ -32,6 +32,12 @@ def test_the_scorer_knows_right_images_from_wrong_ones():
     far = wrong["distance"][net.name]
     assert set(near) == set(KINDS)
     assert all(near[kind] * 100 < far[kind] for kind in KINDS)
+    error = right["distance_error"][net.name]
+    assert all(0 < error[kind] < near[kind] + 0.01 for kind in KINDS)
+    noise = right["kid_std"][net.name]
+    for kind in KINDS:
+        assert abs(right["kid"][net.name][kind]) < 3 * noise[kind]
+        assert wrong["kid"][net.name][kind] > 100 * noise[kind]
     assert 0 <= right["recall"][net.name] <= 1
     assert scorer.row(real.pixels, real.labels)["recall"][net.name] == 1
     assert conditional.nearest([wrong, right], net.name) is right

@@ -13,7 +13,7 @@ from lensdiff.data.images import ELEMENTS
 from lensdiff.errors import MetricError
 from lensdiff.model import load
 from lensdiff.storage import shipped, studies_folder
-from lensdiff.studies import augmentation
+from lensdiff.studies import augmentation, conditional
 from lensdiff.training import recipes
 
 
@@ -104,7 +104,7 @@ def test_the_command_names_what_is_wrong_in_one_sentence(name, capsys):
     assert not shown.out
 
 
-def test_the_stored_trial_is_whole_and_generated_lenses_help_where_real_ones_are_few():
+def test_the_stored_trial_is_whole_and_too_short_for_a_ranking():
     folder = shipped("classes64")
     trial = json.loads((studies_folder() / "augmentation.json").read_text())
     assert trial["model_sha256"] == load(folder).spec["sha256"]
@@ -116,13 +116,7 @@ def test_the_stored_trial_is_whole_and_generated_lenses_help_where_real_ones_are
     ways += [(learns, n) for n in augmentation.REAL for learns in ("real", "both")]
     assert len(rows) == len(runs)
     assert runs == {(*way, seed) for way in ways for seed in range(3)}
-    mean = {}
-    error = {}
-    for way in ways:
-        mine = [row["accuracy"] for row in rows if (row["learns"], row["real"]) == way]
-        mean[way] = np.mean(mine)
-        error[way] = np.std(mine, ddof=1) / np.sqrt(3)
-    few = ("real", 150)
-    both = ("both", 150)
-    assert mean[both] - mean[few] > 2 * np.hypot(error[both], error[few])
-    assert mean[("drawn", 0)] > 1 / 3 + 2 * error[("drawn", 0)]
+    # trained to the end, the judge, which is of the same kind, is far above all of them
+    judged = conditional.stored(folder)["real"]["accuracy"]
+    assert all(1 / 3 < row["accuracy"] < judged - 0.1 for row in rows)
+    assert trial["updates"] < recipes.JUDGE64.train.steps / 4

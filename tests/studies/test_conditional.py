@@ -15,6 +15,7 @@ from lensdiff.lensing.population import KINDS
 from lensdiff.lensing.simulate import VERSION
 from lensdiff.model import load
 from lensdiff.networks import classifier
+from lensdiff.scores.classification import interval
 from lensdiff.scores.conditional import nearest
 from lensdiff.storage import fingerprint_of, read_json, shipped, write_json
 from lensdiff.studies import conditional
@@ -37,7 +38,7 @@ def study(tmp_path, monkeypatch):
         return grey(n, int(10 * guidance), 16)
 
     def run(scales: list[float], each: int = 8, most: int = 10) -> dict:
-        return conditional.of_classes(model, shipped("judge64"), scales, each, most)
+        return conditional.of_classes(model, shipped("judge64"), scales, each, most, most + 2)
 
     found.run = run
     monkeypatch.setattr(conditional, "REFERENCE", 60)
@@ -65,7 +66,11 @@ def test_a_model_of_classes_is_scored_row_by_row(study):
     assert found["floor"]["n"] == 24
     assert found["real"]["n"] == 150
     seeds = {(n, first_seed) for _, n, first_seed in study.generated}
-    assert seeds == {(24, 1_000_000), (30, 1_010_000)}
+    assert seeds == {(24, 1_000_000), (30, 1_010_000), (36, 1_010_000)}
+    judge = found["judge_extractor"]
+    assert found["more"]["guidance"] == found["best"][judge]["guidance"]
+    assert found["more"]["n"] == found["more_floor"]["n"] == 36
+    assert set(found["more"]["kid"][judge]) == set(KINDS)
     assert len(study.generated) == len(set(study.generated))
     before = list(study.generated)
     assert study.run([1.0, 2.0, 3.0]) == found == conditional.stored(study.folder)
@@ -78,8 +83,8 @@ def test_more_scales_and_more_images_join_what_is_stored(study):
     assert [row["guidance"] for row in more["scales"]] == [1.0, 2.0, 3.0, 4.0]
     for name, row in more["best"].items():
         assert row["guidance"] == nearest(more["scales"], name)["guidance"]
-    others = study.run([1.0], most=12)
-    assert all(row["n"] == 36 for row in (others["best_floor"], *others["best"].values()))
+    others = study.run([1.0], most=14)
+    assert all(row["n"] == 42 for row in (others["best_floor"], *others["best"].values()))
     assert len(study.generated) == len(set(study.generated))
     assert study.run([1.0], each=9)["floor"]["n"] == 27  # other circumstances: all anew
 
@@ -112,7 +117,7 @@ def test_what_can_not_be_scored_is_refused_first(tmp_path):
         conditional.of_classes(model, tmp_path, [1.0], 8, 8)
     with pytest.raises(MetricError, match="lens64 is not conditioned on lens parameters"):
         conditional.of_parameters(model, [1.0], 8)
-    with pytest.raises(MetricError, match="from 4 to 682 can be judged"):
+    with pytest.raises(MetricError, match="from 8 to 682 can be judged"):
         conditional.of_classes(load(shipped("classes64")), tmp_path, [1.0], 8, 683)
 
 
@@ -194,9 +199,19 @@ def test_the_report_of_the_classes_is_whole():
     for row in (*found["scales"], *best.values(), found["best_floor"]):
         assert f"| {row['n']:,} | {100 * row['accuracy']:.1f} % |" in page
     real = found["real"]
-    assert f"{100 * real['accuracy']:.1f} % of all {real['n']:,} real test lenses" in page
+    assert f"{100 * real['accuracy']:.1f} % of all {real['n']:,} simulated test lenses" in page
     assert all(row["n"] == found["best_floor"]["n"] for row in best.values())
     assert found["floor"]["n"] == found["scales"][0]["n"]
+    assert found["more"]["guidance"] == best[found["judge_extractor"]]["guidance"]
+    assert found["more"]["n"] == found["more_floor"]["n"] > found["best_floor"]["n"]
+    for row in (found["more"], found["more_floor"]):
+        assert all(set(row[name]) == set(best) for name in ("distance_error", "kid", "kid_std"))
+
+
+def test_generated_lenses_without_substructure_are_recognised_more_often_than_by_chance():
+    confusion = np.array(conditional.stored(shipped("classes64"))["more"]["confusion"])
+    low, _ = interval(confusion[0, 0], confusion[0].sum())
+    assert low > 1 / 3
 
 
 def test_the_requested_radius_is_measured():
