@@ -16,6 +16,8 @@ STUDIES = {
     "samplers": "every sampler at several numbers of network calls",
     "where": "at which noise level a model's error is born",
     "heads": "heads and numbers of training images of the classifier",
+    "references": "what data/reference holds of test and training lenses",
+    "sizes": "distance and KID against the number of images",
     "augmentation": "do generated lenses help a classifier of real ones?",
     "drawings": "the drawings of the series' ideas, as PNG files",
     "gallery": "the README's results and data/checkpoints/README.md, from the JSON files",

@@ -14,6 +14,7 @@ from ..data.images import ImageSet
 from ..errors import MetricError
 from ..runtime import progress
 from ..storage import atomic, cache_folder, fingerprint_of
+from . import references
 
 KEPT = 2_048  # feature rows kept for KID
 
@@ -158,7 +159,15 @@ def batches_of(images: ImageSet, rows: Iterable[int], batch: int = 64) -> Iterab
 def reference(
     net: nn.Module, images: ImageSet, rows: range, cache: Path | None = None
 ) -> Statistics:
-    """Statistics of `rows` of a set of real images, computed once and then read from the cache."""
+    """Statistics of `rows` of a set of real images, computed once and then read from the cache.
+
+    Where the repository holds their features (`scores.references`), they come from there.
+    """
+    stored = references.features(net, images, rows)
+    if stored is not None:
+        found = Statistics.of(stored)
+        found.size = tuple(images.pixels.shape[1:])
+        return found
     key = fingerprint_of([net.name, net.sha256, images.fingerprint, str(rows), "with size"])
     name = f"{images.name}-{net.name.split()[0]}-{key[:12]}.npz"
     path = Path(cache or cache_folder()) / "statistics" / name

@@ -23,7 +23,7 @@ from ..errors import ParameterError
 from ..model import Model, Sampling
 from ..runtime import best_device, machine
 from ..scores.card import FIRST_SEED
-from ..scores.distances import compared, frechet, kid
+from ..scores.distances import compared, frechet, frechet_error, kid
 from ..scores.features import extractor
 from ..scores.statistics import Statistics, reference, statistics
 from .table import Table
@@ -80,7 +80,9 @@ def _batches(model: Model, clean: ImageSet, n: int, sampling: Sampling) -> Itera
 def _scored(net: nn.Module, first: Statistics, images: Iterator[Tensor], steps: int) -> dict:
     """What a row has of numbers, against the reference `first`."""
     found = statistics(net, images, first.n, f"{steps} steps")
-    return {"steps": steps, **compared(found, first), "computed_on": machine()}
+    error = frechet_error(found, first)
+    row = {"steps": steps, **compared(found, first), "distance_error": error}
+    return {**row, "computed_on": machine()}
 
 
 def measure(name: str, n: int, sigmas: tuple[float, ...]) -> Table:

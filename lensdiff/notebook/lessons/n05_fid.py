@@ -1,0 +1,176 @@
+"""Notebook 05, distances between sets of images: its parameters and exercises."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..exercises import Exercise
+from ..rules import SEED, Choice, Number, Place
+
+PARAMETERS = {
+    "checkpoint": Place(),
+    "data_folder": Place(),
+    "extractor_name": Choice("efficientnet", "inception"),
+    "card_images": Number(0, 2048, whole=True),
+    "corrupted_images": Number(0, 2048, whole=True),
+    "most_images": Number(0, 2048, whole=True),
+    "folder_minutes": Number(0, 10_000),
+    "inception_weights": Place(),
+    "seed": SEED,
+}
+
+
+def moved(x: np.ndarray, m1: float, s1: float, m2: float, s2: float) -> np.ndarray:
+    """Where the cheapest plan takes the point x of the first Gaussian."""
+    return m2 + (x - m1) * s2 / s1
+
+
+def moved_shift(x: np.ndarray, m1: float, s1: float, m2: float, s2: float) -> np.ndarray:
+    """The means alone."""
+    return x + m2 - m1
+
+
+def moved_mirror(x: np.ndarray, m1: float, s1: float, m2: float, s2: float) -> np.ndarray:
+    """The right cloud, in the wrong order."""
+    return m2 - (x - m1) * s2 / s1
+
+
+def moved_inverse(x: np.ndarray, m1: float, s1: float, m2: float, s2: float) -> np.ndarray:
+    """The inverse ratio of the standard deviations."""
+    return m2 + (x - m1) * s1 / s2
+
+
+def moved_variances(x: np.ndarray, m1: float, s1: float, m2: float, s2: float) -> np.ndarray:
+    """The ratio of variances."""
+    return m2 + (x - m1) * s2**2 / s1**2
+
+
+def moved_not_centred(x: np.ndarray, m1: float, s1: float, m2: float, s2: float) -> np.ndarray:
+    """Scaled about zero."""
+    return m2 - m1 + x * s2 / s1
+
+
+def frechet_1d(a: np.ndarray, b: np.ndarray) -> float:
+    """The squared distance of two samples of one feature."""
+    return float((a.mean() - b.mean()) ** 2 + (a.std(ddof=1) - b.std(ddof=1)) ** 2)
+
+
+def excess(drawn: np.ndarray, other: np.ndarray, real: np.ndarray) -> float:
+    """Distance of drawn from real less that of other real ones."""
+    return frechet_1d(drawn, real) - frechet_1d(other, real)
+
+
+def excess_only_distance(drawn: np.ndarray, other: np.ndarray, real: np.ndarray) -> float:
+    """The distance itself."""
+    return frechet_1d(drawn, real)
+
+
+def excess_ratio(drawn: np.ndarray, other: np.ndarray, real: np.ndarray) -> float:
+    """The ratio to the floor."""
+    return frechet_1d(drawn, real) / frechet_1d(other, real)
+
+
+def excess_floor(drawn: np.ndarray, other: np.ndarray, real: np.ndarray) -> float:
+    """The floor alone."""
+    return frechet_1d(other, real)
+
+
+def excess_backwards(drawn: np.ndarray, other: np.ndarray, real: np.ndarray) -> float:
+    """The floor less the distance."""
+    return -excess(drawn, other, real)
+
+
+def excess_between(drawn: np.ndarray, other: np.ndarray, real: np.ndarray) -> float:
+    """A distance from the images of the floor."""
+    return frechet_1d(drawn, other) - frechet_1d(other, real)
+
+
+def excess_of_roots(drawn: np.ndarray, other: np.ndarray, real: np.ndarray) -> float:
+    """The difference of the roots."""
+    return frechet_1d(drawn, real) ** 0.5 - frechet_1d(other, real) ** 0.5
+
+
+def places(answer: object) -> list[float]:
+    """Where an answer takes some points."""
+    x = np.array([-1.0, 0.0, 1.0, 2.5])
+    return list(np.asarray(answer(x, 1.0, 0.5, -2.0, 1.5), float))
+
+
+def excesses(answer: object) -> float:
+    """The excess of some made numbers."""
+    rng = np.random.default_rng(2)
+    return answer(rng.normal(1, 2, 400), rng.normal(0.3, 1, 400), rng.normal(0, 1, 400))
+
+
+EXERCISES = {
+    1: Exercise(
+        answer=5,
+        explanation="1 + (1 - 3)² = 5: in one dimension the second term is (s₁ - s₂)².",
+        mistakes=(
+            (10, "the deviations differ by 3 - 1, not by 3."),
+            (3, "square the difference of the standard deviations."),
+            (4, "that is what the deviations cost; the means differ, too."),
+            (1, "that is what the means cost; the standard deviations differ, too."),
+            (65, "those are variances: take their roots before you subtract."),
+            (11, "s₁² + s₂² needs its third term, -2 s₁ s₂."),
+            (5**0.5, "the quantity is d², without a root."),
+        ),
+        hint="(m₁ - m₂)² + (s₁ - s₂)².",
+    ),
+    2: Exercise(
+        answer=4,
+        explanation="k = 3 · 1,024, so d∞ = 7 - 3 = 4.",
+        mistakes=(
+            (3.5, "d doesn't halve; only its part k / N does."),
+            (0, "infinitely many images take the bias away, not the distance."),
+            (7, "at 1,024 images some bias is left: k / 1,024."),
+            (3, "that is k / 1,024; take it away from 7."),
+            (8.5, "a mean of the two is no extrapolation: solve for d∞ and k."),
+            (6, "that is k / 512; d∞ is what is left of 10."),
+            (5.5, "the bias falls as 1 / N, not by a step each time N grows."),
+        ),
+        hint="d∞ + k/512 = 10 and d∞ + k/1024 = 7.",
+    ),
+    3: Exercise(
+        answer=moved,
+        explanation="As many standard deviations from one mean as from the other.",
+        mistakes=(
+            (moved_shift, "the means are right; the standard deviation must change, too."),
+            (moved_mirror, "that gives the right cloud at a higher price: keep the order."),
+            (moved_inverse, "the ratio of the standard deviations is upside down."),
+            (moved_variances, "lengths go with standard deviations, not with variances."),
+            (moved_not_centred, "subtract the first mean before you scale."),
+        ),
+        hint="so many standard deviations from one mean, as many from the other.",
+        probe=places,
+    ),
+    4: Exercise(
+        answer=excess,
+        explanation="Both distances are from the same real images, and have the same bias.",
+        mistakes=(
+            (excess_only_distance, "that distance has the bias of the number of images in it."),
+            (excess_ratio, "a ratio depends on the number of images; take the difference."),
+            (excess_floor, "that is the floor; what do drawn images have above it?"),
+            (excess_backwards, "the drawn images' distance comes first."),
+            (excess_between, "both distances must be from the same reference, `real`."),
+            (excess_of_roots, "the quantity is d²; subtract without taking roots."),
+        ),
+        hint="d² of drawn from real, less d² of other from real.",
+        probe=excesses,
+    ),
+    5: Exercise(
+        answer=299,
+        explanation="(1 - 0.01)ⁿ < 0.05 from n = 299 on: three over the share, roughly.",
+        mistakes=(
+            (100, "with 100 images a share of one in a hundred is missed in 37 % of the cases."),
+            (64, "64 images only exclude shares above 4.6 %."),
+            (5, "0.05 is the chance to be wrong, not the share of copies."),
+            (300, "nearly: the rule of three rounds up; one image less is enough."),
+            (298, "one more: at 298 the chance is still just above 5 %."),
+            (459, "that is for a level of 99 %."),
+            (1, "one image says nothing of a share of one in a hundred."),
+        ),
+        hint="the chance to find none among n is (1 - share)ⁿ; it must be below 0.05.",
+        tolerance=1e-6,
+    ),
+}
