@@ -186,7 +186,8 @@ def _classes(model: str, words: str) -> str:
     rows.append(_class_row("simulated lenses", found["best_floor"], found["best_floor"]))
     nets = [f"{net} (floor)" for net in found["floor"]["distance"]]
     head = ["images", "n", "recognised", "95 % interval", "macro AUC", *nets]
-    real = f"{percent(found['real']['accuracy'])} of all {found['real']['n']:,} simulated test lenses"
+    count = f"{found['real']['n']:,} simulated test lenses"
+    real = f"{percent(found['real']['accuracy'])} of all {count}"
     explained = (
         f"`{found['judge']}` says how many are recognised as the class that was asked for; it "
         f"recognises {real}. Distances are means over the classes, with those of simulated lenses "

@@ -64,7 +64,7 @@ def frechet_distance() -> Figure:
         canvas.text(left + 1.15, 0.87, f"{mean:.2f} + {spread:.2f} = {total:.2f}")
     rule = r"$|\mu_1-\mu_2|^2 + \mathrm{Tr}\,(\Sigma_1+\Sigma_2-2\,(\Sigma_1\Sigma_2)^{1/2})$"
     canvas.text(4.9, 0.45, rule, fontsize=12)
-    for x, word, color in ((0.55, "real", GREEN), (1.35, "generated", PURPLE)):
+    for x, word, color in ((0.55, "data", GREEN), (1.35, "generated", PURPLE)):
         canvas.ax.plot(x, 0.45, "o", color=color, markersize=7)
         canvas.text(x + 0.13, 0.44, word, color, ha="left")
     return canvas.figure
@@ -111,14 +111,14 @@ def two_sets(n: int = 20, seed: int = 5) -> tuple[np.ndarray, np.ndarray]:
 def precision_recall() -> Figure:
     """Precision and recall by balls that reach to the third neighbour (Kynkaanniemi et al. 2019).
 
-    Left, generated points in the balls of real ones; right, real points in those of generated
+    Left, generated points in the balls of data; right, points of the data in those of generated
     ones. The generator misses one of two clusters; the shares are computed.
     """
     real, drawn = two_sets()
     canvas = Canvas(8.0, 3.7)
     cases = (
-        ("precision", drawn, PURPLE, real, GREEN, "generated in balls of real"),
-        ("recall", real, GREEN, drawn, PURPLE, "real in balls of generated"),
+        ("precision", drawn, PURPLE, real, GREEN, "generated in balls of data"),
+        ("recall", real, GREEN, drawn, PURPLE, "data in balls of generated"),
     )
     for i, (name, points, color, balls, ground, words) in enumerate(cases):
         left = 0.4 + 3.7 * i
