@@ -18,6 +18,7 @@ STUDIES = {
     "heads": "heads and numbers of training images of the classifier",
     "references": "what data/reference holds of test and training lenses",
     "sizes": "distance and KID against the number of images",
+    "physics": "lens fits of simulated and generated lenses",
     "augmentation": "do generated lenses help a classifier of real ones?",
     "drawings": "the drawings of the series' ideas, as PNG files",
     "gallery": "the README's results and data/checkpoints/README.md, from the JSON files",

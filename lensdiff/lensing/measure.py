@@ -13,6 +13,7 @@ from scipy import ndimage
 from scipy.stats import ks_2samp, wasserstein_distance
 
 from ..errors import MetricError
+from .telescope import min_max
 
 # Gaussian, before anything is counted or followed: about the point-spread function
 SMOOTHING_ARCSEC = 0.08
@@ -232,6 +233,15 @@ def _binned(
         [np.bincount(index[there], row[there], bins) for row in values.reshape(len(values), -1)]
     )
     return (np.arange(bins) + 1) * step, sums / np.maximum(count, 1)
+
+
+def binned(images: np.ndarray, factor: int) -> np.ndarray:
+    """Images (n, 1, H, W) averaged over blocks of `factor` pixels, each scaled to span [0, 1]."""
+    x = np.asarray(images, np.float32)
+    height, width = (side // factor for side in x.shape[2:])
+    x = x[..., : height * factor, : width * factor]
+    x = x.reshape(len(x), 1, height, factor, width, factor).mean((3, 5))
+    return min_max(x)
 
 
 def compare(

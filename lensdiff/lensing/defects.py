@@ -1,0 +1,92 @@
+"""What no lens does, by rules that count: each is held against simulated lenses as well.
+
+A rule is a threshold on an image alone; its rate among simulated lenses is the share that it gets
+wrong, and only what a model has above that is the model's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import binomtest
+
+from . import measure
+
+FAINT = 0.05  # of the peak: a counter-image is brighter
+OPPOSITE = 60  # degrees either side of the direction opposite to the brightest image
+CENTRAL_ARCSEC = 0.15  # a lens's own centre shows no image of a source behind it
+CENTRAL_LIGHT = 0.3  # of the peak: mean light within that radius
+JUMP_ARCSEC = 0.35  # of the ridge, from one ray to the next, 5 degrees on
+LIT = 0.1  # of the peak: rays that are brighter have a ridge
+MANY_PIECES = 3
+
+WORDS = {
+    "one_image": "one bright image alone",
+    "three_images": "three bright images",
+    "no_counter_image": "no counter-image",
+    "central_light": "light in the centre",
+    "broken_ridge": "spiral or spur: the ridge jumps",
+    "many_pieces": "three pieces or more",
+}
+
+
+def opposite_light(rays: np.ndarray) -> np.ndarray:
+    """Brightest light (n,) opposite to the brightest image; `rays` are (n, angles, radii).
+
+    A source at beta behind an isothermal lens has images at theta_E + beta and, on the other side,
+    theta_E - beta (Schneider, Kochanek & Wambsganss 2006, part 2, eq. 25), or a faint one where it
+    lies outside the caustic's cut.
+    """
+    bright = rays.max(2)
+    angles = bright.shape[1]
+    away = (np.arange(angles) - bright.argmax(1)[:, None]) % angles
+    half = angles // 2
+    near = np.abs(away - half) <= round(OPPOSITE / 360 * angles)
+    return np.where(near, bright, 0).max(1)
+
+
+def largest_jump(rays: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Largest step (n,) in arcsec of the ridge between neighbouring rays that both have light."""
+    ridge = radii[rays.argmax(2)]
+    lit = rays.max(2) > LIT
+    both = lit & np.roll(lit, -1, 1)
+    return np.where(both, np.abs(np.roll(ridge, -1, 1) - ridge), 0).max(1)
+
+
+def defects(images: np.ndarray, pixel_arcsec: float) -> dict[str, np.ndarray]:
+    """Whether each of images (n, 1, H, W) breaks each rule of `WORDS`, (n,) bool.
+
+    Raises MetricError for images that can't be measured (`measure.measure`).
+    """
+    light, noise = measure.above_sky(images, pixel_arcsec)
+    bright = measure.smooth(light, pixel_arcsec)
+    rays, radii = measure.polar(bright, pixel_arcsec)
+    y, x = (np.arange(side) - (side - 1) / 2 for side in light.shape[1:])
+    central = np.hypot(y[:, None], x) * pixel_arcsec < CENTRAL_ARCSEC
+    count = measure.bright_images(light, noise, pixel_arcsec)
+    return {
+        "one_image": count == 1,
+        "three_images": count == 3,
+        "no_counter_image": opposite_light(rays) < FAINT,
+        "central_light": bright[:, central].mean(1) > CENTRAL_LIGHT,
+        "broken_ridge": largest_jump(rays, radii) > JUMP_ARCSEC,
+        "many_pieces": measure.pieces(light, noise, pixel_arcsec) >= MANY_PIECES,
+    }
+
+
+def rate(broken: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+    """Share of True in (n,), and the ends of its interval (Clopper & Pearson 1934)."""
+    found = binomtest(int(np.sum(broken)), len(broken))
+    ends = found.proportion_ci(level, method="exact")
+    return float(np.mean(broken)), float(ends.low), float(ends.high)
+
+
+def outer_light(images: np.ndarray, pixel_arcsec: float, beyond_arcsec: float = 2.5) -> np.ndarray:
+    """Mean light (n,), in peaks, beyond a radius."""
+    light, _ = measure.above_sky(images, pixel_arcsec)
+    y, x = (np.arange(side) - (side - 1) / 2 for side in light.shape[1:])
+    return light[:, np.hypot(y[:, None], x) * pixel_arcsec > beyond_arcsec].mean(1)
+
+
+def saturated(images: np.ndarray, above: float = 63 / 64) -> np.ndarray:
+    """Share (n,) of the pixels of each image that are nearly as bright as its brightest one."""
+    return (np.asarray(images) > above).mean((1, 2, 3))

@@ -1,0 +1,67 @@
+"""Lens fits of simulated and generated lenses, and the noiseless images of a model they need."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+
+from .. import model as models
+from ..data.images import lenses
+from ..errors import MetricError
+from ..lensing import fit, measure
+from ..lensing.survey import diverse
+from ..scores import light
+from ..scores.card import FIRST_SEED
+from ..storage import studies_folder
+from .table import Table
+
+EXAMPLE = "python -m lensdiff study physics lens150 lens150-long -n 96"
+FILE = "physics.json"
+BIN = 3  # pixels averaged before a fit: a ninth of the time
+TEST = "test lenses"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The study's own options."""
+    parser.add_argument("models", nargs="+", help="shipped models of 150 pixels, or folders")
+    parser.add_argument("-n", type=int, default=96, help="lenses of each that are fitted")
+    parser.add_argument("--light", type=int, default=512, help="images kept where none are")
+
+
+def fitted(images: np.ndarray, rounds: int = 15) -> fit.Fit:
+    """The fit of an isothermal ellipsoid with shear to binned images."""
+    small = measure.binned(images, BIN)
+    return fit.fit(small, diverse(small.shape[-1]), rounds=rounds)
+
+
+def _row(images: np.ndarray) -> dict:
+    found = fitted(images)
+    return {
+        "n": len(images),
+        "rms": [round(float(x), 6) for x in found.rms],
+        "einstein_radius_arcsec": [round(float(x), 4) for x in found.values[:, 0]],
+    }
+
+
+def run(args: argparse.Namespace) -> None:
+    """Keep light where a model has no stored images, then fit what is missing."""
+    table = Table(studies_folder() / FILE, {"images": args.n, "bin": BIN})
+    test = lenses("test", 150)
+    jobs = [({"name": TEST, "model_sha256": ""}, np.asarray(test.pixels[: args.n]))]
+    for name in args.models:
+        model = models.load(name)
+        try:
+            images = light.stored(model, args.n)
+        except MetricError:
+            drawn = model.draw(args.light, FIRST_SEED, observed=False)
+            print(light.keep_light(model, drawn))
+            images = light.stored(model, args.n)
+        jobs.append(({"name": name, "model_sha256": model.spec["sha256"]}, images))
+    for key, images in jobs:
+        table.row(key, lambda images=images: _row(images), _words)
+
+
+def _words(row: dict[str, Sequence]) -> str:
+    return f"median residual {np.median(row['rms']):.4f} peaks"
