@@ -31,9 +31,14 @@ PARAMETERS = {
 }
 
 
-def target_v(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
-    """What a network that predicts v should answer: F of x0 = c_skip x + c_out F."""
-    return (eps - sigma * x0) / (1 + sigma**2).sqrt()
+def target(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
+    """What must be added to x = x0 + sigma eps to get x0."""
+    return -sigma * eps
+
+
+def target_negative(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
+    """What was added."""
+    return sigma * eps
 
 
 def target_noise(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
@@ -41,14 +46,19 @@ def target_noise(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
     return eps
 
 
-def target_negative(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
-    """The negative of v."""
-    return (sigma * x0 - eps) / (1 + sigma**2).sqrt()
+def target_minus_noise(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
+    """The noise, negative, without its level."""
+    return -eps
 
 
-def target_swapped(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
-    """x0 and eps have each other's factor."""
-    return (sigma * eps - x0) / (1 + sigma**2).sqrt()
+def target_image(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
+    """The clean image."""
+    return x0
+
+
+def target_noisy(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
+    """The noisy image."""
+    return x0 + sigma * eps
 
 
 def target_flow(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
@@ -56,44 +66,39 @@ def target_flow(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
     return eps - x0
 
 
-def target_unscaled(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
-    """The root is missing."""
-    return eps - sigma * x0
+def factor(sigma: Tensor, gamma: float) -> Tensor:
+    """min-SNR's weight on |D - x0|^2 = sigma^2 |eps_hat - eps|^2, written for the noise."""
+    return (sigma**2 * gamma).clamp(max=1)
 
 
-def target_squared(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
-    """No root over 1 + sigma^2."""
-    return (eps - sigma * x0) / (1 + sigma**2)
+def factor_of_image(sigma: Tensor, gamma: float) -> Tensor:
+    """The weight on |D - x0|^2."""
+    return (sigma**-2).clamp(max=gamma)
 
 
-def kl_weight(high: float, low: float) -> float:
-    """The bound's weight of (eps - eps_hat)^2 in the step from `high` to `low`."""
-    return 0.5 * (high**2 / low**2 - 1)
+def factor_largest(sigma: Tensor, gamma: float) -> Tensor:
+    """max in place of min."""
+    return (sigma**2 * gamma).clamp(min=1)
 
 
-def weight_of_image(high: float, low: float) -> float:
-    """The weight of (x0 - D)^2."""
-    return 0.5 * (1 / low**2 - 1 / high**2)
+def factor_divided(sigma: Tensor, gamma: float) -> Tensor:
+    """Divided by sigma^2 instead of multiplied."""
+    return (sigma**-2).clamp(max=gamma) / sigma**2
 
 
-def weight_twice(high: float, low: float) -> float:
-    """Without the half."""
-    return high**2 / low**2 - 1
+def factor_linear(sigma: Tensor, gamma: float) -> Tensor:
+    """sigma without its square."""
+    return (sigma * gamma).clamp(max=1)
 
 
-def weight_of_lower(high: float, low: float) -> float:
-    """The lower level's square in place of the higher one's."""
-    return 0.5 * (1 - low**2 / high**2)
+def factor_of_snr(sigma: Tensor, gamma: float) -> Tensor:
+    """The signal-to-noise ratio taken for sigma^2."""
+    return (sigma**2).clamp(max=gamma) * sigma**2
 
 
-def weight_negative(high: float, low: float) -> float:
-    """The levels exchanged."""
-    return 0.5 * (low**2 / high**2 - 1)
-
-
-def weight_linear(high: float, low: float) -> float:
-    """Levels without their squares."""
-    return 0.5 * (high / low - 1)
+def factor_without(sigma: Tensor, gamma: float) -> Tensor:
+    """No limit."""
+    return torch.ones_like(sigma)
 
 
 def asked(answer: object) -> Tensor:
@@ -103,26 +108,25 @@ def asked(answer: object) -> Tensor:
     return answer(x0, eps, torch.tensor([0.1, 0.7, 2.0, 5.0]))
 
 
-def weighed(answer: object) -> list[float]:
-    """A weight for three steps."""
-    return [float(answer(high, low)) for high, low in ((0.8, 0.5), (2.0, 1.0), (40.0, 30.0))]
+def weighed(answer: object) -> Tensor:
+    """Factors of a few levels."""
+    return answer(torch.tensor([0.05, 0.2, 0.4, 0.6, 2.0]), 5.0)
 
 
 EXERCISES = {
     1: Exercise(
-        answer=1.25,
-        explanation="1 / c_out² = (1 + σ²) / σ², which is 1 + 1/σ².",
+        answer=0.5,
+        explanation="1/σ² + 1/d² = 2/d² at σ = d, where noise and data are equally wide.",
         mistakes=(
-            (0.8, "that is c_out², which multiplies an error of F; you want its inverse."),
-            (0.25, "that is the weight when the network predicts noise, 1/σ²."),
-            (5.0, "that is 1 + σ²; c_out has σ² in it as well."),
-            (1.0, "only a network that predicts x0 weighs all levels alike."),
-            (1.118, "that is 1 / |c_out|; the loss squares it."),
-            (2.25, "that is the flow's, (1 + 1/σ)²."),
-            (4.25, "that is EDM's, 1/σ² + 1/d² with d = 0.5."),
-            (1.5, "the level enters squared: 1 + 1/σ²."),
+            (2.0, "at σ = 2 the weight is 4.25; it tends to 1/d² = 4 at high noise."),
+            (0.25, "there 1/σ² is 16; it must equal 1/d² = 4."),
+            (0.35355, "there 1/σ² is 8; the other term, 1/d² = 4, counts as well."),
+            (0.70711, "there 1/σ² is 2; it must equal 1/d² = 4."),
+            (4.0, "that is the weight at very high noise, 1/d²; which σ doubles it?"),
+            (8.0, "that is the weight you look for; which σ has it?"),
+            (1.0, "there the weight is 5; at very high noise it is 4."),
         ),
-        hint="the table's last column, at σ = 2.",
+        hint="the table's last row: 1/σ² + 1/d², and its limit for large σ.",
     ),
     2: Exercise(
         answer=0.35,
@@ -138,30 +142,31 @@ EXERCISES = {
         hint="the sum of all eight losses, over eight.",
     ),
     3: Exercise(
-        answer=target_v,
-        explanation="(x0 - c_skip x) / c_out, with x = x0 + σ ε, is (ε - σ x0) / √(1 + σ²).",
+        answer=target,
+        explanation="F = (x0 - c_skip x) / c_out = x0 - (x0 + σ ε).",
         mistakes=(
-            (target_noise, "that is the target of a network that predicts noise: c_skip is 1."),
-            (target_negative, "the sign: c_out is negative."),
-            (target_swapped, "x0 and ε have each other's factor; solve for F once more."),
-            (target_flow, "that is the flow's target; its coefficients have 1 + σ, not 1 + σ²."),
-            (target_unscaled, "a factor of 1/√(1 + σ²) is missing: c_out = -σ / √(1 + σ²)."),
-            (target_squared, "1 + σ² stands under a root."),
+            (target_negative, "that is what was added to x0; the network must take it away."),
+            (target_noise, "that is the target for c_out = -σ; here c_out is 1."),
+            (target_minus_noise, "the noise was multiplied by its level before it was added."),
+            (target_image, "that is the target for c_skip = 0; here D = x + F."),
+            (target_noisy, "that is x itself; D = x + F must be x0."),
+            (target_flow, "that is the flow's target; solve x0 = x + F for F."),
         ),
-        hint="solve x0 = c_skip x + c_out F for F, with x = x0 + σ ε.",
+        hint="solve x0 = c_skip x + c_out F for F, with x = x0 + σ ε and both coefficients 1.",
         probe=asked,
     ),
     4: Exercise(
-        answer=kl_weight,
-        explanation="½ (1/low² - 1/high²) |x0 - D|², and |x0 - D|² = high² |ε - ε̂|².",
+        answer=factor,
+        explanation="min(1/σ², γ) |D - x0|², and |D - x0|² = σ² |ε̂ - ε|²: min(1, γ σ²).",
         mistakes=(
-            (weight_of_image, "that is the weight of |x0 - D|²; write it for the noise."),
-            (weight_twice, "the divergence of two Gaussians has a factor of one half."),
-            (weight_of_lower, "D is asked at the higher level: |x0 - D|² = high² |ε - ε̂|²."),
-            (weight_negative, "it is negative: high and low are exchanged."),
-            (weight_linear, "the signal-to-noise ratio is 1/σ², not 1/σ."),
+            (factor_of_image, "that is the weight on |D - x0|², which is σ² |ε̂ - ε|²."),
+            (factor_largest, "min-SNR takes the smaller of the two."),
+            (factor_divided, "|D - x0|² is σ² times |ε̂ - ε|²: multiply."),
+            (factor_linear, "the signal-to-noise ratio is 1/σ², not 1/σ."),
+            (factor_of_snr, "the signal-to-noise ratio is 1/σ², not σ²."),
+            (factor_without, "that is right only where 1/σ² is below γ."),
         ),
-        hint="the formula of one step, with σ² |ε - ε̂|² in place of |x0 - D|².",
+        hint="c_out² is σ²: multiply min(1/σ², γ) by it.",
         probe=weighed,
     ),
 }
