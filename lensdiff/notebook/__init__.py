@@ -13,7 +13,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "parameters",
         "plan",
         "plots",
-        "proofs",
         "rules",
         "runner",
         "screen",
@@ -32,6 +31,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "versions",
         ],
         "parameters": ["start"],
-        "proofs": ["check", "prove"],
     },
 )
