@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .data.images import Stretch
+from .data.labels import wanted_labels
 from .diffusion.process import SCHEDULES, Denoiser, schedule
 from .diffusion.sampling import (
     Denoise,
@@ -23,9 +24,9 @@ from .diffusion.sampling import (
     table_levels,
 )
 from .errors import CheckpointError, SamplingError
-from .lensing import parameters
 from .lensing.telescope import Telescope
-from .networks import classifier
+from .networks import classifier, latent
+from .networks.latent import Latent
 from .networks.unet import UNet
 from .runtime import best_device, best_precision, progress
 from .storage import FORMAT, half_precision, read_folder, set_aside, shipped, write_folder
@@ -85,17 +86,26 @@ class Model:
     """A denoiser with all that drawing images needs.
 
     `spec` is its spec.json: network, prediction, stretch, image_size, classes, recipe, data,
-    images_seen, sampling, sha256.
+    images_seen, sampling, sha256. Where there is an `autoencoder`, what is denoised are its
+    latents, which it decodes (Rombach et al. 2022, section 3).
     """
 
     denoiser: Denoiser
     stretch: Stretch
     spec: dict
     folder: Path
+    autoencoder: Latent | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, H, W) of the images it draws."""
+        return self.denoised_shape if self.autoencoder is None else self.autoencoder.image_shape
+
+    @property
+    def denoised_shape(self) -> tuple[int, int, int]:
+        """(channels, h, w) of what its network denoises: its images, or their latents."""
+        if self.autoencoder is not None:
+            return self.autoencoder.shape
         size = self.spec["image_size"]
         channels = self.spec["network"]["arguments"].get("image_channels", 1)
         return channels, size, size
@@ -115,10 +125,10 @@ class Model:
         """The denoiser (x, sigma, label) -> E[x0 | x] as the samplers use it.
 
         It is guided where `guidance` is not 1, and its answers are clamped to the limits of real
-        pixels where the sampling says so.
+        pixels where the sampling says so. Latents have no limits: they are never clamped.
         """
         denoise = guided(self.denoiser, guidance)
-        if not (sampling or self.sampling).clamp:
+        if self.autoencoder is not None or not (sampling or self.sampling).clamp:
             return denoise
         low, high = self.stretch.limits
         return clamped(denoise, low, high)
@@ -126,37 +136,11 @@ class Model:
     def labels(self, wanted: Sequence[str | int] | np.ndarray) -> Tensor:
         """Labels as the network takes them, one for each entry of `wanted`.
 
-        `wanted` has names or numbers of classes, (n,), or lens parameters, (n, 7), in the order and
-        units of `lensing.parameters.NAMES`. Raises SamplingError for an unconditional network, a
-        class that it doesn't know, or values that are not finite.
+        These are names or numbers of classes, or lens parameters; see `data.labels.wanted_labels`,
+        whose SamplingError it raises.
         """
-        net = self.denoiser.net
-        if net.conditions:
-            return self._parameter_labels(wanted)
-        if not net.classes:
-            reason = "is unconditional: it has no classes and no conditions"
-            raise SamplingError(f"{self.folder.name} {reason}. Take a conditional model.")
         names = self.spec.get("classes", [])
-        numbers = []
-        for one in wanted:
-            number = names.index(one) if one in names else one
-            if isinstance(number, str) or not 0 <= number < net.classes:
-                known = f"knows the classes {names}, 0 to {net.classes - 1}"
-                raise SamplingError(f"{self.folder.name} {known}; there is no {one!r}.")
-            numbers.append(int(number))
-        return torch.tensor(numbers, dtype=torch.long)
-
-    def _parameter_labels(self, wanted: np.ndarray) -> Tensor:
-        """Lens parameters (n, 7) as the network takes them."""
-        needs = f"{self.folder.name} takes {self.denoiser.net.conditions} finite numbers an image"
-        try:
-            values = np.asarray(wanted, np.float32)
-        except (TypeError, ValueError) as error:  # words, or rows of several lengths
-            raise SamplingError(f"{needs}; got {wanted}.") from error
-        right_shape = values.shape[1:] == (self.denoiser.net.conditions,)
-        if not right_shape or not np.isfinite(values).all():
-            raise SamplingError(f"{needs}; got an array of {values.shape}.")
-        return torch.from_numpy(parameters.encode(values))
+        return wanted_labels(self.denoiser.net, names, wanted, self.folder.name)
 
     def generate(
         self,
@@ -180,7 +164,7 @@ class Model:
             raise SamplingError(f"{len(label)} labels for {len(seeds)} seeds: give one for each.")
         samples = draw(
             self.denoise(sampling, guidance),
-            self.shape,
+            self.denoised_shape,
             seeds,
             sampling.sigmas(),
             sampling.sampler,
@@ -191,10 +175,17 @@ class Model:
         )
         telescope = self.telescope if observed else None
         for start, x in zip(range(0, len(seeds), batch), samples, strict=True):
-            images = self.stretch.inverse(x).clamp(0, 1).cpu()
+            images = self.images_of(x)
             if telescope is not None:
                 images = telescope.observe(images, seeds[start : start + batch])
             yield images
+
+    def images_of(self, x: Tensor) -> Tensor:
+        """Images in [0, 1], (n, C, H, W), on the CPU, of what the samplers give: (n, c, h, w)."""
+        values = self.stretch.inverse(x)
+        if self.autoencoder is not None:
+            return self.autoencoder.decode(values.float())
+        return values.clamp(0, 1).cpu()
 
     def draw(
         self,
@@ -236,12 +227,14 @@ def save(
     arguments: dict,
     stretch: Stretch,
     image_size: int,
+    autoencoder: Latent | None = None,
     **spec: object,
 ) -> Path:
     """Write a checkpoint: the weights in fp16, and what is needed to use and to repeat them.
 
     `arguments` are those the network was made with; `spec` holds what else there is to say: recipe,
-    data fingerprint, images_seen, scores. Raises CheckpointError where the weights are not finite.
+    data fingerprint, images_seen, scores. An `autoencoder` is named by its SHA-256, and copied into
+    the folder. Raises CheckpointError where the weights are not finite.
     """
     folder = Path(folder)
     about = {
@@ -253,7 +246,12 @@ def save(
         "image_size": image_size,
         **spec,
     }
-    write_folder(folder, half_precision(folder, denoiser.net), WEIGHTS, SPEC, about)
+    inside = {}
+    if autoencoder is not None:
+        name = autoencoder.spec.get("name", autoencoder.folder.name)
+        about["autoencoder"] = {"name": name, "sha256": autoencoder.sha256}
+        inside[latent.INSIDE] = autoencoder.folder
+    write_folder(folder, half_precision(folder, denoiser.net), WEIGHTS, SPEC, about, inside)
     return folder
 
 
@@ -274,8 +272,8 @@ def find(name: Path | str) -> Path:
 
 def load(
     name: Path | str, device: torch.device | str | None = None, precision: str | None = None
-) -> Model | classifier.LensClassifier:
-    """Read a shipped model by its name, or a folder: a `Model`, or a `LensClassifier`.
+) -> Model | classifier.LensClassifier | Latent:
+    """Read a shipped model by its name, or a folder: a `Model`, `LensClassifier` or `Latent`.
 
     `device` is the GPU where there is one; `precision` of a denoiser is bf16 where the processor
     has it. Raises CheckpointError for a missing, damaged or foreign folder.
@@ -284,6 +282,9 @@ def load(
     weights, spec = read_folder(folder, WEIGHTS, SPEC, CURE)
     if spec.get("kind") == "classifier":
         return classifier.load(folder, device=device)
+    if spec.get("kind") == "autoencoder":
+        return latent.load(folder, device)
+    autoencoder = latent.belonging(folder, spec.get("autoencoder"), device)
     try:
         network = spec["network"]
         net = NETWORKS[network["name"]](**network["arguments"])
@@ -296,4 +297,4 @@ def load(
         raise CheckpointError(f"{folder}: {reason}. Take another copy of the folder.") from error
     denoiser.to(device or best_device(), memory_format=torch.channels_last)
     denoiser.eval().requires_grad_(False)
-    return Model(denoiser, stretch, spec, folder)
+    return Model(denoiser, stretch, spec, folder, autoencoder)

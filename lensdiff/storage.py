@@ -236,10 +236,20 @@ def _spec_sha256(spec: dict) -> str:
 
 
 def write_folder(
-    folder: Path, tensors: dict[str, Tensor], file_name: str, spec_name: str, spec: dict
+    folder: Path,
+    tensors: dict[str, Tensor],
+    file_name: str,
+    spec_name: str,
+    spec: dict,
+    inside: dict[str, Path] | None = None,
 ) -> None:
-    """Tensors and their description, with a SHA-256 of both, in a folder that appears whole."""
+    """Tensors and their description, with a SHA-256 of both, in a folder that appears whole.
+
+    `inside` names folders to be copied into it.
+    """
     with atomic_folder(folder) as part:
+        for name, other in (inside or {}).items():
+            shutil.copytree(other, part / name)
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         save_file(plain, part / file_name)
         (part / file_name).chmod(0o644)  # safetensors makes it private

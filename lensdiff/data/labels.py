@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import DataError, TrainingError
+from ..errors import DataError, SamplingError, TrainingError
 from ..lensing import parameters
 from .images import ImageSet
 
@@ -50,6 +52,43 @@ def network_labels(labels: np.ndarray, which: np.ndarray) -> Tensor:
     if labels.ndim == 1:
         return torch.from_numpy(labels)
     return torch.from_numpy(parameters.encode(parameters.turned(labels, which)))
+
+
+def wanted_labels(
+    net: nn.Module, names: Sequence[str], wanted: Sequence[str | int] | np.ndarray, who: str
+) -> Tensor:
+    """Labels as a network takes them, one for each entry of `wanted`; `who` is its model's name.
+
+    `wanted` has names or numbers of classes, (n,), or lens parameters, (n, 7), in the order and
+    units of `lensing.parameters.NAMES`. Raises SamplingError for an unconditional network, a class
+    that it doesn't know, or values that are not finite.
+    """
+    if net.conditions:
+        return _wanted_parameters(net, wanted, who)
+    if not net.classes:
+        reason = "is unconditional: it has no classes and no conditions"
+        raise SamplingError(f"{who} {reason}. Take a conditional model.")
+    numbers = []
+    for one in wanted:
+        number = names.index(one) if one in names else one
+        if isinstance(number, str) or not 0 <= number < net.classes:
+            known = f"knows the classes {names}, 0 to {net.classes - 1}"
+            raise SamplingError(f"{who} {known}; there is no {one!r}.")
+        numbers.append(int(number))
+    return torch.tensor(numbers, dtype=torch.long)
+
+
+def _wanted_parameters(net: nn.Module, wanted: np.ndarray, who: str) -> Tensor:
+    """Lens parameters (n, 7) as the network takes them."""
+    needs = f"{who} takes {net.conditions} finite numbers an image"
+    try:
+        values = np.asarray(wanted, np.float32)
+    except (TypeError, ValueError) as error:  # words, or rows of several lengths
+        raise SamplingError(f"{needs}; got {wanted}.") from error
+    right_shape = values.shape[1:] == (net.conditions,)
+    if not right_shape or not np.isfinite(values).all():
+        raise SamplingError(f"{needs}; got an array of {values.shape}.")
+    return torch.from_numpy(parameters.encode(values))
 
 
 def check_classes(images: ImageSet, classes: tuple[str, ...], unbalanced: bool = False) -> None:

@@ -1,8 +1,8 @@
-"""Networks: the U-Net of the denoiser, and the classifier with its backbones and heads."""
+"""Networks: the U-Net of the denoiser, autoencoders, and the classifier with its backbones."""
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["backbones", "classifier", "embeddings", "unet"],
+    submodules=["autoencoder", "backbones", "classifier", "embeddings", "latent", "unet"],
 )

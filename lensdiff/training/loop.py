@@ -86,6 +86,9 @@ class Task:
         """The seed of what update k draws inside the network (dropout)."""
         return (settings.seed * 1_000_003 + update) * 1_009 + process
 
+    def after_update(self, accelerator: Accelerator) -> None:
+        """Called after each update, for what learns without a gradient."""
+
     def held_out(self, model: nn.Module) -> dict[str, float]:
         """Scores on held-out data, `loss` among them, of `saved` or its average."""
         return {}
@@ -260,6 +263,7 @@ class Run:
             reason = f"The gradients are not finite at update {number}"
             raise TrainingError(f"{reason}. Lower lr (now {lr:.2g}).")
         self.optimizer.step()
+        task.after_update(accelerator)
         if self.average is not None:
             self.average.update_parameters(task.saved)
         return loss, lr
