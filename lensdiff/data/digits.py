@@ -57,7 +57,7 @@ def _set(
     shape = (len(pixels), 1, SIDE, SIDE)
     folder, fingerprint, kept = cached(f"{name}-{split}", description, shape, batches, cache)
     return ImageSet(
-        name=f"{name}, {split}",
+        name=f"{name}-{split}",
         pixels=kept,
         fingerprint=fingerprint,
         classes=DIGITS,

@@ -4,5 +4,15 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["classifier", "diffusion", "fit", "loop", "recipes", "state", "transfer"],
+    submodules=[
+        "autoencoder",
+        "classifier",
+        "diffusion",
+        "fit",
+        "loop",
+        "recipe",
+        "recipes",
+        "state",
+        "transfer",
+    ],
 )

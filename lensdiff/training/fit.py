@@ -16,14 +16,18 @@ from .. import model as models
 from ..data.images import ImageSet, Stretch
 from ..data.labels import check_classes
 from ..diffusion.process import Denoiser
-from ..errors import CheckpointError, DataError
+from ..errors import CheckpointError, DataError, ParameterError
 from ..lensing.telescope import Telescope
+from ..networks import latent
 from ..networks.classifier import LensClassifier
+from ..networks.latent import Latent
 from ..runtime import processor, progress
+from .autoencoder import fit_autoencoder
 from .classifier import fit_classifier
 from .diffusion import train
+from .latents import encoded, expanded
 from .loop import Step
-from .recipes import ClassifierRecipe, Recipe
+from .recipe import AutoencoderRecipe, ClassifierRecipe, Recipe
 from .state import Curve, stages_of
 from .transfer import copy_weights, transplant
 
@@ -79,8 +83,29 @@ def _telescope(recipe: Recipe, images: ImageSet) -> Telescope:
     return Telescope.of(images.truth, images.unobserved)
 
 
+def _autoencoder(
+    recipe: Recipe, given: Latent | Path | str | None, start: models.Model | None
+) -> Latent | None:
+    """The autoencoder whose latents are learnt: the one given, else the recipe's; None for pixels.
+
+    Raises CheckpointError where the start learnt those of another, ParameterError where turned
+    latents are to have lens parameters.
+    """
+    given = given or recipe.autoencoder
+    found = given if isinstance(given, Latent) else latent.load(given) if given else None
+    if start is not None:
+        before = start.autoencoder and start.autoencoder.sha256
+        if before != (found and found.sha256):
+            other = "pixels, or latents of another autoencoder"
+            raise CheckpointError(f"{start.folder} learnt {other}. Start from a model of the same.")
+    if recipe.network.get("conditions") and tuple(recipe.elements) != (0,):
+        reason = "lens parameters do not turn with latents"
+        raise ParameterError(f"{recipe.name}: {reason}. Set elements=(0,) in the recipe.")
+    return found
+
+
 def fit(
-    recipe: Recipe | ClassifierRecipe,
+    recipe: Recipe | ClassifierRecipe | AutoencoderRecipe,
     images: ImageSet,
     folder: Path | str,
     state: Path | str | None = None,
@@ -88,22 +113,59 @@ def fit(
     rows: tuple[np.ndarray, np.ndarray] | None = None,
     start: models.Model | Path | str | None = None,
     unbalanced: bool = False,
-) -> models.Model | LensClassifier:
+    autoencoder: Latent | Path | str | None = None,
+) -> models.Model | LensClassifier | Latent:
     """Train a recipe on images and save the model in `folder`; `each` is called after every update.
 
     With `state`, a folder, the run can be killed and called again. `rows` are the (train, held-out)
     indices, by default the set's own split. With `start`, a model or the name of one, training goes
-    on from its weights, with a fresh optimiser: a new stage, and recorded so. Returns the model as
-    it was saved. Raises DataError where the images don't suit the recipe, CheckpointError where the
-    start doesn't, TrainingError where training fails.
+    on from its weights, with a fresh optimiser: a new stage, and recorded so. With `autoencoder`, a
+    folder, in place of the recipe's, a diffusion model learns its latents. Returns the model as it
+    was saved. Raises DataError where the images don't suit the recipe, CheckpointError where the
+    start or the autoencoder doesn't, TrainingError where training fails.
     """
+    if isinstance(recipe, AutoencoderRecipe):
+        return _fit_autoencoder(recipe, images, folder, state, each, rows, start)
     if isinstance(recipe, ClassifierRecipe):
         return _fit_classifier(recipe, images, folder, state, each, rows, start, unbalanced)
     if isinstance(start, str | Path):
         start = models.load(start)
-    if isinstance(start, LensClassifier):
-        raise CheckpointError(f"{recipe.name} can't start from a classifier. Take a denoiser.")
-    return _fit_denoiser(recipe, images, Path(folder), state, each, rows, start, unbalanced)
+    if start is not None and not isinstance(start, models.Model):
+        kind = "a classifier" if isinstance(start, LensClassifier) else "an autoencoder"
+        raise CheckpointError(f"{recipe.name} can't start from {kind}. Take a denoiser.")
+    _check_square(images)
+    _check_labels(recipe, images, start, unbalanced)
+    found = _autoencoder(recipe, autoencoder, start)
+    return _fit_denoiser(recipe, images, Path(folder), state, each, rows, start, found)
+
+
+def _check_square(images: ImageSet) -> None:
+    height, width = images.pixels.shape[-2:]
+    if height != width:
+        raise DataError(
+            f"{images.name}: images of {width} x {height} pixels are not square. Crop them."
+        )
+
+
+def _fit_autoencoder(
+    recipe: AutoencoderRecipe,
+    images: ImageSet,
+    folder: Path | str,
+    state: Path | str | None,
+    each: Callable[[Step], object] | None,
+    rows: tuple[np.ndarray, np.ndarray] | None,
+    start: object,
+) -> Latent:
+    """An autoencoder, for images of their own channels, mean and std."""
+    if start is not None:
+        raise CheckpointError(f"{recipe.name}: autoencoders start anew. Leave `start` out.")
+    stretch = Stretch.of(images.pixels)
+    own = {"image_channels": images.pixels.shape[1], "image_mean": stretch.mean}
+    recipe = replace(recipe, network={**recipe.network, **own, "image_std": stretch.std})
+    more = {"name": recipe.name, "recipe": asdict(recipe)}
+    arguments = recipe.network
+    net = recipe.net()
+    return fit_autoencoder(net, images, recipe.train, folder, arguments, rows, state, each, **more)
 
 
 def _fit_classifier(
@@ -138,16 +200,16 @@ def _fit_denoiser(
     each: Callable[[Step], object] | None,
     rows: tuple[np.ndarray, np.ndarray] | None,
     start: models.Model | None,
-    unbalanced: bool,
+    autoencoder: Latent | None,
 ) -> models.Model:
-    """A diffusion model, saved with the average of its weights."""
-    channels, height, width = images.pixels.shape[1:]
-    if height != width:
-        raise DataError(
-            f"{images.name}: images of {width} x {height} pixels are not square. Crop them."
-        )
-    _check_labels(recipe, images, start, unbalanced)
-    more = {"telescope": _telescope(recipe, images).as_dict()} if recipe.noiseless else {}
+    """A diffusion model of images or their latents, saved with the average of its weights."""
+    size = images.pixels.shape[-1]
+    more = {"data": images.as_dict(), "classes": list(images.classes)}
+    more |= {"telescope": _telescope(recipe, images).as_dict()} if recipe.noiseless else {}
+    if autoencoder is not None:
+        rows = expanded(rows or images.split(), len(images), recipe.elements)
+        images = encoded(images, autoencoder, recipe.elements)
+    channels = images.pixels.shape[1]
     recipe = replace(recipe, network={**recipe.network, "image_channels": channels})
     denoiser, stretch = _begin(recipe, images, start)
     curve = Curve(state)
@@ -159,11 +221,9 @@ def _fit_denoiser(
     more["recipe"] = recipe.as_dict()
     more["sampling"] = asdict(recipe.sampling)
     more["curve"] = curve.rows
-    more["classes"] = list(images.classes)
-    more["data"] = images.as_dict()
     more["images_seen"] = step.images_seen
     more["seconds"] = round(step.seconds)
     more["stages"] = stages_of(start.spec if start else None, "recipe")
     more["machine"] = processor()
-    models.save(folder, step.ema, recipe.network, stretch, height, **more)
+    models.save(folder, step.ema, recipe.network, stretch, size, autoencoder, **more)
     return models.load(folder)

@@ -1,85 +1,21 @@
-"""Recipes: everything that decides a model, in one frozen object."""
+"""Recipes: everything that decides a model, in one frozen object; here those of shipped models."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 
-import torch
-
-from ..data.images import TEST_IMAGES, TEST_SEED, TRAIN_SEED, ImageSet, lenses, simulated
-from ..diffusion.process import Denoiser, LogNormal
-from ..errors import ParameterError
+from ..data.digits import DIGITS
+from ..data.images import TEST_IMAGES
+from ..diffusion.process import LogNormal
 from ..lensing.parameters import SPINS
-from ..lensing.survey import Survey, diverse, model_i
+from ..lensing.survey import diverse, model_i
 from ..model import Sampling
-from ..networks.unet import UNet
-from ..runtime import best_precision
+from .autoencoder import AutoencoderConfig
 from .classifier import ClassifierConfig
 from .diffusion import TrainConfig
+from .recipe import AutoencoderRecipe, ClassifierRecipe, Recipe
 
 JUDGE_SEED = 4  # of the lenses that judge64 learns from: those of data/sample have 3
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Network, prediction, training and sampling of a diffusion model.
-
-    - `network`: arguments of `networks.unet.UNet`
-    - `pixels`: of the simulated lenses it is meant for; other square images are taken as they are
-    - `noiseless`: it learns the simulation's light alone; a telescope adds the noise to its images
-    """
-
-    name: str
-    train: TrainConfig
-    network: dict = field(default_factory=dict)
-    prediction: str = "edm"
-    sampling: Sampling = field(default_factory=Sampling)
-    pixels: int = 64
-    noiseless: bool = False
-
-    def denoiser(self, precision: str | None = None) -> Denoiser:
-        """A fresh denoiser; the training seed decides its weights."""
-        torch.manual_seed(self.train.seed)
-        precision = precision or best_precision()
-        return Denoiser(UNet(**self.network), self.prediction, precision=precision)
-
-    def images(self, split: str = "train", cache: Path | str | None = None) -> ImageSet:
-        """The default lenses of its size, with or without noise as it learns them."""
-        return lenses(split, self.pixels, cache=cache, noiseless=self.noiseless)
-
-    def scaled(self, **changes: object) -> Recipe:
-        """The recipe with other training settings (fields of TrainConfig).
-
-        `steps` and `minutes` replace each other. Raises ParameterError for values out of range.
-        """
-        if "steps" in changes or "minutes" in changes:
-            changes = {"steps": None, "minutes": None, **changes}
-        return replace(self, train=replace(self.train, **changes))
-
-    def widened(self, width: int) -> Recipe:
-        """The recipe with `width` channels at its first level, and the others in proportion.
-
-        Each is a multiple of 16. Raises ParameterError below 16.
-        """
-        if width < 16:
-            raise ParameterError(f"width must be 16 or more, got {width}.")
-        channels = self.network["channels"]
-        wider = tuple(16 * round(c * width / channels[0] / 16) for c in channels)
-        return replace(self, network={**self.network, "channels": wider})
-
-    def as_dict(self) -> dict:
-        """The recipe for a JSON file.
-
-        The last two fields are left out where they have their defaults, as in older files.
-        """
-        standard = {"pixels": 64, "noiseless": False}
-        fields = asdict(self)
-        for name, value in standard.items():
-            if fields[name] == value:
-                del fields[name]
-        return fields
-
 
 LENS64 = Recipe(
     name="lens64",
@@ -184,6 +120,45 @@ PARAMETERS64 = replace(
         sigmas=LogNormal(1.0, 1.4),
     ),
 )
+# Handwritten digits as 7 x 7 latents of four numbers, each the nearest of 256 codes.
+DIGITS_VQ = AutoencoderRecipe(
+    name="digits-vq",
+    kind="VQVAE",
+    network={"channels": (32, 64), "blocks": 1, "unshuffle": 2, "latent_channels": 4, "codes": 256},
+    train=AutoencoderConfig(steps=3_000, batch=64, lr=2e-3, held_out_every=250, save_every=250),
+    data="digits",
+)
+# The same latents without a codebook.
+DIGITS_KL = AutoencoderRecipe(
+    name="digits-kl",
+    kind="KLVAE",
+    network={"channels": (32, 64), "blocks": 1, "unshuffle": 2, "latent_channels": 4},
+    train=DIGITS_VQ.train,
+    data="digits",
+)
+# Diffusion on the former, with the digit as its condition.
+LATENT_DIGITS = Recipe(
+    name="latent-digits",
+    network={
+        "channels": (64, 128),
+        "blocks": 2,
+        "attention_levels": (1,),
+        "unshuffle": 1,
+        "classes": 10,
+    },
+    train=TrainConfig(
+        steps=6_000,
+        batch=64,
+        lr=1e-3,
+        ema=0.999,
+        sigmas=LogNormal(-0.8, 1.4),
+        held_out_every=250,
+        save_every=250,
+    ),
+    sampling=Sampling(steps=20, high=20.0, low=0.02, clamp=False),
+    data="digits",
+    autoencoder="digits-vq",
+)
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -195,34 +170,10 @@ RECIPES = {
         CLASSES64,
         PARAMETERS64_FIRST,
         PARAMETERS64,
+        LATENT_DIGITS,
     )
 }
-
-
-@dataclass(frozen=True)
-class ClassifierRecipe:
-    """Network, training and data of a lens classifier.
-
-    `model` holds arguments of `networks.classifier.LensClassifier`.
-    """
-
-    name: str
-    train: ClassifierConfig
-    survey: Survey
-    model: dict = field(default_factory=dict)
-    n_train: int = 30_000
-    n_test: int = 7_500
-    train_seed: int = TRAIN_SEED
-
-    def images(self, split: str = "train", cache: Path | str | None = None) -> ImageSet:
-        """The simulated images to train on, or those to test on (`split` "test")."""
-        if split == "test":
-            return simulated(self.survey, self.n_test, TEST_SEED, cache=cache)
-        return simulated(self.survey, self.n_train, self.train_seed, cache=cache)
-
-    def scaled(self, **changes: object) -> ClassifierRecipe:
-        """The recipe with other training settings (fields of ClassifierConfig)."""
-        return replace(self, train=replace(self.train, **changes))
+AUTOENCODERS = {recipe.name: recipe for recipe in (DIGITS_VQ, DIGITS_KL)}
 
 
 # Common Test I: Model I at 150 pixels, of which the central 100 hold all the light. Element 2, half
@@ -253,7 +204,16 @@ JUDGE64 = ClassifierRecipe(
     n_test=TEST_IMAGES,
     train_seed=JUDGE_SEED,
 )
-CLASSIFIERS = {recipe.name: recipe for recipe in (LENSNET, JUDGE64)}
+# The judge of drawn digits; they are not mirrored or turned.
+JUDGE_DIGITS = ClassifierRecipe(
+    name="judge-digits",
+    model={"size": 64, "view": "resize", "head": "plain", "classes": DIGITS},
+    train=ClassifierConfig(
+        steps=600, frozen_steps=0, lr=8e-4, warmup_steps=50, elements=(0,), held_out_every=200
+    ),
+    survey=None,
+)
+CLASSIFIERS = {recipe.name: recipe for recipe in (LENSNET, JUDGE64, JUDGE_DIGITS)}
 
 
 def _published(channels: tuple[int, ...], attention_levels: tuple[int, ...] = ()) -> dict:

@@ -1,0 +1,169 @@
+"""What a recipe is: of a diffusion model, of an autoencoder, and of a classifier."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from ..data.digits import digits
+from ..data.images import TEST_SEED, TRAIN_SEED, ImageSet, lenses, simulated
+from ..diffusion.process import Denoiser
+from ..errors import ParameterError
+from ..lensing.survey import Survey
+from ..model import Sampling
+from ..networks.autoencoder import AUTOENCODERS, Autoencoder
+from ..networks.unet import UNet
+from ..runtime import best_precision
+from .autoencoder import AutoencoderConfig
+from .classifier import ClassifierConfig
+from .diffusion import TrainConfig
+
+DATA = ("lenses", "digits")
+
+
+def _images(
+    data: str, split: str, pixels: int, noiseless: bool, cache: Path | str | None
+) -> ImageSet:
+    """The default images of a recipe. Raises ParameterError for other `data`."""
+    if data not in DATA:
+        raise ParameterError(f"data must be one of {DATA}, not {data!r}.")
+    if data == "digits":
+        return digits(split, cache=cache)
+    return lenses(split, pixels, cache=cache, noiseless=noiseless)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Network, prediction, training and sampling of a diffusion model.
+
+    - `network`: arguments of `networks.unet.UNet`
+    - `pixels`: of the simulated lenses it is meant for; other square images are taken as they are
+    - `noiseless`: it learns the simulation's light alone; a telescope adds the noise to its images
+    - `data`: "lenses" or "digits", what it is meant for
+    - `autoencoder`: folder or shipped name of the one whose latents it learns; "": it learns pixels
+    - `elements`: of the eight flips and turns, those in which it learns an image's latents, which
+      do not turn with it
+    """
+
+    name: str
+    train: TrainConfig
+    network: dict = field(default_factory=dict)
+    prediction: str = "edm"
+    sampling: Sampling = field(default_factory=Sampling)
+    pixels: int = 64
+    noiseless: bool = False
+    data: str = "lenses"
+    autoencoder: str = ""
+    elements: tuple[int, ...] = (0,)
+
+    def denoiser(self, precision: str | None = None) -> Denoiser:
+        """A fresh denoiser; the training seed decides its weights."""
+        torch.manual_seed(self.train.seed)
+        precision = precision or best_precision()
+        return Denoiser(UNet(**self.network), self.prediction, precision=precision)
+
+    def images(self, split: str = "train", cache: Path | str | None = None) -> ImageSet:
+        """Digits, or the default lenses of its size, with or without noise as it learns them."""
+        return _images(self.data, split, self.pixels, self.noiseless, cache)
+
+    def scaled(self, **changes: object) -> Recipe:
+        """The recipe with other training settings (fields of TrainConfig).
+
+        `steps` and `minutes` replace each other. Raises ParameterError for values out of range.
+        """
+        if "steps" in changes or "minutes" in changes:
+            changes = {"steps": None, "minutes": None, **changes}
+        return replace(self, train=replace(self.train, **changes))
+
+    def widened(self, width: int) -> Recipe:
+        """The recipe with `width` channels at its first level, and the others in proportion.
+
+        Each is a multiple of 16. Raises ParameterError below 16.
+        """
+        if width < 16:
+            raise ParameterError(f"width must be 16 or more, got {width}.")
+        channels = self.network["channels"]
+        wider = tuple(16 * round(c * width / channels[0] / 16) for c in channels)
+        return replace(self, network={**self.network, "channels": wider})
+
+    def as_dict(self) -> dict:
+        """The recipe for a JSON file.
+
+        Later fields are left out where they have their defaults, as in older files.
+        """
+        standard = {"pixels": 64, "noiseless": False, "data": "lenses", "autoencoder": ""}
+        standard["elements"] = (0,)
+        fields = asdict(self)
+        for name, value in standard.items():
+            if fields[name] == value:
+                del fields[name]
+        return fields
+
+
+@dataclass(frozen=True)
+class AutoencoderRecipe:
+    """Network, training and data of an autoencoder.
+
+    - `kind`: "VQVAE" or "KLVAE"; `network`: its arguments (`networks.autoencoder`)
+    - `pixels`, `noiseless`, `data`: as of a `Recipe`
+    """
+
+    name: str
+    train: AutoencoderConfig
+    kind: str = "VQVAE"
+    network: dict = field(default_factory=dict)
+    pixels: int = 64
+    noiseless: bool = False
+    data: str = "lenses"
+
+    def __post_init__(self) -> None:
+        if self.kind not in AUTOENCODERS:
+            raise ParameterError(f"kind must be one of {tuple(AUTOENCODERS)}, not {self.kind!r}.")
+
+    def net(self) -> Autoencoder:
+        """A fresh network; the training seed decides its weights."""
+        torch.manual_seed(self.train.seed)
+        return AUTOENCODERS[self.kind](**self.network)
+
+    def images(self, split: str = "train", cache: Path | str | None = None) -> ImageSet:
+        """Digits, or the default lenses of its size, with or without noise as it learns them."""
+        return _images(self.data, split, self.pixels, self.noiseless, cache)
+
+    def scaled(self, **changes: object) -> AutoencoderRecipe:
+        """The recipe with other training settings (fields of AutoencoderConfig).
+
+        `steps` and `minutes` replace each other. Raises ParameterError for values out of range.
+        """
+        if "steps" in changes or "minutes" in changes:
+            changes = {"steps": None, "minutes": None, **changes}
+        return replace(self, train=replace(self.train, **changes))
+
+
+@dataclass(frozen=True)
+class ClassifierRecipe:
+    """Network, training and data of a classifier of lenses, or without a `survey` of digits.
+
+    `model` holds arguments of `networks.classifier.LensClassifier`.
+    """
+
+    name: str
+    train: ClassifierConfig
+    survey: Survey | None
+    model: dict = field(default_factory=dict)
+    n_train: int = 30_000
+    n_test: int = 7_500
+    train_seed: int = TRAIN_SEED
+
+    def images(self, split: str = "train", cache: Path | str | None = None) -> ImageSet:
+        """The simulated images, or digits, to train on, or to test on (`split` "test")."""
+        if self.survey is None:
+            return digits(split, cache=cache)
+        if split == "test":
+            return simulated(self.survey, self.n_test, TEST_SEED, cache=cache)
+        return simulated(self.survey, self.n_train, self.train_seed, cache=cache)
+
+    def scaled(self, **changes: object) -> ClassifierRecipe:
+        """The recipe with other training settings (fields of ClassifierConfig)."""
+        return replace(self, train=replace(self.train, **changes))
