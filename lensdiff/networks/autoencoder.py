@@ -245,7 +245,8 @@ class VQVAE(Autoencoder):
         dead = self.shares < self.rare * equal
         self.shares.copy_(torch.where(dead, equal, self.shares))
         self.sums.copy_(torch.where(dead[:, None], equal * some, self.sums))
-        self.codes.copy_(self.sums / self.shares[:, None])
+        taken = self.shares[:, None] > 0  # the others stay where they were, if `rare` is 0
+        self.codes.copy_(torch.where(taken, self.sums / self.shares[:, None], self.codes))
 
 
 class KLVAE(Autoencoder):

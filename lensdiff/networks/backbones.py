@@ -7,11 +7,37 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import CheckpointError, DataError, MetricError
 
 LITE0 = "tf_efficientnet_lite0"
+SMALL = "small"
+
+
+class SmallBackbone(nn.Module):
+    """Six convolutions with batch norm, for images as small as digits, which learn from scratch.
+
+    Images (n, 3, H, W) to a map (n, 64, H / 8, W / 8).
+    """
+
+    num_features = 64
+
+    def __init__(self):
+        super().__init__()
+        layers = []
+        c = 3
+        for width in (16, 32, 64):
+            for _ in range(2):
+                layers += [nn.Conv2d(c, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]
+                layers.append(nn.ReLU())
+                c = width
+            layers.append(nn.MaxPool2d(2))
+        self.layers = nn.Sequential(*layers)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last map, (n, 64, H / 8, W / 8)."""
+        return self.layers(x)
 
 
 def lite0() -> nn.Module:
@@ -47,11 +73,13 @@ def pretrained_backbone(
 
     C is its `num_features`. The ImageNet weights of EfficientNet-Lite0 come with a package; those
     of another name are fetched from timm's hub, or read from `weights`, a .safetensors or .pth
-    file. Raises CheckpointError where they can't be had, DataError for a name that timm doesn't
-    know.
+    file; "small", a `SmallBackbone`, has none. Raises CheckpointError where they can't be had,
+    DataError for a name that timm doesn't know.
     """
     import timm
 
+    if name == SMALL:
+        return SmallBackbone()
     if name == LITE0 and pretrained and weights is None:
         net = lite0()
         net.classifier = nn.Identity()

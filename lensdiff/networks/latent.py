@@ -85,7 +85,9 @@ class Latent:
 
     def _part(self, values: Tensor | np.ndarray, start: int, batch: int) -> Tensor:
         """A batch of images or latents on the network's device, all of it finite."""
-        part = torch.as_tensor(np.array(values[start : start + batch]), dtype=torch.float32)
+        part = values[start : start + batch]
+        part = part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
+        part = part.float()
         wrong = ~part.isfinite().flatten(1).all(1)
         if wrong.any():
             number = start + int(wrong.nonzero()[0])

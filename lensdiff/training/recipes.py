@@ -204,12 +204,18 @@ JUDGE64 = ClassifierRecipe(
     n_test=TEST_IMAGES,
     train_seed=JUDGE_SEED,
 )
-# The judge of drawn digits; they are not mirrored or turned.
+# The judge of drawn digits, which are not to be mirrored or turned.
 JUDGE_DIGITS = ClassifierRecipe(
     name="judge-digits",
-    model={"size": 64, "view": "resize", "head": "plain", "classes": DIGITS},
+    model={"size": 32, "head": "plain", "backbone": "small", "classes": DIGITS, "dropout": 0.4},
     train=ClassifierConfig(
-        steps=600, frozen_steps=0, lr=8e-4, warmup_steps=50, elements=(0,), held_out_every=200
+        steps=1_500,
+        frozen_steps=0,
+        batch=64,
+        lr=2e-3,
+        elements=(0,),
+        held_out_every=300,
+        save_every=300,
     ),
     survey=None,
 )
