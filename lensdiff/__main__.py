@@ -23,7 +23,8 @@ STUDIES = {
     "drawings": "the drawings of the series' ideas, as PNG files",
     "gallery": "the README's results and data/checkpoints/README.md, from the JSON files",
 }
-DATA_HELP = "a folder of DeepLense files, or of Common Test I for a classifier (default: simulated)"
+BUDGET = ("steps", "minutes", "batch", "lr", "seed")
+DATA_HELP = "a folder of DeepLense files, of Common Test I for a classifier, of MNIST's for digits"
 
 
 def _command(commands: object, name: str, what: str, example: str) -> argparse.ArgumentParser:
@@ -44,7 +45,7 @@ def _add_train(commands: object) -> None:
     example = "python -m lensdiff train tiny runs/my-model --state runs/my-state"
     what = "train a recipe on simulated lenses, or on your own folder"
     parser = _command(commands, "train", what, example)
-    parser.add_argument("recipe", help="lens64, lens150, classes64, lensnet, ...")
+    parser.add_argument("recipe", help="lens64, lens150, classes64, lensnet, digits-vq, ...")
     parser.add_argument("folder", type=Path, help="where the model goes")
     parser.add_argument("--state", type=Path, help="folder for the full state, to resume from")
     parser.add_argument("--data", type=Path, help=DATA_HELP)
@@ -59,6 +60,7 @@ def _add_train(commands: object) -> None:
         ("seed", int, "seed"),
     ):
         parser.add_argument(f"--{name}", type=kind, help=f"{what}, in place of the recipe's")
+    parser.add_argument("--autoencoder", help="whose latents a latent recipe learns: its folder")
     parser.add_argument("--width", type=int, help="channels of a denoiser's first level")
     parser.add_argument("--images", type=int, help="a classifier learns from this many only")
     parser.add_argument("--head", choices=("attention", "plain"), help="of a classifier")
@@ -85,15 +87,19 @@ def _report(step: object) -> None:
 def _train(args: argparse.Namespace) -> None:
     from .training import recipes
 
-    known = {**recipes.RECIPES, **recipes.CLASSIFIERS}
+    known = {**recipes.RECIPES, **recipes.CLASSIFIERS, **recipes.AUTOENCODERS}
     if args.recipe not in known:
         raise ParameterError(f"There is no recipe {args.recipe!r}; there are {', '.join(known)}.")
     recipe = known[args.recipe]
-    if isinstance(recipe, recipes.ClassifierRecipe):
+    following = f"Score it with: python -m lensdiff score {args.folder}"
+    if isinstance(recipe, recipes.AutoencoderRecipe):
+        _train_autoencoder(args, recipe)
+        following = f"Learn its latents with: train RECIPE DIR --autoencoder {args.folder}"
+    elif isinstance(recipe, recipes.ClassifierRecipe):
         _train_classifier(args, recipe)
     else:
         _train_denoiser(args, recipe)
-    print(f"{args.folder}: trained. Score it with: python -m lensdiff score {args.folder}")
+    print(f"{args.folder}: trained. {following}")
 
 
 def _refuse(args: argparse.Namespace, recipe: str, *names: str) -> None:
@@ -101,31 +107,49 @@ def _refuse(args: argparse.Namespace, recipe: str, *names: str) -> None:
         raise ParameterError(f"--{name} does not apply to the recipe {recipe}. Leave it out.")
 
 
-def _train_denoiser(args: argparse.Namespace, recipe: object) -> None:
-    from .data import folders
+def _train_autoencoder(args: argparse.Namespace, recipe: object) -> None:
     from .training.fit import fit
+    from .training.recipe import images_of
+
+    others = ("images", "head", "size", "backbone", "weights", "width", "start", "autoencoder")
+    _refuse(args, recipe.name, *others)
+    recipe = recipe.scaled(**_given(args, *BUDGET))
+    fit(recipe, images_of(recipe, args.data, args.symmetries), args.folder, args.state, _report)
+
+
+def _train_denoiser(args: argparse.Namespace, recipe: object) -> None:
+    from .training.fit import fit
+    from .training.recipe import images_of
 
     _refuse(args, recipe.name, "images", "head", "size", "backbone", "weights")
-    recipe = recipe.scaled(**_given(args, "steps", "minutes", "batch", "lr", "seed"))
+    recipe = recipe.scaled(**_given(args, *BUDGET))
     recipe = recipe if args.width is None else recipe.widened(args.width)
     if args.data and recipe.noiseless:
         print("Files hold no noiseless images: the recipe learns them as they are, noise and all.")
         recipe = replace(recipe, noiseless=False)
-    images = folders.folder(args.data, args.symmetries) if args.data else recipe.images("train")
-    fit(recipe, images, args.folder, args.state, _report, None, args.start, args.unbalanced)
+    more = (args.start, args.unbalanced, args.autoencoder)
+    fit(
+        recipe,
+        images_of(recipe, args.data, args.symmetries),
+        args.folder,
+        args.state,
+        _report,
+        None,
+        *more,
+    )
 
 
 def _train_classifier(args: argparse.Namespace, recipe: object) -> None:
     import numpy as np
 
-    from .data import folders
     from .training.fit import HELD_OUT, fit
+    from .training.recipe import images_of
 
-    _refuse(args, recipe.name, "minutes", "width")
+    _refuse(args, recipe.name, "minutes", "width", "autoencoder")
     recipe = recipe.scaled(**_given(args, "steps", "batch", "lr", "seed"))
     chosen = _given(args, "head", "size", "backbone", "weights")
     recipe = replace(recipe, model={**recipe.model, **chosen})
-    images = folders.common_test(args.data)[0] if args.data else recipe.images("train")
+    images = images_of(recipe, args.data, args.symmetries)
     rows, held = images.split(HELD_OUT)
     fewer = np.random.default_rng(recipe.train.seed).permutation(rows)[: args.images]
     split = (np.sort(fewer), held)
@@ -158,7 +182,8 @@ def _draw(args: argparse.Namespace) -> None:
 
     model = models.load(args.model)
     if not isinstance(model, models.Model):
-        raise ParameterError(f"{args.model} is a classifier: it draws nothing.")
+        kind = "an autoencoder" if hasattr(model, "decode") else "a classifier"
+        raise ParameterError(f"{args.model} is {kind}: it draws nothing.")
     label = args.label
     if label is not None:
         label = [float(x) for x in label] if model.denoiser.net.conditions else label[0]
@@ -201,7 +226,9 @@ def _add_score(commands: object) -> None:
     parser.add_argument("--judge", help="a classifier of a conditional model's classes")
     parser.add_argument("--each", type=int, default=192, help="images of a class at each scale")
     parser.add_argument("--most", type=int, default=300, help="images of a class at the best scale")
-    parser.add_argument("--recipe", choices=("lensnet", "judge64"), help="test set of a classifier")
+    parser.add_argument(
+        "--recipe", choices=("lensnet", "judge64", "judge-digits"), help="of a judge"
+    )
     parser.add_argument("--dry", action="store_true", help="print, and store nothing")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def _set(
     name: str, split: str, pixels: np.ndarray, labels: np.ndarray, cache: Path | str | None
 ) -> ImageSet:
     """Digits (n, 28, 28), uint8, and their labels, as a set in the cache."""
-    description = {"digits": name, "split": split, "n": len(pixels), "scale": 255}
+    content = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
+    description = {"digits": content, "split": split, "n": len(pixels), "scale": 255}
 
     def batches() -> Iterator[np.ndarray]:
         for start in range(0, len(pixels), 1_000):

@@ -18,9 +18,11 @@ from .. import model as models
 from ..data import folders
 from ..data.images import ImageSet, lenses
 from ..data.labels import check_classes
+from ..errors import ParameterError
 from ..model import Model
 from ..networks import classifier
 from ..networks.classifier import LensClassifier, predict
+from ..networks.latent import Latent
 from ..runtime import best_device
 from ..scores import classification
 from ..scores.card import (
@@ -49,8 +51,14 @@ LEGACY_SIDE = 128
 def run(args: argparse.Namespace) -> None:
     """Find out what there is to score, score it, print it, and store it beside the weights."""
     model = models.load(args.model, precision=args.precision)
+    if isinstance(model, Latent):
+        cure = "Score a model of its latents; its spec.json has its own error"
+        raise ParameterError(f"{args.model} is an autoencoder, which draws nothing. {cure}.")
     if isinstance(model, LensClassifier):
         print(of_classifier(models.find(args.model), args.recipe, args.data, args.dry))
+    elif dict(model.spec.get("recipe") or {}).get("data") == "digits":
+        cure = "Let a judge-digits classifier count them: networks.classifier.predict"
+        raise ParameterError(f"{args.model} draws digits, and scores are of lenses. {cure}.")
     elif model.denoiser.net.conditions:
         found = conditional.of_parameters(model, args.scales or [1.0, 2.0], args.n or 200)
         print(f"{model.folder / conditional.FILE}: {len(found['scales'])} scales of guidance")
@@ -122,6 +130,9 @@ def legacy(net: nn.Module, pictures: Tensor, model: Model) -> dict:
 def _images_of(recipe: str, data: Path | None) -> tuple[ImageSet, ImageSet]:
     if data:
         return folders.common_test(data)
+    if recipe not in CLASSIFIERS:
+        known = ", ".join(CLASSIFIERS)
+        raise ParameterError(f"There is no classifier's recipe {recipe!r}; there are {known}.")
     return CLASSIFIERS[recipe].images("train"), CLASSIFIERS[recipe].images("test")
 
 

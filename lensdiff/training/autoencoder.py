@@ -105,7 +105,7 @@ class AutoencoderTask(Task):
         """
         self.update = update
         rows = self.shuffle(update)
-        x = torch.from_numpy(np.asarray(self.images.pixels[rows], np.float32))
+        x = torch.from_numpy(np.array(self.images.pixels[rows], np.float32))
         if not x.isfinite().all():
             wrong = rows[int((~x.isfinite()).flatten(1).any(1).nonzero()[0])]
             reason = f"image {wrong} holds NaN or infinity"
@@ -150,7 +150,7 @@ class AutoencoderTask(Task):
         penalties = []
         logs = []
         for start in range(0, len(rows), 64):
-            part = np.asarray(self.images.pixels[rows[start : start + 64]], np.float32)
+            part = np.array(self.images.pixels[rows[start : start + 64]], np.float32)
             images = torch.from_numpy(part).to(model.mean.device)
             found, penalty, log = model(images)
             errors.append(self._error(found, images))
@@ -202,7 +202,7 @@ def _measure(net: Autoencoder, images: ImageSet, rows: np.ndarray) -> None:
     found = []
     few = rows[:: max(1, len(rows) // MEASURED)]
     for start in range(0, len(few), 64):
-        part = np.asarray(images.pixels[few[start : start + 64]], np.float32)
+        part = np.array(images.pixels[few[start : start + 64]], np.float32)
         found.append(net.central(net.raw(torch.from_numpy(part).to(net.mean.device))))
     net.measure(torch.cat(found))
     dead = (~(net.std > 1e-4)).nonzero().flatten().tolist()

@@ -44,7 +44,7 @@ def encoded(
     def batches() -> Iterator[np.ndarray]:
         for element in elements:
             for start in range(0, len(images), BATCH):
-                part = np.asarray(images.pixels[start : start + BATCH], np.float32)
+                part = np.array(images.pixels[start : start + BATCH], np.float32)
                 turned = symmetry(torch.from_numpy(part), np.full(len(part), element))
                 yield autoencoder.encode(turned).numpy()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..data.digits import digits
+from ..data.folders import common_test, folder
 from ..data.images import TEST_SEED, TRAIN_SEED, ImageSet, lenses, simulated
 from ..diffusion.process import Denoiser
 from ..errors import ParameterError
@@ -156,6 +157,11 @@ class ClassifierRecipe:
     n_test: int = 7_500
     train_seed: int = TRAIN_SEED
 
+    @property
+    def data(self) -> str:
+        """What it is meant for: "lenses" or "digits"."""
+        return "lenses" if self.survey else "digits"
+
     def images(self, split: str = "train", cache: Path | str | None = None) -> ImageSet:
         """The simulated images, or digits, to train on, or to test on (`split` "test")."""
         if self.survey is None:
@@ -167,3 +173,22 @@ class ClassifierRecipe:
     def scaled(self, **changes: object) -> ClassifierRecipe:
         """The recipe with other training settings (fields of ClassifierConfig)."""
         return replace(self, train=replace(self.train, **changes))
+
+
+def images_of(
+    recipe: Recipe | AutoencoderRecipe | ClassifierRecipe,
+    data: Path | str | None = None,
+    symmetries: int = 1,
+) -> ImageSet:
+    """The images that a recipe learns: its own, or those of the folder `data`.
+
+    It holds MNIST's own files for a recipe of digits, Common Test I for a classifier of lenses, and
+    DeepLense files for others; `symmetries` are these files'. Raises DataError as the readers.
+    """
+    if not data:
+        return recipe.images("train")
+    if recipe.data == "digits":
+        return digits(source=data)
+    if isinstance(recipe, ClassifierRecipe):
+        return common_test(data)[0]
+    return folder(data, symmetries)

@@ -43,7 +43,7 @@ def refuse(*arguments: object, **named: object) -> None:
 @pytest.fixture
 def before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of what was written, on a machine whose precision is fp32."""
-    monkeypatch.setattr(recipes, "best_precision", lambda: "fp32")
+    monkeypatch.setattr(recipe, "best_precision", lambda: "fp32")
     return shutil.copytree(BEFORE, tmp_path / "before")
 
 

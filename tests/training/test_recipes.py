@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
-from lensdiff.errors import ParameterError
+from lensdiff.errors import DataError, ParameterError
+from lensdiff.networks.classifier import LensClassifier
 from lensdiff.networks.unet import UNet
 from lensdiff.training import recipes
+from lensdiff.training.recipe import images_of
 
 
 def test_budgets_replace_each_other():
@@ -55,6 +58,42 @@ def test_a_recipe_as_json_leaves_standard_fields_out(name):
     assert written.get("noiseless", False) == recipe.noiseless
     assert ("pixels" in written) == (recipe.pixels != 64)
     assert ("noiseless" in written) == recipe.noiseless
+
+
+def test_later_fields_are_written_where_they_say_something():
+    later = {"data", "autoencoder", "elements"}
+    assert not later & set(recipes.LENS64.as_dict())
+    assert later & set(recipes.LATENT_DIGITS.as_dict()) == {"data", "autoencoder"}
+
+
+@pytest.mark.parametrize("name", recipes.AUTOENCODERS)
+def test_an_autoencoders_recipe_decides_its_network_and_budget(name):
+    recipe = recipes.AUTOENCODERS[name]
+    first = recipe.net().state_dict()
+    again = recipe.net().state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in first.items())
+    assert recipe.scaled(minutes=3).train.steps is None
+    with pytest.raises(ParameterError, match="must be positive"):
+        recipe.scaled(steps=0)
+    assert recipe.net().grid(28, 28) == (7, 7)
+
+
+def test_recipes_of_digits_learn_digits(tmp_path):
+    for recipe in (recipes.LATENT_DIGITS, recipes.DIGITS_VQ, recipes.JUDGE_DIGITS):
+        assert recipe.data == "digits"
+        assert recipe.images("test", cache=tmp_path).pixels.shape == (1_000, 1, 28, 28)
+    assert recipes.LENSNET.data == recipes.LENS64.data == "lenses"
+    with pytest.raises(ParameterError, match="data must be one of"):
+        replace(recipes.LENS64, data="cats").images()
+    with pytest.raises(DataError, match="there is no train-images-idx3-ubyte"):
+        images_of(recipes.JUDGE_DIGITS, tmp_path)
+
+
+def test_a_judge_of_digits_is_small_and_answers_ten_classes():
+    net = LensClassifier(**recipes.JUDGE_DIGITS.model).eval()
+    assert net(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    assert net.features(torch.rand(2, 1, 28, 28)).shape == (2, 64)
+    assert sum(parameter.numel() for parameter in net.parameters()) < 1e5
 
 
 @pytest.mark.parametrize("name", recipes.NETWORKS)
