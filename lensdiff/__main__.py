@@ -127,16 +127,9 @@ def _train_denoiser(args: argparse.Namespace, recipe: object) -> None:
     if args.data and recipe.noiseless:
         print("Files hold no noiseless images: the recipe learns them as they are, noise and all.")
         recipe = replace(recipe, noiseless=False)
+    images = images_of(recipe, args.data, args.symmetries)
     more = (args.start, args.unbalanced, args.autoencoder)
-    fit(
-        recipe,
-        images_of(recipe, args.data, args.symmetries),
-        args.folder,
-        args.state,
-        _report,
-        None,
-        *more,
-    )
+    fit(recipe, images, args.folder, args.state, _report, None, *more)
 
 
 def _train_classifier(args: argparse.Namespace, recipe: object) -> None:
@@ -182,8 +175,7 @@ def _draw(args: argparse.Namespace) -> None:
 
     model = models.load(args.model)
     if not isinstance(model, models.Model):
-        kind = "an autoencoder" if hasattr(model, "decode") else "a classifier"
-        raise ParameterError(f"{args.model} is {kind}: it draws nothing.")
+        raise ParameterError(f"{args.model} draws nothing: it is a classifier or an autoencoder.")
     label = args.label
     if label is not None:
         label = [float(x) for x in label] if model.denoiser.net.conditions else label[0]

@@ -55,7 +55,6 @@ def test_each_study_has_help_with_an_example(study: str, capsys: pytest.CaptureF
         (["train", "latent-digits", "x", "--autoencoder", "no-such"], "can't be read as"),
         (["train", "latent-digits", "x", "--autoencoder", "lens64"], "is no autoencoder"),
         (["train", "lensnet", "x", "--autoencoder", "y"], "--autoencoder does not apply"),
-        (["score", "lensnet", "--recipe", "no-such"], "no classifier's recipe 'no-such'"),
         (["draw", "no-such"], "no shipped model"),
         (["draw", "lensnet"], "is a classifier"),
         (["draw", "lens64", "-n", "0"], "draw one or more"),
@@ -128,6 +127,29 @@ def test_train_goes_on_where_it_stopped_and_says_what_comes_next(
     assert isinstance(first, Model) and first.spec["images_seen"] == 8
     assert command.main(words) == 0, "a finished run is shown once more"
     assert load(model).spec["sha256"] == first.spec["sha256"]
+
+
+def test_train_an_autoencoder_and_then_its_latents(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
+    ends = str(tmp_path / "ends")
+    model = str(tmp_path / "model")
+    words = ["--steps", "1", "--batch", "4"]
+    assert command.main(["train", "digits-kl", ends, *words]) == 0
+    assert f"--autoencoder {ends}" in capsys.readouterr().out
+    assert command.main(["train", "latent-digits", model, "--autoencoder", ends, *words]) == 0
+    drawn = ["-n", "2", "--label", "7", "--steps", "2", "--out", str(tmp_path / "drawn")]
+    assert command.main(["draw", model, *drawn]) == 0
+    assert np.load(tmp_path / "drawn.npy").shape == (2, 1, 28, 28)
+    capsys.readouterr()
+    for words, sentence in (
+        (["draw", ends], "it is a classifier or an autoencoder"),
+        (["score", ends], "is an autoencoder, which draws nothing"),
+        (["score", model], "draws digits, and scores are of lenses"),
+    ):
+        assert command.main(words) == 1
+        assert sentence in capsys.readouterr().err
 
 
 def test_the_pages_of_results_are_those_of_the_json_files() -> None:

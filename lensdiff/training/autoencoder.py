@@ -193,14 +193,21 @@ def train_autoencoder(
 
 
 @torch.no_grad()
-def _measure(net: Autoencoder, images: ImageSet, rows: np.ndarray) -> None:
-    """Give the network mean and std of the latents of training images.
+def _measured(
+    net: Autoencoder,
+    images: ImageSet,
+    config: AutoencoderConfig,
+    rows: tuple[np.ndarray, np.ndarray],
+) -> dict[str, float]:
+    """Held-out scores; gives the network mean and std of the latents of training images.
 
-    Raises TrainingError where a channel says nothing.
+    Raises TrainingError where the codebook has collapsed, or a channel says nothing.
     """
-    net.eval()
+    task = AutoencoderTask(net, images, config, rows)
+    task.update = config.warmup_steps
+    scores = task.held_out(net)
     found = []
-    few = rows[:: max(1, len(rows) // MEASURED)]
+    few = rows[0][:: max(1, len(rows[0]) // MEASURED)]
     for start in range(0, len(few), 64):
         part = np.array(images.pixels[few[start : start + 64]], np.float32)
         found.append(net.central(net.raw(torch.from_numpy(part).to(net.mean.device))))
@@ -209,6 +216,7 @@ def _measure(net: Autoencoder, images: ImageSet, rows: np.ndarray) -> None:
     if dead:
         reason = f"{images.name}: channel {dead[0]} of the latents is the same for all images"
         raise TrainingError(f"{reason}. Lower lr, `kl` or `commitment`, or latent_channels.")
+    return scores
 
 
 def fit_autoencoder(
@@ -236,10 +244,7 @@ def fit_autoencoder(
         curve.add(step)
         if each is not None:
             each(step)
-    task = AutoencoderTask(step.ema, images, config, rows)
-    task.update = config.warmup_steps
-    scores = task.held_out(step.ema)
-    _measure(step.ema, images, rows[0])
+    scores = _measured(step.ema, images, config, rows)
     latent.save(
         folder,
         step.ema,

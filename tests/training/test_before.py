@@ -17,7 +17,7 @@ from lensdiff.data import images
 from lensdiff.data.images import ImageSet, simulated
 from lensdiff.lensing.survey import diverse
 from lensdiff.model import load
-from lensdiff.training import recipes
+from lensdiff.training import recipe, recipes
 from lensdiff.training.diffusion import TrainConfig
 from lensdiff.training.fit import fit
 
