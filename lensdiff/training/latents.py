@@ -30,14 +30,7 @@ def encoded(
     k-th; see `expanded`. Raises DataError for images of another size than the autoencoder learnt,
     ParameterError for elements that are no symmetries of the images.
     """
-    own = ELEMENTS[images.symmetries]
-    if not elements or not set(elements) <= set(own):
-        reason = f"elements must be some of {own}, the symmetries of {images.name}"
-        raise ParameterError(f"{reason}, not {elements}.")
-    if tuple(images.pixels.shape[1:]) != autoencoder.image_shape:
-        learnt = f"the autoencoder {autoencoder.folder.name} learnt {autoencoder.image_shape}"
-        found = f"{images.name}: images of shape {tuple(images.pixels.shape[1:])}, but {learnt}"
-        raise DataError(f"{found}. Take one that learnt such images.")
+    _check(images, autoencoder, elements)
     description = {"autoencoder": autoencoder.sha256, "images": images.fingerprint}
     description["elements"] = list(elements)
 
@@ -62,6 +55,18 @@ def encoded(
         symmetries=1,
         folder=folder,
     )
+
+
+def _check(images: ImageSet, autoencoder: Latent, elements: tuple[int, ...]) -> None:
+    """Raise what `encoded` does."""
+    own = ELEMENTS[images.symmetries]
+    if not elements or not set(elements) <= set(own):
+        reason = f"elements must be some of {own}, the symmetries of {images.name}"
+        raise ParameterError(f"{reason}, not {elements}.")
+    if tuple(images.pixels.shape[1:]) != autoencoder.image_shape:
+        learnt = f"the autoencoder {autoencoder.folder.name} learnt {autoencoder.image_shape}"
+        found = f"{images.name}: images of shape {tuple(images.pixels.shape[1:])}, but {learnt}"
+        raise DataError(f"{found}. Take one that learnt such images.")
 
 
 def expanded(
