@@ -28,6 +28,12 @@ def test_known_backbones_are_timms() -> None:
     assert {backbones.LITE0, SMALL} <= set(backbones.known_backbones())
 
 
+def test_the_small_backbone_needs_no_weights() -> None:
+    net = backbones.pretrained_backbone("small").eval()
+    assert net.forward_features(torch.rand(2, 3, 32, 40)).shape == (2, net.num_features, 4, 5)
+    assert not timm.is_model("small")
+
+
 @pytest.fixture(scope="module")
 def net() -> torch.nn.Module:
     return timm.create_model(SMALL, pretrained=False, num_classes=0)

@@ -48,6 +48,31 @@ for name, part in (("model", step.model), ("ema", step.ema)):
     save_file(tensors, f"{folder}/{name}-{rank}.safetensors")
 """
 
+# the same, of an autoencoder whose codebook learns from the latents of all processes
+CODEBOOK = """
+import os
+import sys
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from lensdiff.data.images import ImageSet
+from lensdiff.networks.autoencoder import VQVAE
+from lensdiff.training.autoencoder import AutoencoderConfig, train_autoencoder
+
+folder, rare = sys.argv[1:]
+torch.manual_seed(0)
+pixels = np.random.default_rng(0).random((40, 1, 16, 16)).astype(np.float32)
+images = ImageSet("toy", pixels, "toy", symmetries=8)
+net = VQVAE(codes=8, rare=float(rare), channels=(16, 16), image_mean=0.5, image_std=0.3)
+config = AutoencoderConfig(steps=3, batch=8, warmup_steps=10)
+for step in train_autoencoder(net, images, config, state=folder):
+    pass
+tensors = {key: value.contiguous() for key, value in step.model.state_dict().items()}
+save_file(tensors, f"{folder}/model-{os.environ.get('RANK', '0')}.safetensors")
+"""
+
 
 def newest(state: Path) -> int:
     """Updates of the newest saved state."""
@@ -131,3 +156,23 @@ def test_two_processes_train_the_same_network_as_one(script: Path, tmp_path: Pat
             assert torch.equal(first[key], second[key]), (name, key)
             # root mean square: where a gradient is rounding alone, Adam still takes a whole step
             assert (first[key] - tensor).square().mean().sqrt() < 1e-5, (name, key)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_one_codebook(tmp_path: Path) -> None:
+    script = tmp_path / "codebook.py"
+    script.write_text(CODEBOOK)
+    alone = tmp_path / "alone"
+    shared = tmp_path / "shared"
+    restarted = tmp_path / "restarted"  # each process must take the same latents for dead codes
+    running = [start(script, alone, 0), start(script, shared, 0, processes=2)]
+    running.append(start(script, restarted, 0.5, processes=2))
+    assert [one.wait(timeout=PATIENCE) for one in running] == [0, 0, 0]
+    expected = load_file(alone / "model-0.safetensors")
+    for folder in (shared, restarted):
+        first = load_file(folder / "model-0.safetensors")
+        second = load_file(folder / "model-1.safetensors")
+        for key, tensor in expected.items():
+            assert torch.equal(first[key], second[key]), (folder.name, key)
+            if folder == shared:
+                assert (first[key] - tensor).square().mean().sqrt() < 1e-4, key
