@@ -125,7 +125,7 @@ DIGITS_VQ = AutoencoderRecipe(
     name="digits-vq",
     kind="VQVAE",
     network={"channels": (32, 64), "blocks": 1, "unshuffle": 2, "latent_channels": 4, "codes": 256},
-    train=AutoencoderConfig(steps=3_000, batch=64, lr=2e-3, held_out_every=250, save_every=250),
+    train=AutoencoderConfig(steps=2_000, batch=64, lr=2e-3, held_out_every=250, save_every=250),
     data="digits",
 )
 # The same latents without a codebook.
@@ -147,7 +147,7 @@ LATENT_DIGITS = Recipe(
         "classes": 10,
     },
     train=TrainConfig(
-        steps=6_000,
+        steps=4_000,
         batch=64,
         lr=1e-3,
         ema=0.999,
