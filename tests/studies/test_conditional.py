@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from toys_scores import ByBrightness, Pooled, grey, small_model
 
+from lensdiff.data import images
 from lensdiff.errors import MetricError
 from lensdiff.lensing import parameters
 from lensdiff.lensing.fit import Fit
@@ -143,7 +144,7 @@ def test_a_file_without_one_kind_of_rows_is_not_complete(tmp_path, role):
 def test_the_judge_never_saw_a_lens_of_the_models_or_of_the_test_set():
     plan = recipes.JUDGE64
     spec = classifier.read(shipped("judge64"))[1]
-    assert len({recipes.JUDGE_SEED, recipes.TRAIN_SEED, recipes.TEST_SEED}) == 3
+    assert len({recipes.JUDGE_SEED, images.TRAIN_SEED, images.TEST_SEED}) == 3
     assert plan.train_seed == recipes.JUDGE_SEED
     seen = {
         "simulator": VERSION,
