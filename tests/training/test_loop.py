@@ -123,7 +123,7 @@ def test_the_yielded_learning_rate_is_that_of_the_update(lenses16: ImageSet) -> 
 
 
 def test_a_budget_in_minutes(lenses16: ImageSet) -> None:
-    budget = 0.8
+    budget = 2.0
     settings = config(steps=None, minutes=budget / 60, decay_share=0.5, held_out_every=10**6)
     began = time.monotonic()
     steps = run(Denoiser(Spy()), lenses16, settings)

@@ -35,6 +35,8 @@ from lensdiff.networks.unet import UNet
 from lensdiff.training.diffusion import TrainConfig, train
 
 folder, steps, precision = sys.argv[1:]
+# the state's folder is the first process's to make: the second may save before it is there
+os.makedirs(folder, exist_ok=True)
 torch.manual_seed(0)
 pixels = np.random.default_rng(0).random((40, 1, 16, 16)).astype(np.float32)
 images = ImageSet("toy", pixels, "toy", labels=np.arange(40) % 3, symmetries=8)
@@ -62,6 +64,8 @@ from lensdiff.networks.autoencoder import VQVAE
 from lensdiff.training.autoencoder import AutoencoderConfig, train_autoencoder
 
 folder, rare = sys.argv[1:]
+# the state's folder is the first process's to make: the second may save before it is there
+os.makedirs(folder, exist_ok=True)
 torch.manual_seed(0)
 pixels = np.random.default_rng(0).random((40, 1, 16, 16)).astype(np.float32)
 images = ImageSet("toy", pixels, "toy", symmetries=8)
