@@ -67,8 +67,8 @@ class ImageSet:
 
         Raises ParameterError where one side would be empty.
         """
-        n_held = round(len(self) * held_out)
-        if not 0 < n_held < len(self):
+        train, held = split_rows(len(self), held_out, seed)
+        if not len(train) or not len(held):
             reason = f"{len(self)} images can't be split with held_out={held_out}"
             raise ParameterError(f"{self.name}: {reason}; use more images.")
         path = self.folder / f"split-{held_out:g}-{seed}.npz" if self.folder else None
@@ -79,14 +79,18 @@ class ImageSet:
             except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
                 cure = "Delete it; it is made again."
                 raise DataError(f"{path}: can't be read ({error}). {cure}") from error
-        order = np.random.default_rng(seed).permutation(len(self))
-        train = np.sort(order[n_held:])
-        held = np.sort(order[:n_held])
         if path is not None:
             # a read-only cache: the same split is made on every call
             with contextlib.suppress(OSError), atomic(path) as part:
                 np.savez(part, train=train, held_out=held)
         return train, held
+
+
+def split_rows(n: int, held_out: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted indices (train, held-out) of `n` images, as `ImageSet.split` takes them."""
+    order = np.random.default_rng(seed).permutation(n)
+    n_held = min(max(round(n * held_out), 0), n)
+    return np.sort(order[n_held:]), np.sort(order[:n_held])
 
 
 @dataclass(frozen=True)

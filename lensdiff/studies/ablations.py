@@ -21,10 +21,14 @@ from scipy.ndimage import rotate
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..data.images import ImageSet, lenses
+from ..data.images import TRAIN_IMAGES, TRAIN_SEED, ImageSet, lenses, split_rows
 from ..diffusion.process import ScheduleWarning
 from ..diffusion.sampling import draw, table_levels
 from ..errors import ParameterError
+from ..lensing.population import sample_params
+from ..lensing.simulate import simulate
+from ..lensing.survey import diverse
+from ..lensing.telescope import min_max
 from ..model import Model, Sampling
 from ..runtime import best_device, machine, progress
 from ..scores.card import FIRST_SEED, SampleSizeWarning, card
@@ -98,6 +102,16 @@ def few(rows: np.ndarray, n: int) -> np.ndarray:
     if n > len(rows):
         raise ParameterError(f"images = {n}, but there are {len(rows)} to train on: take fewer.")
     return np.sort(np.random.default_rng(0).permutation(rows)[:n])
+
+
+def few_lenses(n: int, pixels: int = 64, of: int = TRAIN_IMAGES) -> np.ndarray:
+    """The `n` noiseless lenses (n, 1, H, W) in [0, 1] that the run `few` learns from.
+
+    They alone are simulated, of all `of` training lenses.
+    """
+    survey = diverse(pixels)
+    truth = sample_params(of, "mixed", TRAIN_SEED, survey)[few(split_rows(of)[0], n)]
+    return min_max(np.concatenate(list(simulate(truth, survey, noiseless=True))))[:, None]
 
 
 def train_run(

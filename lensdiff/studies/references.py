@@ -6,7 +6,7 @@ import argparse
 
 import numpy as np
 
-from ..data.images import TRAIN_IMAGES, TRAIN_SEED, lenses
+from ..data.images import TRAIN_IMAGES, TRAIN_SEED, lenses, split_rows
 from ..lensing.population import sample_params
 from ..lensing.simulate import simulate
 from ..lensing.survey import diverse
@@ -42,8 +42,7 @@ def keep_training_thumbnails(held_out: float) -> None:
     """Thumbnails of the noiseless lenses that lens150 learnt from, as bytes."""
     survey = diverse(PIXELS)
     params = sample_params(TRAIN_IMAGES, "mixed", TRAIN_SEED, survey)
-    order = np.random.default_rng(0).permutation(TRAIN_IMAGES)
-    rows = np.sort(order[round(TRAIN_IMAGES * held_out) :])  # as `ImageSet.split` has them
+    rows = split_rows(TRAIN_IMAGES, held_out)[0]
     side = references.THUMBNAIL
     block = PIXELS // side
     found = []

@@ -12,6 +12,7 @@ import pytest
 import torch
 from toys_scores import Pooled
 
+from lensdiff.data.images import lenses
 from lensdiff.diffusion.process import Uniform
 from lensdiff.errors import DataError, ParameterError
 from lensdiff.model import Sampling, load
@@ -218,6 +219,14 @@ def trial(family: str = "schedule", turned_deg: float = 0.0, steps: int = 2, **c
     recipe = BASIS.scaled(steps=steps, batch=4, held_out_every=1, **changes)
     recipe = replace(recipe, name="basis", network=NETWORK, sampling=Sampling(steps=2))
     return Run(recipe, family, "a trial", turned_deg)
+
+
+def test_the_few_lenses_are_those_that_the_run_learns_from(tmp_path):
+    light = lenses("train", 16, 60, cache=tmp_path, noiseless=True)
+    expected = light.pixels[ablations.few(light.split()[0], 11)]
+    found = ablations.few_lenses(11, 16, 60)
+    assert found.shape == (11, 1, 16, 16)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_run_of_few_images_sees_no_others(lenses16, tmp_path, monkeypatch):
