@@ -86,6 +86,13 @@ class Difference:
     error: float
     n: int
 
+    @classmethod
+    def of(cls, differences: np.ndarray) -> Difference:
+        """That of the differences (n,), one for each seed; n is 2 or more."""
+        n = len(differences)
+        error = float(np.std(differences, ddof=1)) / math.sqrt(n)
+        return cls(float(np.mean(differences)), error, n)
+
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """The Student t interval of the true mean, with n - 1 degrees of freedom.
 
@@ -115,10 +122,7 @@ def compare(name: str, other: str, key: str = "distance", folder: Path | None = 
     if len({card["sampling"] for cards in (one, two) for card in cards.values()}) > 1:
         reason = f"the first cards of {name} and {other} are of several samplings"
         raise DataError(f"{path}: {reason}. Compare runs of one sampling.")
-    differences = np.array([one[seed][key] - two[seed][key] for seed in both])
-    n = len(both)
-    error = float(differences.std(ddof=1)) / math.sqrt(n)
-    return Difference(float(differences.mean()), error, n)
+    return Difference.of(np.array([one[seed][key] - two[seed][key] for seed in both]))
 
 
 def merge(folders: list[Path], into: Path | None = None, replace: bool = False) -> int:

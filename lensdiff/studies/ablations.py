@@ -37,7 +37,7 @@ from ..scores.statistics import statistics, to_uint8
 from ..storage import atomic, fingerprint_of, root, studies_folder
 from ..training.fit import fit
 from ..training.loop import Step, ema_average
-from .ablation_compare import FILE, compare, merge, seeds_of, stored  # noqa: F401
+from .ablation_compare import FILE, Difference, compare, merge, seeds_of, stored  # noqa: F401
 from .ablation_runs import RUNS, SEEDS, STEPS, Run, jobs
 from .table import Table
 

@@ -17,6 +17,7 @@ from ..lensing.fit import Fit
 from ..notebook import plots
 from ..scores.classification import interval
 from ..scores.conditional import CONVERGED
+from .ablation_compare import Difference
 
 Table = tuple[list[list[str]], list[str]]
 LIMIT = 0.2  # of the peak: a difference shown in full colour
@@ -223,14 +224,28 @@ def requested(wanted: np.ndarray, measured: Fit) -> Figure:
 
 
 def trained(trial: dict) -> Table:
-    """Accuracy (%) of the classifiers of the study `augmentation`: mean and standard error."""
+    """Accuracy (%) of the classifiers of the study `augmentation`: mean and standard error.
 
-    def accuracy(learns: str, n: int) -> str:
+    The gain is paired by seed, with its 95 % interval (Student's t).
+    """
+
+    def of(learns: str, n: int, key: str = "accuracy") -> np.ndarray:
         rows = [row for row in trial["rows"] if (row["learns"], row["real"]) == (learns, n)]
-        found = np.array([100 * row["accuracy"] for row in rows])
-        return f"{found.mean():.1f} ± {found.std(ddof=1) / np.sqrt(len(found)):.1f}"
+        return np.array([100 * row[key] for row in sorted(rows, key=lambda row: row["seed"])])
 
-    counts = sorted({row["real"] for row in trial["rows"]} - {0})
-    rows = [["none", "–", accuracy("drawn", 0)]]
-    rows += [[f"{n:,}", accuracy("real", n), accuracy("both", n)] for n in counts]
-    return rows, ["simulated lenses", "alone (%)", "with generated ones (%)"]
+    def mean(values: np.ndarray) -> str:
+        found = Difference.of(values)
+        return f"{found.mean:.1f} ± {found.error:.1f}"
+
+    def own(learns: str, n: int) -> str:
+        return f"{of(learns, n, 'train_accuracy').mean():.0f}"
+
+    rows = [["none", "–", mean(of("drawn", 0)), "–", own("drawn", 0)]]
+    for n in sorted({row["real"] for row in trial["rows"]} - {0}):
+        gain = Difference.of(of("both", n) - of("real", n))
+        low, high = gain.interval()
+        words = f"{gain.mean:+.1f} ({low:+.1f} to {high:+.1f})"
+        known = f"{own('real', n)}, {own('both', n)}"
+        rows.append([f"{n:,}", mean(of("real", n)), mean(of("both", n)), words, known])
+    names = ["simulated lenses", "alone (%)", "with generated ones (%)", "gain (95 %)"]
+    return rows, [*names, "their own training images (%)"]

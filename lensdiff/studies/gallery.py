@@ -127,7 +127,8 @@ def _classifier_row(model: str, what: str) -> list[str]:
     found = _json(model, "report.json")["all"]
     low, high = found["interval"]
     share = f"{percent(found['accuracy'])} ({percent(low)} to {percent(high)}) of {found['n']:,}"
-    result = f"{share} right, macro AUC {found['macro_auc']:.3f}"
+    low, high = found["macro_auc_interval"]
+    result = f"{share} right, macro AUC {found['macro_auc']:.3f} ({low:.3f} to {high:.3f})"
     return [model, what, _training(model), result, ""]
 
 
@@ -226,9 +227,11 @@ def _classifier(model: str, words: str) -> str:
         auc = " / ".join(f"{value:.4f}" for value in found["auc"].values())
         share = f"{100 * found['accuracy']:.2f} %"
         interval = f"{percent(low)} to {percent(high)}"
-        rows.append([title, f"{found['n']:,}", share, interval, auc, f"{found['macro_auc']:.4f}"])
+        low, high = found["macro_auc_interval"]
+        macro = f"{found['macro_auc']:.4f} ({low:.4f} to {high:.4f})"
+        rows.append([title, f"{found['n']:,}", share, interval, auc, macro])
     classes = " / ".join(report["all"]["auc"])
-    head = ["", "n", "accuracy", "95 % interval", f"AUC {classes}", "macro AUC"]
+    head = ["", "n", "accuracy", "95 % interval", f"AUC {classes}", "macro AUC, 95 % interval"]
     return f"{_head(model, words)}\n{table(head, rows)}\n"
 
 

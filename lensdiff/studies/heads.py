@@ -19,16 +19,16 @@ from ..training.recipes import LENSNET
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study heads"
-HEADS = [(head, seed, 30_000) for seed in (0, 1) for head in ("attention", "plain")]
-SIZES = [("attention", 0, n) for n in (300, 1_000, 3_000)]
+BOTH = ("attention", "plain")
+# (head, seed, training images, updates of the whole network): 50 of the head alone come first
+SHORT = [(head, seed, 30_000, 300) for seed in (0, 1) for head in BOTH]
+SIZES = [("attention", 0, n, 300) for n in (300, 1_000, 3_000)]
+LONG = [(head, seed, 30_000, 1_200) for seed in (0, 1, 2) for head in BOTH]
 TEST_IMAGES = 3_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
-    parser.add_argument(
-        "--updates", type=int, default=300, help="of the whole network; 50 of the head come first"
-    )
     parser.add_argument("--out", type=Path, default=studies_folder() / "heads.json")
 
 
@@ -48,14 +48,16 @@ def one_run(
 
 def run(args: argparse.Namespace) -> None:
     """Train what is missing, and keep the table after each run."""
-    changes = {"steps": args.updates, "frozen_steps": 50, "warmup_steps": 50, "held_out_every": 0}
-    config = replace(LENSNET.train, **changes)
-    table = Table(args.out, {"updates": args.updates, "test_images": TEST_IMAGES})
+    table = Table(args.out, {"test_images": TEST_IMAGES})
     train = LENSNET.images("train")
     test = LENSNET.images("test").subset(np.arange(TEST_IMAGES), "first 3,000")
-    for head, seed, n in (*HEADS[:2], *SIZES, *HEADS[2:]):
+    for head, seed, n, updates in (*SHORT, *SIZES, *LONG):
+        changes = {"steps": updates, "frozen_steps": 50, "warmup_steps": 50, "held_out_every": 0}
+        config = replace(LENSNET.train, **changes)
         table.row(
-            {"head": head, "seed": seed, "train_images": n},
-            lambda head=head, seed=seed, n=n: one_run(head, seed, n, train, test, config),
+            {"head": head, "seed": seed, "train_images": n, "updates": updates},
+            lambda head=head, seed=seed, n=n, config=config: one_run(
+                head, seed, n, train, test, config
+            ),
             lambda row: f"{100 * row['accuracy']:.2f} %, macro AUC {row['macro_auc']:.4f}",
         )

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -153,8 +154,8 @@ def of_classifier(
     found = {
         "weights_sha256": classifier.read(folder)[1]["sha256"],
         "data": {"name": test.name, "fingerprint": test.fingerprint},
-        "all": classification.report(logits, test.labels, model.classes),
-        "tenth": classification.report(logits[tenth], test.labels[tenth], model.classes),
+        "all": _report(logits, test.labels, model.classes),
+        "tenth": _report(logits[tenth], test.labels[tenth], model.classes),
         "temperature": temperature,
         "calibration_error_after": calibrated,
     }
@@ -163,7 +164,15 @@ def of_classifier(
     return "\n".join(_accuracy(name, found[name]) for name in ("all", "tenth"))
 
 
+def _report(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict:
+    found = classification.report(logits, labels, classes)
+    area = classification.macro_auc_interval(logits, labels)
+    return {**found, "macro_auc_interval": list(area)}
+
+
 def _accuracy(name: str, found: dict) -> str:
     low, high = found["interval"]
     share = f"{100 * found['accuracy']:.2f} % of {found['n']:,}"
-    return f"{name}: {share} ({100 * low:.1f} to {100 * high:.1f} %), AUC {found['macro_auc']:.4f}"
+    words = f"{name}: {share} ({100 * low:.1f} to {100 * high:.1f} %), AUC {found['macro_auc']:.4f}"
+    low, high = found["macro_auc_interval"]
+    return f"{words} ({low:.4f} to {high:.4f})"

@@ -13,7 +13,7 @@ from lensdiff.data.images import ELEMENTS
 from lensdiff.errors import MetricError
 from lensdiff.model import load
 from lensdiff.storage import shipped, studies_folder
-from lensdiff.studies import augmentation, conditional
+from lensdiff.studies import augmentation
 from lensdiff.training import recipes
 
 
@@ -104,7 +104,7 @@ def test_the_command_names_what_is_wrong_in_one_sentence(name, capsys):
     assert not shown.out
 
 
-def test_the_stored_trial_is_whole_and_too_short_for_a_ranking():
+def test_the_stored_runs_are_whole_and_have_learnt_what_they_can():
     folder = shipped("classes64")
     trial = json.loads((studies_folder() / "augmentation.json").read_text())
     assert trial["model_sha256"] == load(folder).spec["sha256"]
@@ -116,7 +116,5 @@ def test_the_stored_trial_is_whole_and_too_short_for_a_ranking():
     ways += [(learns, n) for n in augmentation.REAL for learns in ("real", "both")]
     assert len(rows) == len(runs)
     assert runs == {(*way, seed) for way in ways for seed in range(3)}
-    # trained to the end, the judge, which is of the same kind, is far above all of them
-    judged = conditional.stored(folder)["real"]["accuracy"]
-    assert all(1 / 3 < row["accuracy"] < judged - 0.1 for row in rows)
-    assert trial["updates"] < recipes.JUDGE64.train.steps / 4
+    for row in rows:
+        assert 1 / 3 < row["accuracy"] < row["train_accuracy"]

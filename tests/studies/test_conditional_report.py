@@ -109,9 +109,16 @@ def test_the_fits_are_shown_against_what_was_requested():
     )
 
 
-def test_the_short_training_is_a_mean_with_its_error():
+def test_the_trained_classifiers_are_means_with_errors_and_the_gain_is_paired():
     trial = read_json(studies_folder() / "augmentation.json", "")
     rows, head = report.trained(trial)
-    assert [len(row) for row in rows] == [len(head)] * 5
-    found = [100 * row["accuracy"] for row in trial["rows"] if row["learns"] == "drawn"]
+    counts = {row["real"] for row in trial["rows"]}
+    assert [len(row) for row in rows] == [len(head)] * len(counts)
+    of = {(row["learns"], row["real"], row["seed"]): row["accuracy"] for row in trial["rows"]}
+    found = [100 * of["drawn", 0, seed] for seed in range(3)]
     assert rows[0][2] == f"{np.mean(found):.1f} ± {np.std(found, ddof=1) / np.sqrt(3):.1f}"
+    for row, n in zip(rows[1:], sorted(counts - {0}), strict=True):
+        gains = [100 * (of["both", n, seed] - of["real", n, seed]) for seed in range(3)]
+        half = 4.302653 * np.std(gains, ddof=1) / np.sqrt(3)
+        mean = np.mean(gains)
+        assert row[3] == f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})"

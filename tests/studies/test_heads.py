@@ -14,12 +14,12 @@ from lensdiff.training import recipes
 def test_the_stored_comparison_of_heads_is_whole():
     stored = json.loads((studies_folder() / "heads.json").read_text())
     runs = stored["rows"]
-    keys = [(run["head"], run["seed"], run["train_images"]) for run in runs]
-    assert sorted(keys) == sorted([*heads.HEADS, *heads.SIZES])
-    assert {head for head, *_ in heads.HEADS} == {"attention", "plain"}
-    assert all(n == 30_000 for *_, n in heads.HEADS)
-    sizes = [n for *_, n in heads.SIZES]
-    assert sizes == sorted(set(sizes))
+    keys = [tuple(run[k] for k in ("head", "seed", "train_images", "updates")) for run in runs]
+    assert sorted(keys) == sorted([*heads.SHORT, *heads.SIZES, *heads.LONG])
+    # a ranking takes three seeds of both heads
+    assert {one[:2] for one in heads.LONG} == {(h, s) for h in heads.BOTH for s in range(3)}
+    # the whole budget of the sizes is that of the short runs, which are their largest size
+    assert {updates for *_, updates in heads.SIZES} == {updates for *_, updates in heads.SHORT}
     assert stored["test_images"] == heads.TEST_IMAGES
     for run in runs:
         assert run["interval"][0] < run["accuracy"] < run["interval"][1]
@@ -39,12 +39,12 @@ def test_what_is_missing_alone_is_trained(lenses16, tmp_path, monkeypatch):
     monkeypatch.setattr(heads, "one_run", one_run)
     parser = argparse.ArgumentParser()
     heads.add_arguments(parser)
-    args = parser.parse_args(["--updates", "7", "--out", str(tmp_path / "heads.json")])
+    args = parser.parse_args(["--out", str(tmp_path / "heads.json")])
     heads.run(args)
-    wanted = [*heads.HEADS, *heads.SIZES]
+    wanted = [*heads.SHORT, *heads.SIZES, *heads.LONG]
     assert len(trained) == len(wanted)
-    assert {one[:3] for one in trained} == set(wanted)
-    assert {one[3:] for one in trained} == {(7, 0, 30)}
+    assert {one[:4] for one in trained} == set(wanted)
+    assert {one[4:] for one in trained} == {(0, 30)}
     heads.run(args)
     assert len(trained) == len(wanted)
 
