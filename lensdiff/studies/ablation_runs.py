@@ -1,4 +1,4 @@
-"""The runs of the ablations: one basis, and what differs from it in one thing."""
+"""The runs of the ablations: one basis, and what differs from it, mostly in one thing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small fair comparisons: runs that differ from one basis in one thing, and are scored alike.
+"""Small fair comparisons: runs that differ from one basis in one thing or two, scored alike.
 
 Each but `few` sees as many images, with three training seeds. A run takes three to eight minutes
 on two cores, and is stored with its recipe, curve and cards; pictures of seed 0 lie beside the

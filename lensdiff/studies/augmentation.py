@@ -1,8 +1,8 @@
-"""Do generated lenses help a classifier of real ones?
+"""Do generated lenses help a classifier of simulated ones?
 
-Classifiers learn from generated lenses alone, from real ones alone, or from both in equal shares,
-with as many updates each, and are tested on real lenses that neither they nor the model have seen
-and that did not choose the guidance.
+Classifiers learn from generated lenses alone, from simulated ones alone ("real" in the table), or
+from both in equal shares, with as many updates each. They are tested on simulated lenses that
+neither they nor the model have seen and that did not choose the guidance.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def _seen(canvas: Canvas) -> None:
     ax.plot(0, -beta, "*", color="#8ec0ff", markersize=9)
     style.write(ax, 2.15, 0.1, r"$\theta_E$", "white", fontsize=12)
     canvas.text(6.72, 2.88, "what is seen")
-    canvas.text(6.72, 0.49, r"$\alpha = \theta_E$ on a sphere", fontsize=10)
+    canvas.text(6.72, 0.49, r"$|\alpha| = \theta_E$, isothermal sphere", fontsize=10)
 
 
 SPIN_TWO = (1.5, 0.17, -0.09, 0.42, 0.25, 0.03, 0.02)

@@ -55,39 +55,39 @@ def frechet_1d(a: np.ndarray, b: np.ndarray) -> float:
     return float((a.mean() - b.mean()) ** 2 + (a.std(ddof=1) - b.std(ddof=1)) ** 2)
 
 
-def excess(drawn: np.ndarray, other: np.ndarray, real: np.ndarray) -> float:
-    """Distance of drawn from real less that of other real ones."""
-    return frechet_1d(drawn, real) - frechet_1d(other, real)
+def excess(generated: np.ndarray, other: np.ndarray, reference: np.ndarray) -> float:
+    """Distance of the generated from the reference, less that of others."""
+    return frechet_1d(generated, reference) - frechet_1d(other, reference)
 
 
-def excess_only_distance(drawn: np.ndarray, other: np.ndarray, real: np.ndarray) -> float:
+def excess_only_distance(generated: np.ndarray, other: np.ndarray, reference: np.ndarray) -> float:
     """The distance itself."""
-    return frechet_1d(drawn, real)
+    return frechet_1d(generated, reference)
 
 
-def excess_ratio(drawn: np.ndarray, other: np.ndarray, real: np.ndarray) -> float:
+def excess_ratio(generated: np.ndarray, other: np.ndarray, reference: np.ndarray) -> float:
     """The ratio to the floor."""
-    return frechet_1d(drawn, real) / frechet_1d(other, real)
+    return frechet_1d(generated, reference) / frechet_1d(other, reference)
 
 
-def excess_floor(drawn: np.ndarray, other: np.ndarray, real: np.ndarray) -> float:
+def excess_floor(generated: np.ndarray, other: np.ndarray, reference: np.ndarray) -> float:
     """The floor alone."""
-    return frechet_1d(other, real)
+    return frechet_1d(other, reference)
 
 
-def excess_backwards(drawn: np.ndarray, other: np.ndarray, real: np.ndarray) -> float:
+def excess_backwards(generated: np.ndarray, other: np.ndarray, reference: np.ndarray) -> float:
     """The floor less the distance."""
-    return -excess(drawn, other, real)
+    return -excess(generated, other, reference)
 
 
-def excess_between(drawn: np.ndarray, other: np.ndarray, real: np.ndarray) -> float:
+def excess_between(generated: np.ndarray, other: np.ndarray, reference: np.ndarray) -> float:
     """A distance from the images of the floor."""
-    return frechet_1d(drawn, other) - frechet_1d(other, real)
+    return frechet_1d(generated, other) - frechet_1d(other, reference)
 
 
-def excess_of_roots(drawn: np.ndarray, other: np.ndarray, real: np.ndarray) -> float:
+def excess_of_roots(generated: np.ndarray, other: np.ndarray, reference: np.ndarray) -> float:
     """The difference of the roots."""
-    return frechet_1d(drawn, real) ** 0.5 - frechet_1d(other, real) ** 0.5
+    return frechet_1d(generated, reference) ** 0.5 - frechet_1d(other, reference) ** 0.5
 
 
 def places(answer: object) -> list[float]:
@@ -146,16 +146,16 @@ EXERCISES = {
     ),
     4: Exercise(
         answer=excess,
-        explanation="Both distances are from the same real images, and have the same bias.",
+        explanation="Both distances are from the same reference, and have the same bias.",
         mistakes=(
             (excess_only_distance, "that distance has the bias of the number of images in it."),
             (excess_ratio, "a ratio depends on the number of images; take the difference."),
             (excess_floor, "that is the floor; what do drawn images have above it?"),
             (excess_backwards, "the drawn images' distance comes first."),
-            (excess_between, "both distances must be from the same reference, `real`."),
+            (excess_between, "both distances must be from the same `reference`."),
             (excess_of_roots, "the quantity is d²; subtract without taking roots."),
         ),
-        hint="d² of drawn from real, less d² of other from real.",
+        hint="d² of generated from reference, less d² of other from reference.",
         probe=excesses,
     ),
     5: Exercise(
