@@ -19,6 +19,7 @@ STUDIES = {
     "references": "what data/reference holds of test and training lenses",
     "sizes": "distance and KID against the number of images",
     "physics": "lens fits of simulated and generated lenses",
+    "latents": "digits as latents, and the published experiment again",
     "augmentation": "do generated lenses help a classifier of simulated ones?",
     "drawings": "the drawings of the series' ideas, as PNG files",
     "gallery": "the README's results and data/checkpoints/README.md, from the JSON files",

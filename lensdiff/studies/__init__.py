@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "drawings",
         "gallery",
         "heads",
+        "latents",
         "physics",
         "references",
         "samplers",
