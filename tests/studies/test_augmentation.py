@@ -104,7 +104,7 @@ def test_the_command_names_what_is_wrong_in_one_sentence(name, capsys):
     assert not shown.out
 
 
-def test_the_stored_runs_are_whole_and_have_learnt_what_they_can():
+def test_the_stored_runs_are_whole_and_know_their_own_images_best():
     folder = shipped("classes64")
     trial = json.loads((studies_folder() / "augmentation.json").read_text())
     assert trial["model_sha256"] == load(folder).spec["sha256"]
