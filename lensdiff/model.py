@@ -26,14 +26,13 @@ from .diffusion.sampling import (
 from .errors import CheckpointError, SamplingError
 from .lensing.telescope import Telescope
 from .networks import classifier, latent
-from .networks.latent import Latent
+from .networks.latent import SPEC, WEIGHTS, Latent
+from .networks.transformer import DiT
 from .networks.unet import UNet
 from .runtime import best_device, best_precision, progress
 from .storage import FORMAT, half_precision, read_folder, set_aside, shipped, write_folder
 
-NETWORKS = {"UNet": UNet}
-WEIGHTS = "weights.safetensors"
-SPEC = "spec.json"
+NETWORKS = {"UNet": UNet, "DiT": DiT}
 CURE = "Take another copy of the folder, or train the model again."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ParameterError
@@ -121,3 +122,50 @@ def label_planes(spins: tuple[int, ...], conditions: int) -> Planes | None:
         count = f"The spins {spins} are those of {planes.count} numbers"
         raise ParameterError(f"{count}, but conditions={conditions}.")
     return planes
+
+
+class Conditional(nn.Module):
+    """What every network of a denoiser has: it embeds the noise level and, if it has one, a label.
+
+    - `classes`: 0, or labels (n,) are 0 .. classes - 1, and `classes` is the null class
+    - `conditions`: 0, or labels are that many numbers an image; a row of NaN is the null condition
+    """
+
+    classes: int
+    conditions: int
+
+    def make_embeddings(self, width: int, classes: int, conditions: int) -> None:
+        """The layers of `embed`. Raises ParameterError for classes and conditions at once."""
+        self.classes = classes
+        self.conditions = conditions
+        self.noise = NoiseEmbedding(width)
+        self.label = label_embedding(classes, conditions, width)
+
+    def embed(self, noise: Tensor, label: Tensor | None) -> Tensor:
+        """Embedding (n, width) of the noise level and, in a conditional network, of the label."""
+        embedding = self.noise(noise)
+        if self.label is None:
+            if label is not None:
+                reason = "This network has no classes (classes=0) and no conditions"
+                raise ParameterError(f"{reason}: call it without labels.")
+            return embedding
+        if label is None:
+            label = self.null(len(noise), noise.device)
+        return embedding + self.label(label)
+
+    def null(self, n: int, device: torch.device | str = "cpu") -> Tensor:
+        """Labels of `n` unconditional images: the null class, (n,), or NaN, (n, conditions)."""
+        if self.conditions:
+            return torch.full((n, self.conditions), torch.nan, device=device)
+        return torch.full((n,), self.classes, device=device)
+
+
+def padded(x: Tensor, multiple: int) -> tuple[int, int, Tensor]:
+    """(rows added above, columns added at the left, x with its edges repeated to a multiple)."""
+    rows = -x.shape[-2] % multiple
+    columns = -x.shape[-1] % multiple
+    top = rows // 2
+    left = columns // 2
+    if rows or columns:
+        x = F.pad(x, (left, columns - left, top, rows - top), mode="replicate")
+    return top, left, x

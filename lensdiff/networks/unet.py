@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ParameterError
-from .embeddings import NoiseEmbedding, label_embedding, label_planes, zero
+from .embeddings import Conditional, label_planes, padded, zero
 
 
 def norm(channels: int, groups: int = 16) -> nn.GroupNorm:
@@ -87,7 +87,7 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-class UNet(nn.Module):
+class UNet(Conditional):
     """Noisy images (n, C, H, W), ln(sigma) / 4 (n,) and labels to images of the same shape.
 
     Ronneberger et al. 2015; Ho et al. 2020, appendix B. Any H and W: edges are repeated up to a
@@ -125,12 +125,9 @@ class UNet(nn.Module):
             raise ParameterError("channels, blocks, unshuffle and image_channels must be positive.")
         self.image_channels = image_channels
         self.unshuffle = unshuffle
-        self.classes = classes
-        self.conditions = conditions
         self.multiple = unshuffle * 2 ** (len(channels) - 1)
         width = 4 * channels[0]
-        self.noise = NoiseEmbedding(width)
-        self.label = label_embedding(classes, conditions, width)
+        self.make_embeddings(width, classes, conditions)
         folded = image_channels * unshuffle**2
         self.planes = label_planes(tuple(spins), conditions)
         planes = (1 + len(spins)) * unshuffle**2 if spins else 0
@@ -184,30 +181,12 @@ class UNet(nn.Module):
             if level:
                 self.up.append(nn.ModuleList([Upsample(c)]))
 
-    def embed(self, noise: Tensor, label: Tensor | None) -> Tensor:
-        """Embedding (n, width) of the noise level and, in a conditional network, of the label."""
-        embedding = self.noise(noise)
-        if self.label is None:
-            if label is not None:
-                reason = "This network has no classes (classes=0) and no conditions"
-                raise ParameterError(f"{reason}: call it without labels.")
-            return embedding
-        if label is None:
-            label = self.null(len(noise), noise.device)
-        return embedding + self.label(label)
-
-    def null(self, n: int, device: torch.device | str = "cpu") -> Tensor:
-        """Labels of `n` unconditional images: the null class, (n,), or NaN, (n, conditions)."""
-        if self.conditions:
-            return torch.full((n, self.conditions), torch.nan, device=device)
-        return torch.full((n,), self.classes, device=device)
-
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         height, width = x.shape[-2:]
         if self.planes is not None:
             values = self.null(len(x), x.device) if label is None else label
             x = torch.cat([x, self.planes(values, height, width)], 1)
-        top, left, x = self._padded(x)
+        top, left, x = padded(x, self.multiple)
         e = self.embed(noise, label)
         h = self.stem(F.pixel_unshuffle(x, self.unshuffle))
         skips = [h]
@@ -223,13 +202,3 @@ class UNet(nn.Module):
                 h = layers[0](h)
         h = F.pixel_shuffle(self.exit(h), self.unshuffle)
         return h[..., top : top + height, left : left + width]
-
-    def _padded(self, x: Tensor) -> tuple[int, int, Tensor]:
-        """(rows added above, columns added at the left, x with its edges repeated)."""
-        rows = -x.shape[-2] % self.multiple
-        columns = -x.shape[-1] % self.multiple
-        top = rows // 2
-        left = columns // 2
-        if rows or columns:
-            x = F.pad(x, (left, columns - left, top, rows - top), mode="replicate")
-        return top, left, x

@@ -13,9 +13,8 @@ from ..data.images import TEST_SEED, TRAIN_SEED, ImageSet, lenses, simulated
 from ..diffusion.process import Denoiser
 from ..errors import ParameterError
 from ..lensing.survey import Survey
-from ..model import Sampling
+from ..model import NETWORKS, Sampling
 from ..networks.autoencoder import AUTOENCODERS, Autoencoder
-from ..networks.unet import UNet
 from ..runtime import best_precision
 from .autoencoder import AutoencoderConfig
 from .classifier import ClassifierConfig
@@ -39,7 +38,7 @@ def _images(
 class Recipe:
     """Network, prediction, training and sampling of a diffusion model.
 
-    - `network`: arguments of `networks.unet.UNet`
+    - `kind`: "UNet" or "DiT"; `network`: its arguments (`networks.unet`, `networks.transformer`)
     - `pixels`: of the simulated lenses it is meant for; other square images are taken as they are
     - `noiseless`: it learns the simulation's light alone; a telescope adds the noise to its images
     - `data`: "lenses" or "digits", what it is meant for
@@ -58,12 +57,17 @@ class Recipe:
     data: str = "lenses"
     autoencoder: str = ""
     elements: tuple[int, ...] = (0,)
+    kind: str = "UNet"
+
+    def __post_init__(self) -> None:
+        if self.kind not in NETWORKS:
+            raise ParameterError(f"kind must be one of {tuple(NETWORKS)}, not {self.kind!r}.")
 
     def denoiser(self, precision: str | None = None) -> Denoiser:
         """A fresh denoiser; the training seed decides its weights."""
         torch.manual_seed(self.train.seed)
         precision = precision or best_precision()
-        return Denoiser(UNet(**self.network), self.prediction, precision=precision)
+        return Denoiser(NETWORKS[self.kind](**self.network), self.prediction, precision=precision)
 
     def images(self, split: str = "train", cache: Path | str | None = None) -> ImageSet:
         """Digits, or the default lenses of its size, with or without noise as it learns them."""
@@ -95,7 +99,7 @@ class Recipe:
         Later fields are left out where they have their defaults, as in older files.
         """
         standard = {"pixels": 64, "noiseless": False, "data": "lenses", "autoencoder": ""}
-        standard["elements"] = (0,)
+        standard |= {"elements": (0,), "kind": "UNet"}
         fields = asdict(self)
         for name, value in standard.items():
             if fields[name] == value:
