@@ -22,6 +22,7 @@ FITTED = (
     "source_radius_arcsec",
     "source_amplitude_cps",
 )
+SHEAR = ("shear_1", "shear_2")
 
 
 def without_substructure(params: np.ndarray) -> np.ndarray:
@@ -42,15 +43,57 @@ def noise_variance(light: torch.Tensor, params: np.ndarray, survey: Survey) -> t
     return (2 if survey.double_poisson else 1) * light / exposure + survey.background_rms_cps**2
 
 
+def _step(params: np.ndarray, name: str) -> np.ndarray:
+    """A small change of a field (n,), in its unit: a hundredth of a brightness, else 0.002."""
+    return params[name] * 0.01 if name.endswith("_cps") else np.full(len(params), 2e-3)
+
+
 def _templates(params: np.ndarray, survey: Survey, fitted: tuple[str, ...]) -> torch.Tensor:
     """How the light changes with each of `fitted`, times a small step: (n, len(fitted), H, W)."""
     light = sim.render(params, survey)
     changes = []
     for name in fitted:
         moved = params.copy()
-        moved[name] = moved[name] * 1.01 if name.endswith("_cps") else moved[name] + 2e-3
+        moved[name] += _step(params, name)
         changes.append(sim.render(moved, survey) - light)
     return torch.stack(changes, 1)
+
+
+def best_without(
+    params: np.ndarray, survey: Survey, fitted: tuple[str, ...] = (*FITTED, *SHEAR), rounds: int = 8
+) -> np.ndarray:
+    """The lenses without substructure (n,) that come nearest to the light of `params` (n,).
+
+    Their fields `fitted` are changed by `rounds` steps of Gauss and Newton, each weighted by the
+    noise; a round counts only for lenses that it brings nearer, and is halved for the others.
+    """
+    target = sim.render(params, survey)
+    best = without_substructure(params)
+    least, light, sigma = _misfit(best, target, survey)
+    share = np.ones(len(params))
+    for _ in range(rounds):
+        basis = (_templates(best, survey, fitted) / sigma[:, None]).flatten(2).double().mT
+        left = ((target - light) / sigma).flatten(1).double()[:, :, None]
+        steps = torch.linalg.lstsq(basis, left).solution[:, :, 0].numpy()
+        moved = best.copy()
+        for column, name in enumerate(fitted):
+            moved[name] += share * steps[:, column] * _step(best, name)
+        moved["source_radius_arcsec"] = np.maximum(moved["source_radius_arcsec"], 0.02)
+        misfit, *_ = _misfit(moved, target, survey)
+        nearer = misfit < least
+        best = np.where(nearer, moved, best)
+        share = np.where(nearer, 1.0, share / 2)
+        least, light, sigma = _misfit(best, target, survey)
+    return best
+
+
+def _misfit(
+    params: np.ndarray, target: torch.Tensor, survey: Survey
+) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
+    """Chi square (n,) of lenses against `target` (n, H, W); their light, and std of its noise."""
+    light = sim.render(params, survey)
+    sigma = noise_variance(light, params, survey).sqrt()
+    return ((target - light) / sigma).square().sum((1, 2)).numpy(), light, sigma
 
 
 def signal_to_noise(
@@ -73,16 +116,12 @@ def signal_to_noise(
             bare = without_substructure(part)
             light = sim.render(bare, survey)
             sigma = noise_variance(light, part, survey).sqrt()
-            left = ((sim.render(part, survey) - light) / sigma).flatten(1).double()[:, :, None]
+            left = (sim.render(part, survey) - light) / sigma
+            left = left.flatten(1).double()[:, :, None]
             if fitted:
-                basis = (
-                    (_templates(bare, survey, fitted) / sigma[:, None])
-                    .flatten(2)
-                    .double()
-                    .transpose(1, 2)
-                )
+                basis = (_templates(bare, survey, fitted) / sigma[:, None]).flatten(2).double().mT
                 axes = torch.linalg.qr(basis / basis.norm(dim=1, keepdim=True)).Q
-                left = left - axes @ (axes.transpose(1, 2) @ left)
+                left = left - axes @ (axes.mT @ left)
             found[rows] = left.norm(dim=1)[:, 0].numpy()
     return found
 

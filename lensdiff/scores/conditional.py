@@ -23,7 +23,7 @@ from ..networks.classifier import LensClassifier, predict
 from ..storage import cached
 from . import classification, distances
 from .card import FIRST_SEED
-from .statistics import KEPT, Statistics, batches_of, statistics, to_uint8
+from .statistics import KEPT, Statistics, as_stored, batches_of, statistics
 
 SECOND_SEED = FIRST_SEED + 10_000  # first seed of images at a guidance that others have chosen
 CONVERGED = 0.03  # rms of what a fit leaves, in peaks: above it the model is not that of the image
@@ -61,7 +61,7 @@ def generated_set(
         for start in range(0, n, 192):
             part = labels[start : start + 192]
             images = model.draw(len(part), first_seed + start, part, guidance)
-            yield to_uint8(images).numpy() / np.float32(255)
+            yield as_stored(images)
 
     name = f"drawn-{model.folder.name}"
     folder, fingerprint, pixels = cached(name, about, (n, *model.shape), batches, cache)

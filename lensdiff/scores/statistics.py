@@ -25,6 +25,11 @@ def to_uint8(pixels: Tensor | np.ndarray) -> Tensor:
     return (values * 255).round().to(torch.uint8)
 
 
+def as_stored(pixels: Tensor | np.ndarray) -> np.ndarray:
+    """Pixel values in [0, 1] as a PNG file keeps them, float32: rounded as `to_uint8` does."""
+    return to_uint8(pixels).numpy() / np.float32(255)
+
+
 class Statistics:
     """Number, mean and covariance of features, in float64, and at most `KEPT` of their rows.
 

@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..model import load
 from ..networks.unet import UNet
 from ..notebook import drawings
 from ..storage import atomic, root
@@ -26,8 +27,14 @@ def unet() -> Figure:
     return drawings.unet(UNet())
 
 
+def two_stages() -> Figure:
+    """Latent diffusion, with the shipped model of lenses."""
+    return drawings.two_stages(load("latent150", device="cpu", precision="fp32"))
+
+
+OWN = {"unet": unet, "two_stages": two_stages}  # those that draw a network or a model
 DRAWINGS: dict[str, Callable[[], Figure]] = {
-    name: unet if name == "unet" else getattr(drawings, name)
+    name: OWN[name] if name in OWN else getattr(drawings, name)
     for name in (
         "project",
         "lens_geometry",
@@ -43,6 +50,7 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
         "precision_recall",
         "guidance",
         "condition_symmetries",
+        "two_stages",
     )
 }
 

@@ -31,7 +31,7 @@ from ..scores.card import FIRST_SEED
 from ..scores.classification import report
 from ..scores.conditional import classes_in_turn
 from ..scores.features import extractor
-from ..scores.statistics import Statistics, statistics, to_uint8
+from ..scores.statistics import Statistics, as_stored, statistics
 from ..storage import studies_folder
 from ..training.fit import fit
 from ..training.recipe import Recipe
@@ -45,6 +45,7 @@ GUIDANCE = (1.0, 1.5, 2.0)
 RUNS = [(T, rescale) for rescale in (False, True) for T in (200, 300)]
 STEPS = (50, 100, 200)  # DDIM steps through a run's own levels
 DRAWN = 1_000
+LOOKED = 400  # of each number of steps
 SHOWN = 40
 SURE = 0.9  # the probability from which an answer of the judge is called sure
 
@@ -53,9 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
     parser.add_argument("--model", default="latent-digits", help="a shipped name, or a folder")
     parser.add_argument("--judge", default="judge-digits", help="a shipped name, or a folder")
-    parser.add_argument("--updates", type=int, default=1_500, help="of each schedule's training")
+    parser.add_argument("--updates", type=int, default=1_200, help="of each schedule's training")
     parser.add_argument("--seeds", type=int, default=3, help="of each schedule")
-    parser.add_argument("--drawn", type=int, default=DRAWN, help="digits to generate for a score")
+    parser.add_argument("--drawn", type=int, default=DRAWN, help="digits of each guidance")
+    parser.add_argument("--looked", type=int, default=LOOKED, help="digits of each schedule's look")
     parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
 
 
@@ -86,7 +88,7 @@ class Scorer:
 
         `sure` is the share of which the classifier is sure, a probability above `SURE`.
         """
-        pixels = _as_bytes(images)
+        pixels = as_stored(images)
         found = statistics(self.net, torch.from_numpy(pixels).split(64), len(pixels), "digits")
         odds = softmax(predict(self.judge, pixels), 1)
         sure = float((odds.max(1) > SURE).mean())
@@ -94,13 +96,8 @@ class Scorer:
 
     def recognised(self, images: Tensor | np.ndarray, labels: np.ndarray) -> dict:
         """The classifier's `report` on images that are to show `labels` (n,), and `likeness`."""
-        found = report(predict(self.judge, _as_bytes(images)), labels, self.judge.classes)
+        found = report(predict(self.judge, as_stored(images)), labels, self.judge.classes)
         return {**found, **self.likeness(images)}
-
-
-def _as_bytes(images: Tensor | np.ndarray) -> np.ndarray:
-    """Pixel values as a PNG file keeps them, in [0, 1]."""
-    return to_uint8(images).numpy() / np.float32(255)
 
 
 def recipe(T: int, rescale: bool, seed: int, updates: int) -> Recipe:
@@ -126,10 +123,11 @@ class Study:
     out: Path
     updates: int
     drawn: int
+    looked: int
 
-    def real(self) -> dict:
-        """Training digits, as many as are generated: the floor of each score."""
-        rows = np.random.default_rng(0).permutation(len(self.train))[: self.drawn]
+    def real(self, n: int) -> dict:
+        """`n` training digits, as many as are generated: the floor of each score."""
+        rows = np.random.default_rng(0).permutation(len(self.train))[:n]
         return self.scorer.recognised(self.train.pixels[rows], self.train.labels[rows])
 
     def reconstructed(self) -> dict:
@@ -152,7 +150,7 @@ class Study:
             warnings.simplefilter("ignore", ScheduleWarning)  # where it ends is what is studied
             levels = schedule("linear", T, rescale)
             made = fit(plan, self.train, Path(folder) / "m", autoencoder=self.model.autoencoder)
-        seeds = range(FIRST_SEED, FIRST_SEED + self.drawn)
+        seeds = range(FIRST_SEED, FIRST_SEED + self.looked)
         looks = []
         for steps in STEPS:
             images = torch.cat(list(generate_by_table(made, levels, seeds, steps, 0.0)))
@@ -174,16 +172,19 @@ def run(args: argparse.Namespace) -> None:
         raise ParameterError(f"{args.model} draws no latents. Take a model that does.")
     judge = models.find(args.judge)
     scorer = Scorer.of(judge, digits("test"))
-    study = Study(scorer, model, digits(), args.out, args.updates, args.drawn)
+    study = Study(scorer, model, digits(), args.out, args.updates, args.drawn, args.looked)
     about = {
         "model_sha256": model.spec["sha256"],
         "judge_sha256": scorer.net.sha256,
         "updates": args.updates,
         "drawn": args.drawn,
+        "looked": args.looked,
     }
     table = Table(args.out / FILE, about)
-    table.row({"role": "real"}, study.real, _describe)
+    table.row({"role": "real"}, lambda: study.real(args.drawn), _describe)
     table.row({"role": "reconstructed"}, study.reconstructed, _describe)
+    few = {"role": "real", "few": args.looked}
+    table.row(few, lambda: study.real(args.looked), _describe)
     for guidance in GUIDANCE:
         key = {"role": "guided", "guidance": guidance}
         table.row(key, lambda g=guidance: study.guided(g), _describe)

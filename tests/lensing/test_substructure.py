@@ -11,6 +11,7 @@ from lensdiff.lensing.population import sample_params
 from lensdiff.lensing.simulate import observe, render
 from lensdiff.lensing.substructure import (
     FITTED,
+    best_without,
     noise_variance,
     signal_to_noise,
     twin,
@@ -54,6 +55,24 @@ def test_what_a_fit_explains_is_no_signal():
     fitted = signal_to_noise(short, survey, FITTED)
     # a point at the centre makes the ring larger, which is nearly all that it does
     assert (fitted < 0.5 * known).all()
+
+
+def test_the_best_lens_without_substructure_is_nearer_than_the_bare_one():
+    survey = diverse(48)
+    params = sample_params(6, "cdm", 0, survey)
+    best = best_without(params, survey)
+    assert (best["label"] == 0).all()
+    light = render(params, survey)
+
+    def misfit(other: np.ndarray) -> np.ndarray:
+        near = render(other, survey)
+        sigma = noise_variance(near, params, survey).sqrt()
+        return ((light - near) / sigma).flatten(1).norm(dim=1).numpy()
+
+    bare = misfit(without_substructure(params))
+    assert (misfit(best) <= bare).all() and np.median(misfit(best) / bare) < 0.7
+    none = sample_params(4, "no_sub", 1, survey)
+    assert (best_without(none, survey) == none).all()
 
 
 def test_the_ratio_does_not_depend_on_the_chunks():

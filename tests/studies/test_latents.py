@@ -17,6 +17,7 @@ from lensdiff.diffusion.process import Uniform, schedule
 from lensdiff.errors import CheckpointError, ParameterError
 from lensdiff.model import load
 from lensdiff.networks import classifier
+from lensdiff.scores.statistics import as_stored
 from lensdiff.storage import read_json
 from lensdiff.studies import latents
 from lensdiff.training.fit import fit
@@ -50,7 +51,7 @@ def study(folders, tmp_path, monkeypatch):
         parser = argparse.ArgumentParser()
         latents.add_arguments(parser)
         given = ["--model", str(folders.model), "--judge", str(folders.judge), "--updates", "2"]
-        given += ["--drawn", "12", "--seeds", "1", "--out", str(tmp_path), *more]
+        given += ["--drawn", "12", "--looked", "8", "--seeds", "1", "--out", str(tmp_path), *more]
         latents.run(parser.parse_args(given))
         return read_json(tmp_path / latents.FILE, "")
 
@@ -61,18 +62,18 @@ def test_every_row_is_computed_once_and_pictures_are_kept(study, tmp_path, monke
     found = study()
     rows = found["rows"]
     roles = [row["role"] for row in rows]
-    assert roles == ["real", "reconstructed", *["guided"] * 3, *["schedule"] * 4]
-    for row in rows[:5]:
-        assert row["n"] == 12
+    assert roles == ["real", "reconstructed", "real", *["guided"] * 3, *["schedule"] * 4]
+    assert [row["n"] for row in rows[:6]] == [12, 12, 8, 12, 12, 12]
+    for row in rows[:6]:
         assert row["interval"][0] <= row["accuracy"] <= row["interval"][1]
         assert row["distance"] > 0 and 0 <= row["sure"] <= 1
-    ends = {(row["T"], row["rescale"]): row["signal_left"] for row in rows[5:]}
+    ends = {(row["T"], row["rescale"]): row["signal_left"] for row in rows[6:]}
     for (T, rescale), left in ends.items():
         alpha_bar = 1 / (1 + schedule("linear", T, rescale)[-1] ** 2) if rescale else None
         betas = torch.linspace(1e-4, 0.02, T, dtype=torch.float64)
         expected = alpha_bar if rescale else (1 - betas).prod()
         assert left**2 == pytest.approx(float(expected), rel=1e-4)
-    assert [[one["steps"] for one in row["looks"]] for row in rows[5:]] == [[2, 3]] * 4
+    assert [[one["steps"] for one in row["looks"]] for row in rows[6:]] == [[2, 3]] * 4
     kept = {path.stem for path in (tmp_path / "latents").glob("*.png")}
     runs = ("T200", "T300", "T200-rescaled", "T300-rescaled")
     names = {f"guidance-{g:g}" for g in latents.GUIDANCE}
@@ -103,7 +104,7 @@ def test_images_like_the_test_set_are_nearer_than_others(folders):
     noise = np.random.default_rng(0).random((60, 1, 14, 14), np.float32)
     assert alike["distance"] < 0.5 * scorer.likeness(noise)["distance"]
     spots = blobs(60, seed=2)
-    answers = classifier.predict(scorer.judge, latents._as_bytes(spots.pixels)).argmax(1)
+    answers = classifier.predict(scorer.judge, as_stored(spots.pixels)).argmax(1)
     found = scorer.recognised(spots.pixels, spots.labels)
     assert found["accuracy"] == (answers == spots.labels).mean()
     assert found["distance"] == alike["distance"]

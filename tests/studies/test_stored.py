@@ -21,7 +21,8 @@ def stored(name: str, file: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("name", "fall"), [("lens64", 0.6), ("lens150", 0.6), ("lens150-long", 0.95)]
+    ("name", "fall"),
+    [("lens64", 0.6), ("lens150", 0.6), ("lens150-long", 0.95), ("latent150", 0.8)],
 )
 def test_a_shipped_model_is_what_its_recipe_and_its_card_say(name, fall):
     model = load(shipped(name))
@@ -30,7 +31,7 @@ def test_a_shipped_model_is_what_its_recipe_and_its_card_say(name, fall):
     written = json.loads(json.dumps(recipe.as_dict()))  # tuples as lists
     assert {**model.spec["recipe"], "network": None} == {**written, "network": None}
     arguments = model.spec["network"]["arguments"]
-    assert {**written["network"], "image_channels": 1} == arguments
+    assert {**written["network"], "image_channels": model.denoised_shape[0]} == arguments
     curve = model.spec["curve"]
     trained_on = recipe.train.steps * recipe.train.batch
     assert model.spec["images_seen"] == trained_on == curve[-1]["images_seen"]
@@ -54,7 +55,7 @@ def test_training_on_at_high_noise_took_away_more_than_half_of_the_excess():
     assert spec["stages"][-1]["sha256"] == load(shipped("lens150")).spec["sha256"]
 
 
-@pytest.mark.parametrize("name", ["lens64", "lens150", "lens150-long"])
+@pytest.mark.parametrize("name", ["lens64", "lens150", "lens150-long", "latent150"])
 def test_a_shipped_model_draws_lenses(name):
     model = load(shipped(name))
     pixels = recipes.RECIPES[name].pixels

@@ -64,6 +64,7 @@ def test_later_fields_are_written_where_they_say_something():
     later = {"data", "autoencoder", "elements"}
     assert not later & set(recipes.LENS64.as_dict())
     assert later & set(recipes.LATENT_DIGITS.as_dict()) == {"data", "autoencoder"}
+    assert later & set(recipes.LATENT150.as_dict()) == {"autoencoder", "elements"}
 
 
 @pytest.mark.parametrize("name", recipes.AUTOENCODERS)
@@ -75,7 +76,8 @@ def test_an_autoencoders_recipe_decides_its_network_and_budget(name):
     assert recipe.scaled(minutes=3).train.steps is None
     with pytest.raises(ParameterError, match="must be positive"):
         recipe.scaled(steps=0)
-    assert recipe.net().grid(28, 28) == (7, 7)
+    side = 28 if recipe.data == "digits" else recipe.pixels
+    assert recipe.net().grid(side, side) == ((7, 7) if side == 28 else (15, 15))
 
 
 def test_recipes_of_digits_learn_digits(tmp_path):

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
         "blocks",
+        "latents",
         "lens",
         "network",
         "page",
@@ -17,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ],
     submod_attrs={
         "blocks": ["attention", "residual_blocks"],
+        "latents": ["two_stages"],
         "lens": ["condition_symmetries", "lens_geometry"],
         "network": ["unet"],
         "process": ["chain", "targets"],

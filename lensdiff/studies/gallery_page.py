@@ -1,0 +1,248 @@
+"""The page of the shipped models, data/checkpoints/README.md, from their JSON files."""
+
+from __future__ import annotations
+
+from ..lensing import parameters
+from ..scores.card import Card
+from ..storage import read_json, shipped, studies_folder
+from . import conditional, latents
+
+CURE = "Score the model: python -m lensdiff score"
+
+INTRODUCTION = """# The shipped models
+
+Made from the JSON files beside the weights by `python -m lensdiff study gallery`; a test holds this
+page against them. Each folder has `weights.safetensors` (fp16, the average of the weights) and
+`spec.json` (network, recipe, data, curve, SHA-256), and describes itself: `ld.load("lens150")`
+reads it. How a model came to be stands on the page beside its weights.
+
+FD-EfficientNet is the Fréchet distance in the features of EfficientNet-Lite0. It is not FID, and
+can't be compared with one. The floor is what as many other simulated images get, and the
+excess over it is what compares with other numbers of images; the reference is held out of training.
+"""
+
+REPRODUCE = """## The same again
+
+A run can be killed at any moment and called again; on the CPUs of one machine it ends with the same
+weights, bit for bit. `--start` goes on from other weights as a new stage, which the new model
+records. On a GPU the same recipes scale by `--batch`, `--width`, `--steps` and `--lr`. In all over
+seven hours on two cores, and for `lens150-long`, which was trained on a GPU, as much again by
+calculation; [its page](lens150-long/README.md) says how the run differed from this command:
+
+```bash
+python -m lensdiff train lens64 runs/lens64 --state runs/s1
+python -m lensdiff train lens150 runs/lens150 --state runs/s2 --start runs/lens64
+python -m lensdiff train lens150-long runs/long --state runs/s10 --start runs/lens150
+python -m lensdiff train classes64-first runs/first --state runs/s3 --start runs/lens64
+python -m lensdiff train classes64 runs/classes64 --state runs/s4 --start runs/first
+python -m lensdiff train parameters64-first runs/p-first --state runs/s5 --start runs/first
+python -m lensdiff train parameters64 runs/parameters64 --state runs/s6 --start runs/p-first
+python -m lensdiff train judge64 runs/judge64 --state runs/s7
+python -m lensdiff train lensnet runs/l-first --state runs/s8
+python -m lensdiff train lensnet runs/lensnet --state runs/s9 --start runs/l-first \\
+    --lr 4e-4 --steps 5000
+python -m lensdiff train digits-vq runs/digits-vq --state runs/s11
+python -m lensdiff train digits-kl runs/digits-kl --state runs/s12
+python -m lensdiff train latent-digits runs/latent-digits --state runs/s13 \\
+    --autoencoder runs/digits-vq
+python -m lensdiff train judge-digits runs/judge-digits --state runs/s14
+python -m lensdiff train lens150-kl runs/lens150-kl --state runs/s15
+python -m lensdiff train latent150 runs/latent150 --state runs/s16 --autoencoder runs/lens150-kl
+python -m lensdiff score runs/lens64
+python -m lensdiff score runs/lens150 --images 1024 --legacy
+python -m lensdiff score runs/long
+python -m lensdiff score runs/latent150
+python -m lensdiff score runs/classes64 --judge runs/judge64
+python -m lensdiff score runs/parameters64
+python -m lensdiff score runs/judge64 --recipe judge64
+python -m lensdiff score runs/judge-digits --recipe judge-digits
+python -m lensdiff score runs/lensnet --recipe lensnet
+```
+"""
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+    return "\n".join(lines)
+
+
+def percent(share: float) -> str:
+    """A share in per cent, with one digit behind the point."""
+    return f"{100 * share:.1f} %"
+
+
+def json_of(model: str, name: str) -> dict:
+    """A JSON file of a shipped model. Raises DataError where it is missing or damaged."""
+    return read_json(shipped(model) / name, f"{CURE} {shipped(model)}")
+
+
+def _where(machine: str) -> str:
+    """The machine of a training, from what its spec.json has."""
+    if machine.startswith("NVIDIA"):
+        return f"an {machine}"
+    return "one CPU core" if machine.endswith(" 1 threads") else "two CPU cores"
+
+
+def training(model: str) -> str:
+    """Images that a shipped model has seen, and its minutes, those of its stages included."""
+    spec = json_of(model, "spec.json")
+    stages = [*spec.get("stages", []), spec]
+    images = sum(stage["images_seen"] for stage in stages)
+    if spec.get("autoencoder"):  # its minutes count, its images are the same ones again
+        stages.append(json_of(spec["autoencoder"]["name"], "spec.json"))
+    minutes = {}
+    for stage in stages:
+        where = _where(stage["machine"])
+        minutes[where] = minutes.get(where, 0.0) + stage["seconds"] / 60
+    times = ", ".join(f"{spent:.0f} min on {where}" for where, spent in minutes.items())
+    return f"{images:,} images, {times}"
+
+
+def guided() -> list[dict]:
+    """The stored rows of `study latents` about digits of a class, by guidance."""
+    rows = read_json(studies_folder() / latents.FILE, f"Make it: {latents.EXAMPLE}")["rows"]
+    return [row for row in rows if row["role"] in ("real", "guided") and "few" not in row]
+
+
+# ---- sections ----------------------------------------------------------------------------------
+
+
+def _head(model: str, words: str) -> str:
+    page = f" [How it was made]({model}/README.md)."
+    return f"## {model}\n\n{words} {training(model)}.{page}\n"
+
+
+def _drawing(model: str, words: str) -> str:
+    parts = [_head(model, words), Card(**json_of(model, "card.json")).markdown()]
+    legacy = shipped(model) / "legacy.json"
+    if legacy.exists():
+        old = json_of(model, "legacy.json")
+        rules = f"{old['n_generated']:,} images at {old['resolution']} against *training* images"
+        parts.append(f"\nScored as earlier reports are, {rules}: {old['distance']:.2f}.")
+    return "\n".join(parts) + "\n"
+
+
+def _class_row(name: str, row: dict, floor: dict) -> list[str]:
+    low, high = row["interval"]
+    cells = [name, f"{row['n']:,}", percent(row["accuracy"]), f"{percent(low)} to {percent(high)}"]
+    cells.append(f"{row['macro_auc']:.3f}")
+    for net, each in row["distance"].items():
+        mean = sum(each.values()) / len(each)
+        least = sum(floor["distance"][net].values()) / len(each)
+        cells.append(f"{mean:.2f} ({least:.2f})")
+    return cells
+
+
+def _classes(model: str, words: str) -> str:
+    found = conditional.stored(shipped(model))
+    rows = [
+        _class_row(f"guidance {row['guidance']:g}", row, found["floor"]) for row in found["scales"]
+    ]
+    others = {row["guidance"]: row for row in found["best"].values()}
+    for guidance, row in sorted(others.items()):
+        rows.append(_class_row(f"guidance {guidance:g}, others", row, found["best_floor"]))
+    rows.append(_class_row("simulated lenses", found["best_floor"], found["best_floor"]))
+    nets = [f"{net} (floor)" for net in found["floor"]["distance"]]
+    head = ["images", "n", "recognised", "95 % interval", "macro AUC", *nets]
+    count = f"{found['real']['n']:,} simulated test lenses"
+    real = f"{percent(found['real']['accuracy'])} of all {count}"
+    explained = (
+        f"`{found['judge']}` says how many are recognised as the class that was asked for; it "
+        f"recognises {real}. Distances are means over the classes, with those of simulated lenses "
+        'behind them. "Others" are seeds that did not choose the guidance.'
+    )
+    return f"{_head(model, words)}\n{explained}\n\n{table(head, rows)}\n"
+
+
+def _parameters(model: str, words: str) -> str:
+    found = conditional.stored(shipped(model))
+    columns = [("simulated", found["real"])]
+    columns += [(f"guidance {row['guidance']:g}", row["fits"]) for row in found["scales"]]
+    rows = []
+    for name, (title, unit, *_) in parameters.NAMES.items():
+        row = [f"{title} ({unit})" if unit else title]
+        for _, fits in columns:
+            one = fits[name]
+            row.append(f"{one['correlation']:.3f}, {one['scatter']:.3f}, {one['rms']:.3f}")
+        rows.append(row)
+    unfitted = ", ".join(f"{next(iter(fits.values()))['unfitted']}" for _, fits in columns)
+    explained = (
+        f"Parameters of {found['n']} test lenses, requested against those that a fit to the image "
+        "finds, from the image alone: correlation, scatter (1.4826 times the median absolute "
+        f"deviation), rms. No lens fits {unfitted} of them, which are left out."
+    )
+    head = ["", *(name for name, _ in columns)]
+    return f"{_head(model, words)}\n{explained}\n\n{table(head, rows)}\n"
+
+
+def _digits(model: str, words: str) -> str:
+    rows = []
+    for row in guided():
+        low, high = row["interval"]
+        name = f"guidance {row['guidance']:g}" if "guidance" in row else "training digits"
+        interval = f"{percent(low)} to {percent(high)}"
+        distance = f"{row['distance']:.2f}"
+        rows.append([name, f"{row['n']:,}", percent(row["accuracy"]), interval, distance])
+    explained = (
+        "`judge-digits` says how many are recognised as the digit that was asked for. The distance "
+        "is to all test digits, in that classifier's features."
+    )
+    head = ["digits", "n", "recognised", "95 % interval", "Fréchet distance"]
+    return f"{_head(model, words)}\n{explained}\n\n{table(head, rows)}\n"
+
+
+def _autoencoder(model: str, words: str) -> str:
+    """An autoencoder: what is lost of held-out images, and the latents' size."""
+    spec = json_of(model, "spec.json")
+    network = spec["network"]["arguments"]
+    fold = network["unshuffle"] * 2 ** (len(network["channels"]) - 1)
+    height, width = (-(-side // fold) for side in spec["image_size"])
+    size = f"{height} x {width} x {network['latent_channels']}"
+    error = f"{100 * spec['scores']['error']:.2f} % of the pixels' variance"
+    rows = [["latents", size], ["squared error, held out", error]]
+    if "perplexity" in spec["scores"]:
+        used = f"{spec['scores']['perplexity']:.0f} of {network['codes']}"
+        rows.append(["perplexity of the codes", used])
+    return f"{_head(model, words)}\n{table(['', ''], rows)}\n"
+
+
+def _classifier(model: str, words: str) -> str:
+    report = json_of(model, "report.json")
+    areas = report["all"]["auc"]
+    named = list(areas) if len(areas) <= 3 else [min(areas, key=areas.get)]  # the smallest
+    rows = []
+    for name, title in (("all", "all test images"), ("tenth", "a tenth of them")):
+        found = report[name]
+        low, high = found["interval"]
+        auc = " / ".join(f"{found['auc'][name]:.4f}" for name in named)
+        share = f"{100 * found['accuracy']:.2f} %"
+        interval = f"{percent(low)} to {percent(high)}"
+        low, high = found["macro_auc_interval"]
+        macro = f"{found['macro_auc']:.4f} ({low:.4f} to {high:.4f})"
+        rows.append([title, f"{found['n']:,}", share, interval, auc, macro])
+    head = ["", "n", "accuracy", "95 % interval", f"AUC {' / '.join(named)}"]
+    head.append("macro AUC, 95 % interval")
+    return f"{_head(model, words)}\n{table(head, rows)}\n"
+
+
+def page() -> str:
+    """data/checkpoints/README.md."""
+    parts = [
+        INTRODUCTION,
+        _drawing("lens150-long", "lens150, trained on at the noise that decides a lens's shape."),
+        _drawing("lens150", "Draws lenses of 150 x 150 pixels; a telescope adds the noise."),
+        _drawing("lens64", "Draws lenses of 64 x 64 pixels, noise and all."),
+        _classes("classes64", "Draws lenses of a class: `no_sub`, `cdm` or `axion`."),
+        _parameters("parameters64", "Draws lenses of seven given parameters."),
+        _drawing("latent150", "Draws latents of 150 x 150 lenses, which `lens150-kl` decodes."),
+        _autoencoder("lens150-kl", "Lenses without noise, 150 x 150 pixels, as latents."),
+        _digits("latent-digits", "Draws latents of digits, which `digits-vq` decodes."),
+        _autoencoder("digits-vq", "Digits as latents with a codebook."),
+        _autoencoder("digits-kl", "Digits as latents without one."),
+        _classifier("lensnet", "Common Test I, on DeepLenseSim's Model I at 150 x 150 pixels."),
+        _classifier("judge64", "Tells the classes of lenses of 64 x 64 pixels apart."),
+        _classifier("judge-digits", "Tells digits apart."),
+        REPRODUCE,
+    ]
+    return "\n".join(parts)
