@@ -159,8 +159,11 @@ class Autoencoder(nn.Module):
 
     def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
         """Latents of unit scale to images (n, C, H, W), around [0, 1]."""
-        z = latents * self.std.view(1, -1, 1, 1) + self.mean.view(1, -1, 1, 1)
-        return self.render(self.snapped(z), height, width)
+        return self.render(self.snapped(self.unscaled(latents)), height, width)
+
+    def unscaled(self, latents: Tensor) -> Tensor:
+        """Latents of unit scale in the scale that the encoder gave and the decoder takes."""
+        return latents * self.std.view(1, -1, 1, 1) + self.mean.view(1, -1, 1, 1)
 
     @torch.no_grad()
     def measure(self, z: Tensor) -> None:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import model as models
 from ..data.digits import digits
 from ..data.images import ImageSet, lenses
 from ..errors import ParameterError
@@ -202,9 +201,7 @@ def _rate(autoencoder: Latent, latents: torch.Tensor) -> dict:
     net = autoencoder.net
     if not isinstance(net, VQVAE):
         return {}
-    shift = (1, -1, 1, 1)
-    z = latents.to(net.mean.device) * net.std.view(shift) + net.mean.view(shift)
-    numbers = net.nearest(z).flatten().cpu()
+    numbers = net.nearest(net.unscaled(latents.to(net.mean.device))).flatten().cpu()
     use = code_use(torch.bincount(numbers, minlength=len(net.codes)))
     places = latents[0, 0].numel()
     return {**use, "bits": places * float(np.log2(use["perplexity"]))}
@@ -275,7 +272,7 @@ def run(args: argparse.Namespace) -> None:
             _describe,
         )
     for data, name in SHIPPED:
-        made = latent.load(models.find(name))
+        made = latent.load(name)
         key = {"data": data, "name": name, "sha256": made.sha256}
         noiseless = data != "digits"
         table.row(key, lambda d=data, q=noiseless, m=made: bench(d, q).row(m), _describe)

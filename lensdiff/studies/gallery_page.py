@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..lensing import parameters
+from ..networks import latent
 from ..scores.card import Card
 from ..storage import read_json, shipped, studies_folder
 from . import conditional, latents
@@ -194,15 +195,13 @@ def _digits(model: str, words: str) -> str:
 
 def _autoencoder(model: str, words: str) -> str:
     """An autoencoder: what is lost of held-out images, and the latents' size."""
-    spec = json_of(model, "spec.json")
-    network = spec["network"]["arguments"]
-    fold = network["unshuffle"] * 2 ** (len(network["channels"]) - 1)
-    height, width = (-(-side // fold) for side in spec["image_size"])
-    size = f"{height} x {width} x {network['latent_channels']}"
-    error = f"{100 * spec['scores']['error']:.2f} % of the pixels' variance"
-    rows = [["latents", size], ["squared error, held out", error]]
-    if "perplexity" in spec["scores"]:
-        used = f"{spec['scores']['perplexity']:.0f} of {network['codes']}"
+    made = latent.load(shipped(model), "cpu")
+    scores = made.spec["scores"]
+    channels, height, width = made.shape
+    error = f"{100 * scores['error']:.2f} % of the pixels' variance"
+    rows = [["latents", f"{height} x {width} x {channels}"], ["squared error, held out", error]]
+    if "perplexity" in scores:
+        used = f"{scores['perplexity']:.0f} of {len(made.net.codes)}"
         rows.append(["perplexity of the codes", used])
     return f"{_head(model, words)}\n{table(['', ''], rows)}\n"
 
@@ -215,7 +214,7 @@ def _classifier(model: str, words: str) -> str:
     for name, title in (("all", "all test images"), ("tenth", "a tenth of them")):
         found = report[name]
         low, high = found["interval"]
-        auc = " / ".join(f"{found['auc'][name]:.4f}" for name in named)
+        auc = " / ".join(f"{found['auc'][one]:.4f}" for one in named)
         share = f"{100 * found['accuracy']:.2f} %"
         interval = f"{percent(low)} to {percent(high)}"
         low, high = found["macro_auc_interval"]

@@ -19,6 +19,7 @@ from .. import model as models
 from ..data.images import ImageSet, lenses
 from ..errors import ParameterError
 from ..lensing import defects, measure
+from ..lensing.survey import diverse
 from ..model import Model
 from ..runtime import best_device
 from ..scores.card import ENOUGH, FIRST_SEED, card_with_error, check_numbers
@@ -30,7 +31,6 @@ from .table import Table
 
 EXAMPLE = "python -m lensdiff study latent_lenses latent150 runs/pixels --calls 10 20"
 FILE = "latent_lenses.json"
-FIELD_ARCSEC = 7.5  # the side of an image of `diverse`
 FITTED = 96
 TIMED = 32
 TRAINED = 8  # images of a training step whose memory is counted
@@ -63,7 +63,7 @@ def physics(images: np.ndarray, real: np.ndarray, fits: int) -> dict:
     `scalars` has for each name of `measure.SCALARS` what `measure.compare` gives where both have
     eight values; `rms` are the residuals of a lens fit to the first `fits` images, in peaks.
     """
-    scale = FIELD_ARCSEC / images.shape[-1]
+    scale = diverse(images.shape[-1]).pixel_arcsec
     mine = measure.measure(images, scale)
     theirs = measure.measure(real, scale)
     scalars = {}

@@ -21,6 +21,7 @@ from ..lensing.telescope import Telescope
 from ..networks import latent
 from ..networks.classifier import LensClassifier
 from ..networks.latent import Latent
+from ..networks.unet import UNet
 from ..runtime import processor, progress
 from .autoencoder import fit_autoencoder
 from .classifier import fit_classifier
@@ -65,7 +66,8 @@ def _begin(
     denoiser = recipe.denoiser()
     if start is None:
         return denoiser, Stretch.of(images.pixels)
-    if start.denoiser.net.unshuffle < denoiser.net.unshuffle:
+    nets = (start.denoiser.net, denoiser.net)
+    if all(isinstance(net, UNet) for net in nets) and nets[0].unshuffle < nets[1].unshuffle:
         transplant(start.denoiser, denoiser)
         return denoiser, Stretch.of(images.pixels)
     copy_weights(start, denoiser)

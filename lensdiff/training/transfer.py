@@ -47,8 +47,11 @@ def copy_weights(start: Model, denoiser: Denoiser) -> None:
     try:
         if before.scaling.name != denoiser.scaling.name or before.data_std != denoiser.data_std:
             raise RuntimeError(f"it predicts {before.scaling.name}, not {denoiser.scaling.name}")
+        if type(old) is not type(new):
+            raise RuntimeError(f"its network is a {type(old).__name__}")
         same_labels = old.classes == new.classes and old.conditions == new.conditions
-        same_labels &= old.stem.in_channels == new.stem.in_channels
+        taken_in = [next(net.stem.parameters()).shape[1] for net in (old, new)]  # planes count too
+        same_labels &= taken_in[0] == taken_in[1]
         new.load_state_dict(old.state_dict() if same_labels else _relabelled(old, new))
     except RuntimeError as error:
         reason = f"training can't go on from here with this recipe ({error})"

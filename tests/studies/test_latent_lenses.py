@@ -44,7 +44,9 @@ def command(out, *names: object, more: tuple[str, ...] = ()) -> list[dict]:
 
 
 def test_both_models_get_cost_and_quality_once(models, tmp_path, monkeypatch):
-    few = lambda split, pixels: lenses(split, pixels, 64)  # noqa: E731
+    def few(split: str, pixels: int) -> object:
+        return lenses(split, pixels, 64)
+
     monkeypatch.setattr(latent_lenses, "lenses", few)
     rows = command(tmp_path, models.latents, models.pixels)
     assert [row["role"] for row in rows] == ["cost", "quality", "quality"] * 2

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lensdiff.data.images import ImageSet, simulated
-from lensdiff.errors import CheckpointError, DataError
+from lensdiff.errors import CheckpointError, DataError, ParameterError
 from lensdiff.lensing import parameters
 from lensdiff.lensing.population import KINDS
 from lensdiff.lensing.survey import diverse
@@ -50,6 +50,21 @@ def test_a_recipe_gives_a_checkpoint_that_describes_itself_and_draws(tmp_path, c
     images = torch.cat(list(model.generate(range(3))))
     assert images.shape == (3, channels, 16, 16)
     assert 0 <= images.min() <= images.max() <= 1
+
+
+def test_a_transformer_is_trained_saved_loaded_and_gone_on_from(tmp_path):
+    network = {"patch": 4, "width": 16, "depth": 1, "heads": 2}
+    plan = replace(SMALL, name="dit", kind="DiT", network=network)
+    first = fit(plan, made(3), tmp_path / "first")
+    assert type(first.denoiser.net).__name__ == first.spec["network"]["name"] == "DiT"
+    assert first.spec["recipe"]["kind"] == "DiT"
+    assert first.draw(2).shape == (2, 3, 16, 16)
+    second = fit(plan, made(3), tmp_path / "second", start=first)
+    assert second.spec["stages"][0]["sha256"] == first.spec["sha256"]
+    with pytest.raises(CheckpointError, match="training can't go on from here"):
+        fit(SMALL, made(3), tmp_path / "third", start=first)
+    with pytest.raises(ParameterError, match="kind must be one of"):
+        replace(SMALL, kind="MLP")
 
 
 def test_a_broken_off_fit_goes_on_and_keeps_its_whole_curve(tmp_path):

@@ -10,7 +10,7 @@ from ...diffusion.sampling import draw
 from . import style
 from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, Canvas
 
-SEED = 4
+SEED = 8
 SHOWN = 4  # of the latents' channels
 
 
@@ -54,8 +54,8 @@ def _first(canvas: Canvas, model: object, lens: np.ndarray, latents: torch.Tenso
     channels, height, width = model.denoised_shape
     side = model.shape[-1]
     canvas.text(1.03, y - 0.2, f"{side} × {side} pixels", GREY, fontsize=10)
-    words = f"latents, {height} × {width} × {channels}"
-    canvas.text(3.79, y - 0.2, words, PURPLE, fontsize=10)
+    words = f"latents, {height} × {width} × {channels}\n({SHOWN} of {channels} shown)"
+    canvas.text(3.79, y - 0.26, words, PURPLE, fontsize=9)
     canvas.text(6.84, y - 0.2, "as it comes back", GREY, fontsize=10)
 
 
