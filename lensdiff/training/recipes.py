@@ -54,6 +54,13 @@ LENS150 = Recipe(
     pixels=150,
     noiseless=True,
 )
+# lens150 in one stage of the minutes that latent150 and its autoencoder take together, to be
+# compared with it; its noise lies between those of the two stages of lens150.
+LENS150_HOUR = replace(
+    LENS150,
+    name="lens150-hour",
+    train=replace(LENS150.train, steps=5_900, sigmas=LogNormal(1.0, 1.6)),
+)
 # A second stage of lens150, at the noise where the shape of a lens is decided: most of what was
 # missing came from above sigma = 5, which 9 % of the first stage's draws had.
 LENS150_LONG = replace(
@@ -202,6 +209,7 @@ RECIPES = {
     for recipe in (
         LENS64,
         LENS150,
+        LENS150_HOUR,
         LENS150_LONG,
         TINY,
         CLASSES64_FIRST,
