@@ -2,7 +2,8 @@
 
 A published solution learnt the latents of digits with T = 200 levels of DDPM's linear schedule,
 sampled in 50, 100 and 200 steps, and drew far better digits after training with T = 300. Here it is
-run with beta unchanged, as there, and rescaled to end in noise for every T.
+run with beta unchanged, as there, and rescaled to end in noise for every T. Apart from training, a
+trained model is started from pure noise at the levels where the unchanged schedules end.
 """
 
 from __future__ import annotations
@@ -113,6 +114,19 @@ def name_of(T: int, rescale: bool) -> str:
     return f"T{T}-rescaled" if rescale else f"T{T}"
 
 
+def signal_left(sigma: float) -> float:
+    """The factor of x0 at a level, where the sum of signal and noise has unit variance."""
+    return float((1 + sigma**2) ** -0.5)
+
+
+def starts(model: Model) -> list[float]:
+    """Noise levels to start from: where beta unchanged ends with T levels, and the model's own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ScheduleWarning)
+        ends = [float(schedule("linear", T, rescale)[-1]) for T, rescale in RUNS if not rescale]
+    return [*(round(sigma, 4) for sigma in ends), model.sampling.high]
+
+
 @dataclass(frozen=True)
 class Study:
     """The rows of the table, each computed on demand; images of some are kept beside it."""
@@ -157,8 +171,20 @@ class Study:
             looks.append({"steps": steps, **self.scorer.likeness(images)})
             if seed == 0:
                 self._keep(f"{plan.name}-{steps}", images)
-        signal = float(1 / (1 + levels[-1] ** 2).sqrt())  # of x0 at the highest level
+        signal = signal_left(float(levels[-1]))
         return {"signal_left": signal, "seconds": made.spec["seconds"], "looks": looks}
+
+    def started(self, sigma: float, seed: int) -> dict:
+        """Digits that were asked for in turn, from pure noise of `sigma` on, without guidance.
+
+        The model learnt every level. What is wrong at a low one is the start: the signal that
+        latents still have there is missing.
+        """
+        labels = classes_in_turn(self.drawn, len(self.train.classes))
+        sampling = replace(self.model.sampling, high=sigma)
+        first = FIRST_SEED + seed * self.drawn
+        images = self.model.draw(self.drawn, first, labels, sampling=sampling)
+        return {"signal_left": signal_left(sigma), **self.scorer.recognised(images, labels)}
 
     def _keep(self, name: str, images: Tensor) -> None:
         (self.out / "latents").mkdir(parents=True, exist_ok=True)
@@ -188,6 +214,10 @@ def run(args: argparse.Namespace) -> None:
     for guidance in GUIDANCE:
         key = {"role": "guided", "guidance": guidance}
         table.row(key, lambda g=guidance: study.guided(g), _describe)
+    for seed in range(args.seeds):
+        for sigma in starts(model):
+            key = {"role": "start", "sigma": sigma, "seed": seed}
+            table.row(key, lambda x=sigma, s=seed: study.started(x, s), _describe)
     for T, rescale, seed in [(*one, seed) for seed in range(args.seeds) for one in RUNS]:
         key = {"role": "schedule", "T": T, "rescale": rescale, "seed": seed}
         table.row(key, lambda T=T, r=rescale, s=seed: study.schedule(T, r, s), _describe_looks)

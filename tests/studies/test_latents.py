@@ -62,18 +62,25 @@ def test_every_row_is_computed_once_and_pictures_are_kept(study, tmp_path, monke
     found = study()
     rows = found["rows"]
     roles = [row["role"] for row in rows]
-    assert roles == ["real", "reconstructed", "real", *["guided"] * 3, *["schedule"] * 4]
-    assert [row["n"] for row in rows[:6]] == [12, 12, 8, 12, 12, 12]
-    for row in rows[:6]:
+    assert roles == [
+        "real",
+        "reconstructed",
+        "real",
+        *["guided"] * 3,
+        *["start"] * 3,
+        *["schedule"] * 4,
+    ]
+    assert [row["n"] for row in rows[:9]] == [12, 12, 8, *[12] * 6]
+    for row in rows[:9]:
         assert row["interval"][0] <= row["accuracy"] <= row["interval"][1]
         assert row["distance"] > 0 and 0 <= row["sure"] <= 1
-    ends = {(row["T"], row["rescale"]): row["signal_left"] for row in rows[6:]}
+    ends = {(row["T"], row["rescale"]): row["signal_left"] for row in rows[9:]}
     for (T, rescale), left in ends.items():
         alpha_bar = 1 / (1 + schedule("linear", T, rescale)[-1] ** 2) if rescale else None
         betas = torch.linspace(1e-4, 0.02, T, dtype=torch.float64)
         expected = alpha_bar if rescale else (1 - betas).prod()
         assert left**2 == pytest.approx(float(expected), rel=1e-4)
-    assert [[one["steps"] for one in row["looks"]] for row in rows[6:]] == [[2, 3]] * 4
+    assert [[one["steps"] for one in row["looks"]] for row in rows[9:]] == [[2, 3]] * 4
     kept = {path.stem for path in (tmp_path / "latents").glob("*.png")}
     runs = ("T200", "T300", "T200-rescaled", "T300-rescaled")
     names = {f"guidance-{g:g}" for g in latents.GUIDANCE}
@@ -85,6 +92,7 @@ def test_every_row_is_computed_once_and_pictures_are_kept(study, tmp_path, monke
 
     monkeypatch.setattr(latents.Study, "schedule", never)
     monkeypatch.setattr(latents.Study, "guided", never)
+    monkeypatch.setattr(latents.Study, "started", never)
     assert study() == found
 
 
@@ -96,6 +104,25 @@ def test_a_run_predicts_noise_without_classes_on_its_own_levels(monkeypatch):
         assert plan.train.sigmas == Uniform("linear", T, rescale)
         assert (plan.train.steps, plan.train.seed) == (30, 2)
         assert plan.name == f"T{T}" + "-rescaled" * rescale
+
+
+def test_a_start_has_the_noise_of_its_level_and_seeds_of_its_own(study, folders, monkeypatch):
+    drawn = []
+    true = latents.Model.draw
+
+    def watched(self, n, seed, labels, *rest, sampling=None):
+        drawn.append((seed, sampling and sampling.high))
+        return true(self, n, seed, labels, *rest, sampling=sampling)
+
+    monkeypatch.setattr(latents.Model, "draw", watched)
+    rows = [row for row in study("--seeds", "2")["rows"] if row["role"] == "start"]
+    own = load(folders.model).sampling.high
+    first = latents.FIRST_SEED
+    assert drawn[3:] == [(first + 12 * s, row["sigma"]) for s in (0, 1) for row in rows[:3]]
+    left = [row["signal_left"] ** 2 for row in rows[:3]]
+    betas = [torch.linspace(1e-4, 0.02, T, dtype=torch.float64) for T in (200, 300)]
+    assert left[:2] == pytest.approx([float((1 - beta).prod()) for beta in betas], rel=1e-4)
+    assert rows[2]["sigma"] == own and left[2] == pytest.approx(1 / (1 + own**2))
 
 
 def test_images_like_the_test_set_are_nearer_than_others(folders):
