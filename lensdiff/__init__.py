@@ -28,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "training",
     ],
     submod_attrs={
+        "data.colour": ["colour_lenses"],
         "data.digits": ["digits"],
         "data.folders": ["common_test", "download", "folder", "pictures"],
         "data.images": ["ImageSet", "lenses", "simulated"],

@@ -19,6 +19,7 @@ STUDIES = {
     "references": "what data/reference holds of test and training lenses",
     "sizes": "distance and KID against the number of images",
     "physics": "lens fits of simulated and generated lenses",
+    "recipes": "the published solutions and ours, at equal minutes",
     "latent_lenses": "lenses in latents beside lenses in pixels",
     "latents": "digits as latents, and the published experiment again",
     "autoencoders": "what autoencoders of digits and lenses lose",
@@ -90,7 +91,7 @@ def _report(step: object) -> None:
 def _train(args: argparse.Namespace) -> None:
     from .training import recipes
 
-    known = {**recipes.RECIPES, **recipes.CLASSIFIERS, **recipes.AUTOENCODERS}
+    known = recipes.every()
     if args.recipe not in known:
         raise ParameterError(f"There is no recipe {args.recipe!r}; there are {', '.join(known)}.")
     recipe = known[args.recipe]

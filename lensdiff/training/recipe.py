@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
+from ..data.colour import colour_lenses
 from ..data.digits import digits
-from ..data.folders import common_test, folder
+from ..data.folders import common_test, folder, pictures
 from ..data.images import TEST_SEED, TRAIN_SEED, ImageSet, lenses, simulated
 from ..diffusion.process import Denoiser
 from ..errors import ParameterError
@@ -20,7 +21,7 @@ from .autoencoder import AutoencoderConfig
 from .classifier import ClassifierConfig
 from .diffusion import TrainConfig
 
-DATA = ("lenses", "digits")
+DATA = ("lenses", "colour", "digits")
 
 
 def _images(
@@ -31,6 +32,8 @@ def _images(
         raise ParameterError(f"data must be one of {DATA}, not {data!r}.")
     if data == "digits":
         return digits(split, cache=cache)
+    if data == "colour":
+        return colour_lenses(split, pixels, cache=cache)
     return lenses(split, pixels, cache=cache, noiseless=noiseless)
 
 
@@ -41,7 +44,7 @@ class Recipe:
     - `kind`: "UNet" or "DiT"; `network`: its arguments (`networks.unet`, `networks.transformer`)
     - `pixels`: of the simulated lenses it is meant for; other square images are taken as they are
     - `noiseless`: it learns the simulation's light alone; a telescope adds the noise to its images
-    - `data`: "lenses" or "digits", what it is meant for
+    - `data`: "lenses", "colour" or "digits", what it is meant for
     - `autoencoder`: folder or shipped name of the one whose latents it learns; "": it learns pixels
     - `elements`: of the eight flips and turns, those in which it learns an image's latents, which
       do not turn with it
@@ -186,13 +189,16 @@ def images_of(
 ) -> ImageSet:
     """The images that a recipe learns: its own, or those of the folder `data`.
 
-    It holds MNIST's own files for a recipe of digits, Common Test I for a classifier of lenses, and
-    DeepLense files for others; `symmetries` are these files'. Raises DataError as the readers.
+    It holds MNIST's own files for a recipe of digits, pictures for one of lenses in colour, Common
+    Test I for a classifier of lenses, and DeepLense files for others; `symmetries` are these
+    files'. Raises DataError as the readers.
     """
     if not data:
         return recipe.images("train")
     if recipe.data == "digits":
         return digits(source=data)
+    if recipe.data == "colour":
+        return pictures(data, recipe.pixels, symmetries=symmetries)
     if isinstance(recipe, ClassifierRecipe):
         return common_test(data)[0]
     return folder(data, symmetries)

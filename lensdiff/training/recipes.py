@@ -10,6 +10,7 @@ from ..diffusion.process import LogNormal
 from ..lensing.parameters import SPINS
 from ..lensing.survey import diverse, model_i
 from ..model import Sampling
+from . import published
 from .autoencoder import AutoencoderConfig
 from .classifier import ClassifierConfig
 from .diffusion import TrainConfig
@@ -221,6 +222,7 @@ RECIPES = {
     )
 }
 AUTOENCODERS = {recipe.name: recipe for recipe in (DIGITS_VQ, DIGITS_KL, LENS150_KL)}
+PUBLISHED = published.PUBLISHED
 
 
 # Common Test I: Model I at 150 pixels, of which the central 100 hold all the light. Element 2, half
@@ -268,29 +270,13 @@ JUDGE_DIGITS = ClassifierRecipe(
 )
 CLASSIFIERS = {recipe.name: recipe for recipe in (LENSNET, JUDGE64, JUDGE_DIGITS)}
 
-
-def _published(channels: tuple[int, ...], attention_levels: tuple[int, ...] = ()) -> dict:
-    """Arguments of a UNet as solutions with a plain DDPM had it: no folding, embeddings added."""
-    return {
-        "channels": channels,
-        "blocks": 2,
-        "attention_levels": attention_levels,
-        "unshuffle": 1,
-        "embedding": "add",
-    }
-
-
 # Arguments of UNet: the shipped one, and what published solutions to the same task took.
-NETWORKS = {
-    "lens64": LENS64.network,
-    "openai_small": {
-        "channels": (64, 128, 192, 256),
-        "blocks": 2,
-        "attention_levels": (2, 3),
-        "unshuffle": 1,
-    },
-    "four_levels": _published((32, 64, 128, 256)),
-    "four_levels_expanded": _published((64, 128, 256, 512)),
-    "four_levels_twice_expanded": _published((128, 256, 512, 1024)),
-    "five_levels": _published((64, 128, 128, 256, 512), attention_levels=(3,)),
-}
+NETWORKS = {"lens64": LENS64.network, **published.NETWORKS}
+
+
+def every() -> dict[str, Recipe | ClassifierRecipe | AutoencoderRecipe]:
+    """All recipes by name, published solutions as they are published among them."""
+    whole = {solution.whole.name: solution.whole for solution in PUBLISHED.values()}
+    small = {solution.name: solution.recipe for solution in PUBLISHED.values()}
+    autoencoders = {published.LENS64_VQ.name: published.LENS64_VQ, **AUTOENCODERS}
+    return {**RECIPES, **CLASSIFIERS, **autoencoders, **small, **whole}

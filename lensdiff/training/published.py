@@ -1,0 +1,257 @@
+"""Five published solutions as recipes, and ours beside them.
+
+Each is there twice. `recipe` is as published but for the size of the work: the source's network,
+schedule, loss, optimiser and sampler, on lenses of 64 x 64, for the updates that fill thirty
+minutes of two CPU cores with bfloat16. `whole` is as published, at its own resolution and for as
+many images as a GPU takes in hours; it was not run here.
+
+What a source says of itself stands in `says`. What it does not say is filled in as in Ho et al.
+2020: Adam with a rate of 2e-4, T = 1000, noise predicted.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from ..diffusion.process import LogNormal, ScheduleWarning, Uniform, schedule
+from ..model import Sampling
+from .autoencoder import AutoencoderConfig
+from .diffusion import TrainConfig
+from .recipe import AutoencoderRecipe, Recipe
+
+WHOLE_IMAGES = 1_000_000  # a hundred epochs of DeepLense's 10,000
+OURS = "ours"
+# Updates that fill thirty minutes of two x86-64 cores with bfloat16, measured.
+UPDATES = {
+    "ddpm": 500,
+    "ddpm-cosine": 500,
+    "ddpm-wide": 150,
+    "sigmoid-ddim": 230,
+    "cosine-l1": 95,
+    "faces": 330,
+    "faces-T200": 330,
+    "faces-colour": 110,
+    "vq-latents": 4_000,
+    "ours": 5_000,
+    "ours-colour": 3_000,
+}
+
+
+@dataclass(frozen=True)
+class Says:
+    """What a source says of itself: `fid` over `n` images at `pixels`, with `steps` network calls.
+
+    None where it does not say. `reference` is what its FID is held against.
+    """
+
+    text: str
+    pixels: int
+    fid: float | None = None
+    n: int | None = None
+    steps: int | None = None
+    reference: str = "not said"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A solution: `recipe` for thirty minutes of two cores, `whole` for a GPU, `says` its source.
+
+    Its own sampler takes `steps` of its schedule's levels by DDIM with `eta`; 1 is ancestral.
+    """
+
+    recipe: Recipe
+    whole: Recipe
+    says: Says
+    steps: int
+    eta: float = 0.0
+    autoencoder: AutoencoderRecipe | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name, by which `study recipes` and `train` know it."""
+        return self.recipe.name
+
+    @property
+    def levels(self) -> Tensor | None:
+        """The table of its schedule, ascending; None where sigma is continuous."""
+        sigmas = self.recipe.train.sigmas
+        if not isinstance(sigmas, Uniform):
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ScheduleWarning)  # T = 200, beta unchanged, is shown
+            return schedule(sigmas.schedule, sigmas.T, sigmas.rescale)
+
+
+def _plain(channels: tuple[int, ...], attention_levels: tuple[int, ...] = ()) -> dict:
+    """Arguments of a UNet as solutions with a plain DDPM had it: no folding, embeddings added."""
+    return {
+        "channels": channels,
+        "blocks": 2,
+        "attention_levels": attention_levels,
+        "unshuffle": 1,
+        "embedding": "add",
+    }
+
+
+NETWORKS = {
+    "attention_at_16": _plain((64, 128, 256, 256), attention_levels=(2,)),
+    "openai_small": {
+        "channels": (64, 128, 192, 256),
+        "blocks": 2,
+        "attention_levels": (2, 3),
+        "unshuffle": 1,
+    },
+    "four_levels": _plain((32, 64, 128, 256)),
+    "four_levels_expanded": _plain((64, 128, 256, 512)),
+    "four_levels_twice_expanded": _plain((128, 256, 512, 1024)),
+    "five_levels": _plain((64, 128, 128, 256, 512), attention_levels=(3,)),
+}
+
+
+def _recipe(name: str, network: dict, sigmas: Uniform | LogNormal, **changes: object) -> Recipe:
+    """A recipe of thirty minutes; `changes` are fields of TrainConfig."""
+    plain = {"batch": 32, "lr": 2e-4, "ema": 0.0, "decay_share": 0.0, "warmup_steps": 0}
+    settings = {**plain, "held_out_every": max(10, UPDATES[name] // 12), **changes}
+    settings |= {"steps": UPDATES[name], "save_every": max(20, UPDATES[name] // 8)}
+    return Recipe(
+        name=name,
+        network=network,
+        train=TrainConfig(sigmas=sigmas, **settings),
+        prediction="eps",
+        sampling=Sampling(steps=20, low=0.018),
+    )
+
+
+def _whole(recipe: Recipe, pixels: int) -> Recipe:
+    """The recipe at its source's resolution, for `WHOLE_IMAGES` images."""
+    steps = WHOLE_IMAGES // recipe.train.batch
+    longer = recipe.scaled(steps=steps, held_out_every=1_000, save_every=1_000)
+    data = "digits" if pixels == 28 else recipe.data
+    return replace(longer, name=f"{recipe.name}-whole", pixels=pixels, data=data)
+
+
+_DDPM = _recipe("ddpm", NETWORKS["attention_at_16"], Uniform("linear"))
+_COSINE = replace(_DDPM.scaled(sigmas=Uniform("cosine")), name="ddpm-cosine")
+_WIDE = _recipe("ddpm-wide", _plain((128, 256, 512, 512), (2,)), Uniform("linear"))
+_SIGMOID = _recipe("sigmoid-ddim", NETWORKS["openai_small"], Uniform("sigmoid"), ema=0.9999)
+_L1 = replace(
+    _recipe(
+        "cosine-l1",
+        NETWORKS["four_levels_twice_expanded"],
+        Uniform("cosine"),
+        batch=16,
+        criterion="l1",
+        ema=0.9999,
+    ),
+    prediction="edm",
+)
+_SLOW = {"batch": 20, "accumulation": 4, "lr": 3e-5, "ema": 0.9999}
+_FACES = _recipe("faces", NETWORKS["five_levels"], Uniform("linear"), **_SLOW)
+_SHORT = _recipe(
+    "faces-T200", NETWORKS["five_levels"], Uniform("linear", 200, rescale=False), **_SLOW
+)
+_COLOUR = replace(
+    _recipe("faces-colour", NETWORKS["five_levels"], Uniform("linear"), **_SLOW),
+    pixels=128,
+    data="colour",
+)
+# its network sees latents of 16 x 16
+_VQ = _recipe(
+    "vq-latents",
+    {**_plain((64, 128), (1,)), "blocks": 2},
+    Uniform("linear", 300, rescale=False),
+    batch=64,
+    lr=1e-3,
+)
+_VQ = replace(_VQ, sampling=replace(_VQ.sampling, clamp=False))
+LENS64_VQ = AutoencoderRecipe(
+    name="lens64-vq",
+    kind="VQVAE",
+    network={"channels": (48, 96), "blocks": 1, "unshuffle": 2, "latent_channels": 4, "codes": 256},
+    train=AutoencoderConfig(steps=1_500, batch=64, lr=2e-3, held_out_every=250, save_every=250),
+)
+# Ours: a folding stem, x0 predicted under EDM's weight on the light alone, log-normal noise levels
+# that are high enough for a lens's shape, a rate that falls over half of the run.
+_OURS = Recipe(
+    name="ours",
+    network={"channels": (48, 96, 144), "blocks": 2, "attention_levels": (2,), "unshuffle": 2},
+    train=TrainConfig(
+        steps=UPDATES["ours"],
+        batch=32,
+        lr=8e-4,
+        ema=0.999,
+        decay_share=0.5,
+        sigmas=LogNormal(0.3, 1.6),
+        weight="edm",
+        held_out_every=250,
+        save_every=250,
+    ),
+    prediction="x0",
+    noiseless=True,
+    sampling=Sampling(steps=20, high=80.0, low=0.04),
+)
+_OURS_COLOUR = Recipe(
+    name="ours-colour",
+    network={"channels": (64, 128, 192), "blocks": 2, "attention_levels": (2,), "unshuffle": 4},
+    train=TrainConfig(
+        steps=UPDATES["ours-colour"],
+        batch=32,
+        lr=8e-4,
+        ema=0.999,
+        decay_share=0.5,
+        sigmas=LogNormal(0.0, 1.6),
+        held_out_every=250,
+        save_every=250,
+    ),
+    pixels=128,
+    data="colour",
+    sampling=Sampling(steps=20, high=80.0, low=0.03),
+)
+
+
+def _published(
+    recipe: Recipe,
+    pixels: int,
+    steps: int,
+    eta: float,
+    text: str,
+    fid: float | None = None,
+    n: int | None = None,
+    autoencoder: AutoencoderRecipe | None = None,
+) -> Published:
+    """A solution whose source has `pixels`, and a sampler of `steps`."""
+    says = Says(text, pixels, fid, n, steps)
+    return Published(recipe, _whole(recipe, pixels), says, steps, eta, autoencoder)
+
+
+_FACES_SAYS = "faces in colour, five levels, EMA on and off; T = 200 is far worse"
+PUBLISHED = {
+    solution.name: solution
+    for solution in (
+        _published(_DDPM, 150, 1000, 1.0, "linear schedule, MSE, attention at 16 x 16"),
+        _published(_COSINE, 150, 1000, 1.0, "the same with a cosine schedule, as it proposes"),
+        _published(_WIDE, 150, 1000, 1.0, "the same, twice as wide, as it proposes"),
+        _published(_SIGMOID, 150, 250, 0.0, "sigmoid schedule, DDIM, EMA; later 3.53", 12.4, 2_000),
+        _published(
+            _L1, 144, 1000, 1.0, "cosine, L1, EDM's formulation; 16 images in 15 s", 6.0, 3_040
+        ),
+        _published(_FACES, 128, 1000, 1.0, _FACES_SAYS),
+        _published(_SHORT, 128, 200, 1.0, "the same with T = 200, beta unchanged"),
+        _published(_COLOUR, 128, 1000, 1.0, _FACES_SAYS),
+        _published(
+            _VQ,
+            28,
+            200,
+            0.0,
+            "MNIST in a VQ-VAE's latents, T = 200, then 300",
+            None,
+            None,
+            LENS64_VQ,
+        ),
+        Published(_OURS, _OURS, Says("this series", 64, steps=20), 20),
+        Published(_OURS_COLOUR, _OURS_COLOUR, Says("this series", 128, steps=20), 20),
+    )
+}

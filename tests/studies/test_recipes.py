@@ -1,0 +1,118 @@
+"""The study of published solutions, with small ones."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from toys_autoencoder import DIFFUSION, recipe
+
+from lensdiff.data.images import lenses
+from lensdiff.diffusion.process import Uniform
+from lensdiff.errors import ParameterError
+from lensdiff.model import load
+from lensdiff.storage import read_json
+from lensdiff.studies import recipes
+from lensdiff.training import recipe as module
+from lensdiff.training.published import Published, Says
+
+SIDE = 48  # a fit bins them by three
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """The command with small solutions: one in pixels, one in latents, one of ours."""
+    plan = replace(DIFFUSION, name="plain", pixels=SIDE, prediction="eps")
+    plan = plan.scaled(sigmas=Uniform("linear", 40, rescale=True), ema=0.0)
+    says = Says("small", SIDE, 12.4, 2_000, 40)
+    known = {
+        "plain": Published(plan, plan, says, 40, 1.0),
+        "latents": Published(
+            replace(plan, name="latents"), plan, says, 40, 0.0, replace(recipe(), pixels=SIDE)
+        ),
+        "ours": Published(
+            replace(DIFFUSION, name="ours", pixels=SIDE, noiseless=True), plan, says, 3
+        ),
+    }
+    monkeypatch.setattr(recipes, "PUBLISHED", known)
+    monkeypatch.setattr(recipes, "OWN_STEPS", 5)
+    monkeypatch.setattr(recipes, "FITTED", 2)
+    monkeypatch.setattr(recipes, "OWN", 8)
+
+    def few(split: str, pixels: int, cache: object = None, noiseless: bool = False) -> object:
+        return lenses(split, pixels, 40, noiseless=noiseless)
+
+    monkeypatch.setattr(module, "lenses", few)
+
+    def run(*names: str) -> dict:
+        parser = argparse.ArgumentParser()
+        recipes.add_arguments(parser)
+        given = ["--steps", "2", "-n", "16", "--out", str(tmp_path), "--work", str(tmp_path / "w")]
+        recipes.run(parser.parse_args([*names, *given]))
+        return read_json(tmp_path / recipes.FILE, "")
+
+    return run
+
+
+def test_a_solution_is_trained_scored_and_stored_once(study, tmp_path, monkeypatch):
+    found = study("plain", "latents", "ours")
+    rows = {row["name"]: row for row in found["rows"]}
+    assert list(rows) == ["plain", "latents", "ours"]
+    for row in rows.values():
+        assert row["card"]["n_generated"] == 16 and row["card"]["excess_error"] > 0
+        assert row["images_seen"] == 2 * 4 and row["curve"]
+        assert len(row["physics"]["rms"]) == 2
+        assert row["says"] == {"text": "small", "pixels": SIDE, "fid": 12.4, "n": 2_000} | {
+            "steps": 40,
+            "reference": "not said",
+        }
+        assert row["call_s"] > 0 and row["weights"] > 0
+    assert rows["plain"]["own_sampler"] == {"steps": 40, "eta": 1.0, "shown_steps": 5}
+    assert rows["ours"]["own_sampler"]["shown_steps"] == 3
+    assert "autoencoder_training_s" in rows["latents"]
+    folder = tmp_path / "recipes"
+    assert Image.open(folder / "plain.png").size == (8 * SIDE, 2 * SIDE)
+    assert Image.open(folder / "plain-own.png").size == (8 * SIDE, SIDE)
+    assert load(tmp_path / "w" / "latents").autoencoder is not None
+
+    def never(*_: object) -> None:
+        raise AssertionError("it must not be computed again")
+
+    monkeypatch.setattr(recipes, "compute", never)
+    assert study("all") == found
+
+
+def test_operations_are_twice_the_products_of_a_call(study, tmp_path):
+    study("plain")
+    model = load(tmp_path / "w" / "plain")
+    net = model.denoiser.net
+    hooked = []
+
+    def count(layer, _, output):
+        kernel = layer.weight[0].numel()
+        hooked.append(2 * kernel * output.numel())
+
+    layers = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    for layer in layers:
+        layer.register_forward_hook(count)
+    whole = recipes.flops(model)
+    assert sum(hooked) <= whole < 1.1 * sum(hooked)  # attention at the bottom has products too
+
+
+def test_a_grid_has_rows_of_images_in_grey_or_colour(tmp_path):
+    images = np.arange(5 * 3 * 2 * 2, dtype=np.uint8).reshape(5, 3, 2, 2)
+    recipes.keep_grid(tmp_path / "a.png", images, columns=2)
+    kept = np.asarray(Image.open(tmp_path / "a.png"))
+    assert kept.shape == (4, 4, 3)
+    assert np.array_equal(kept[2:, :2], images[2].transpose(1, 2, 0))
+    recipes.keep_grid(tmp_path / "b.png", images[:, :1], columns=2)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "b.png"))[:2, 2:], images[1, 0])
+
+
+def test_an_unknown_solution_is_refused(study):
+    with pytest.raises(ParameterError, match="There is no solution 'magic'; there are all, plain"):
+        study("magic")

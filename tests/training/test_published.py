@@ -1,0 +1,70 @@
+"""The published solutions as recipes: what their sources fix, and at which size each is there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lensdiff.diffusion.process import Uniform
+from lensdiff.model import NETWORKS
+from lensdiff.training import recipes
+from lensdiff.training.published import OURS, PUBLISHED, WHOLE_IMAGES
+
+
+def sides(name: str, whole: bool = False) -> tuple[int, int]:
+    """(channels, side) of what the network of a solution denoises."""
+    solution = PUBLISHED[name]
+    recipe = solution.whole if whole else solution.recipe
+    if solution.autoencoder is not None:
+        return 4, 7 if whole else 16
+    return (3 if recipe.data == "colour" else 1), recipe.pixels
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_solutions_network_answers_at_the_size_of_its_images(name, whole):
+    solution = PUBLISHED[name]
+    recipe = solution.whole if whole else solution.recipe
+    channels, side = sides(name, whole)
+    with torch.device("meta"):
+        net = NETWORKS[recipe.kind](**{**recipe.network, "image_channels": channels})
+        shape = (2, channels, side, side)
+        assert net(torch.empty(shape), torch.empty(2)).shape == shape
+
+
+def test_every_solution_is_known_to_the_command_line_small_and_whole():
+    every = recipes.every()
+    for name, solution in PUBLISHED.items():
+        assert every[name] is solution.recipe
+        assert every[solution.whole.name] is solution.whole
+        if not name.startswith(OURS):
+            assert solution.whole.train.steps * solution.whole.train.batch <= WHOLE_IMAGES
+            assert solution.whole.pixels == solution.says.pixels
+            small = {**vars(solution.recipe.train)}
+            whole = {**vars(solution.whole.train)}
+            differing = {key for key in small if small[key] != whole[key]}
+            assert differing <= {"steps", "held_out_every", "save_every"}
+
+
+def test_each_recipe_has_what_its_source_fixes():
+    plain = PUBLISHED["ddpm"].recipe
+    assert plain.train.sigmas == Uniform("linear", 1000)
+    assert (plain.prediction, plain.train.criterion, plain.train.ema) == ("eps", "l2", 0.0)
+    assert PUBLISHED["ddpm-cosine"].recipe.network == plain.network
+    wide = PUBLISHED["ddpm-wide"].recipe.network["channels"]
+    assert wide == tuple(2 * c for c in plain.network["channels"])
+    sigmoid = PUBLISHED["sigmoid-ddim"]
+    assert sigmoid.recipe.train.sigmas.schedule == "sigmoid"
+    assert (sigmoid.steps, sigmoid.eta) == (250, 0.0)
+    assert (sigmoid.says.fid, sigmoid.says.n) == (12.4, 2_000)
+    l1 = PUBLISHED["cosine-l1"]
+    assert (l1.recipe.train.criterion, l1.recipe.train.batch) == ("l1", 16)
+    assert (l1.recipe.prediction, l1.says.pixels, l1.says.fid) == ("edm", 144, 6.0)
+    faces = PUBLISHED["faces-colour"].recipe
+    assert (faces.train.batch, faces.train.accumulation) == (20, 4)
+    assert (faces.train.lr, faces.train.ema, faces.pixels) == (3e-5, 0.9999, 128)
+    assert faces.network["channels"] == tuple(64 * k for k in (1, 2, 2, 4, 8))
+    short = PUBLISHED["faces-T200"]
+    assert short.recipe.train.sigmas == Uniform("linear", 200, rescale=False)
+    assert len(short.levels) == short.steps == 200
+    assert PUBLISHED["ours"].levels is None
