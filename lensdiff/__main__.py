@@ -10,23 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from .errors import LensdiffError, ParameterError
+from .studies import STUDIES
 
-STUDIES = {
-    "ablations": "small fair runs that differ in one thing",
-    "samplers": "every sampler at several numbers of network calls",
-    "where": "at which noise level a model's error is born",
-    "heads": "heads and numbers of training images of the classifier",
-    "references": "what data/reference holds of test and training lenses",
-    "sizes": "distance and KID against the number of images",
-    "physics": "lens fits of simulated and generated lenses",
-    "recipes": "the published solutions and ours, at equal minutes",
-    "latent_lenses": "lenses in latents beside lenses in pixels",
-    "latents": "digits as latents, and the published experiment again",
-    "autoencoders": "what autoencoders of digits and lenses lose",
-    "augmentation": "do generated lenses help a classifier of simulated ones?",
-    "drawings": "the drawings of the series' ideas, as PNG files",
-    "gallery": "the README's results and data/checkpoints/README.md, from the JSON files",
-}
 BUDGET = ("steps", "minutes", "batch", "lr", "seed")
 DATA_HELP = "a folder of DeepLense files, of Common Test I for a classifier, of MNIST's for digits"
 

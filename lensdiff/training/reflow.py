@@ -1,0 +1,116 @@
+"""Reflow: a model learns the straight lines from noise to what another model makes of it.
+
+Noise and images that are drawn apart are joined by paths that cross, and the ODE bends to avoid
+that. A trained model joins them without crossings; learnt again along straight lines between its
+own pairs, the paths become straighter, and fewer steps follow them (Liu et al. 2022, section 2.2).
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import model as models
+from ..data.images import ImageSet, split_rows
+from ..diffusion.sampling import SAMPLERS, noise
+from ..errors import ParameterError
+from ..model import Model, Sampling
+from ..runtime import processor, progress
+from ..storage import fingerprint_of
+from .diffusion import Batches, DiffusionTask, TrainConfig, run_fingerprint
+from .loop import Run
+from .state import Curve, stages_of
+
+
+@torch.no_grad()
+def pairs(
+    model: Model, n: int, seed: int = 0, sampling: Sampling | None = None, batch: int = 64
+) -> tuple[np.ndarray, np.ndarray]:
+    """Noise (n, C, H, W), standard normal, and what the model makes of it, in its own units.
+
+    Pair i has the seed `seed` + i. The second is not clamped, and no telescope has seen it. Raises
+    ParameterError for fewer than two pairs, or a sampling with noise of its own.
+    """
+    sampling = sampling or model.sampling
+    if n < 2 or sampling.eta > 0:
+        raise ParameterError("Reflow needs two pairs or more, and a sampling with eta = 0.")
+    denoise = model.denoise(replace(sampling, clamp=False))
+    device = next(model.denoiser.parameters()).device
+    sigmas = sampling.sigmas()
+    begun = []
+    made = []
+    for start in progress(range(0, n, batch), what="pairs of noise and image"):
+        seeds = range(seed + start, seed + min(n, start + batch))
+        eps = noise(seeds, model.denoised_shape, device)
+        for x in SAMPLERS[sampling.sampler](denoise, eps * float(sigmas[0]), sigmas):
+            state = x
+        begun.append(eps.cpu().numpy())
+        made.append(state.float().cpu().numpy())
+    return np.concatenate(begun), np.concatenate(made)
+
+
+class PairBatches(Batches):
+    """Batches in which image and noise belong together: `x0` (n, C, H, W) was made of `eps`.
+
+    Sampling began at x = high * eps. The straight line from x0 to there is x0 + sigma * noise with
+    the noise eps - x0 / high.
+    """
+
+    def __init__(self, x0: np.ndarray, eps: np.ndarray, high: float, *rest: object, **more: object):
+        super().__init__(*rest, **more)
+        self.x0 = x0
+        self.lines = eps - x0 / np.float32(high)
+
+    def __call__(self, update: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        rows = self.shuffle(update)
+        _, sigma, _, label = super().__call__(update)
+        given = (torch.from_numpy(array[rows]) for array in (self.x0, self.lines))
+        x0, eps = (x.to(self.device, memory_format=torch.channels_last) for x in given)
+        return x0, sigma, eps, label
+
+
+def reflow(
+    model: Model,
+    config: TrainConfig,
+    folder: Path | str,
+    n: int = 4_096,
+    sampling: Sampling | None = None,
+    state: Path | str | None = None,
+    seed: int = 0,
+) -> Model:
+    """Train a copy of an unconditional `model` on `n` of its own pairs, and save it in `folder`.
+
+    With `state`, a folder, the run can be killed and called again. Raises ParameterError for a
+    conditional model, and as `pairs`.
+    """
+    net = model.denoiser.net
+    if net.classes or net.conditions:
+        raise ParameterError(f"{model.folder.name} is conditional: reflow is for models without.")
+    sampling = sampling or model.sampling
+    eps, x0 = pairs(model, n, seed, sampling)
+    identity = fingerprint_of([model.spec["sha256"], str(sampling), n, seed])
+    images = ImageSet(f"pairs of {model.folder.name}", model.stretch.inverse(x0), identity)
+    denoiser = copy.deepcopy(model.denoiser).requires_grad_(True)
+    rows = split_rows(n)
+    task = DiffusionTask(denoiser, images, config, model.stretch, rows)
+    task.batches = PairBatches(
+        x0, eps, sampling.high, images, rows[0], model.stretch, config, net=denoiser.net
+    )
+    fingerprint = run_fingerprint(denoiser, images, rows[0], config)
+    run = Run(task, config.settings(denoiser.precision), fingerprint)
+    curve = Curve(state)
+    for step in progress(run.steps(state), config.steps, f"reflow of {model.folder.name}"):
+        curve.add(step)
+    about = {key: model.spec[key] for key in ("telescope", "classes") if key in model.spec}
+    about |= {"data": images.as_dict(), "reflow": asdict(config), "sampling": asdict(sampling)}
+    about |= {"curve": curve.rows, "images_seen": step.images_seen, "machine": processor()}
+    about |= {"seconds": round(step.seconds), "stages": stages_of(model.spec, "recipe")}
+    arguments = model.spec["network"]["arguments"]
+    size = model.spec["image_size"]
+    models.save(folder, step.ema, arguments, model.stretch, size, model.autoencoder, **about)
+    return models.load(folder, precision=model.denoiser.precision)

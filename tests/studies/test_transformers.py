@@ -1,0 +1,122 @@
+"""The studies of transformers and of reflow, with small models of few lenses."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from toys_autoencoder import DIFFUSION
+
+from lensdiff.data.images import lenses, simulated
+from lensdiff.errors import ParameterError
+from lensdiff.lensing.survey import diverse
+from lensdiff.model import NETWORKS, Sampling, load
+from lensdiff.storage import read_json
+from lensdiff.studies import reflow, transformers
+from lensdiff.training import recipe as module
+from lensdiff.training.fit import fit
+from lensdiff.training.published import PUBLISHED, Published
+
+SIDE = 16
+OURS = replace(DIFFUSION, name="ours", pixels=SIDE, noiseless=True, sampling=Sampling(steps=3))
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Our recipe on 40 lenses of 16 pixels, and small networks."""
+
+    def few(split: str, pixels: int, cache: object = None, noiseless: bool = False) -> object:
+        return lenses(split, pixels, 40, noiseless=noiseless)
+
+    ours = Published(OURS, OURS, PUBLISHED["ours"].says, 3)
+    for where in (transformers, reflow):
+        monkeypatch.setattr(where, "PUBLISHED", {"ours": ours})
+        monkeypatch.setattr(where, "lenses", few)
+    monkeypatch.setattr(module, "lenses", few)
+    unet = {"channels": (16,), "blocks": 1, "attention_levels": (), "unshuffle": 2}
+    dit = {"patch": 4, "width": 32, "depth": 1, "heads": 2}
+    kinds = {
+        "unet": transformers.Kind("UNet", (unet,) * 3, (2, 2, 2)),
+        "dit": transformers.Kind("DiT", (dit,) * 3, (2, 2, 2)),
+    }
+    monkeypatch.setattr(transformers, "KINDS", kinds)
+
+
+def command(study, out, *words: str) -> dict:
+    parser = argparse.ArgumentParser()
+    study.add_arguments(parser)
+    given = ["-n", "16", "--out", str(out), "--work", str(out / "w"), "--updates", "2"]
+    study.run(parser.parse_args([*words, *given]))
+    return read_json(out / study.FILE, "")
+
+
+def test_networks_of_a_size_have_nearly_equal_weights(monkeypatch):
+    monkeypatch.undo()
+    for place, size in enumerate(transformers.SIZES):
+        counts = []
+        for kind in transformers.KINDS.values():
+            with torch.device("meta"):
+                net = NETWORKS[kind.kind](**kind.networks[place])
+            counts.append(sum(p.numel() for p in net.parameters()))
+        assert max(counts) < 1.12 * min(counts), size
+
+
+def test_each_size_and_seed_is_run_once(tmp_path):
+    found = command(transformers, tmp_path, "all", "--seeds", "0", "1", "--sizes", "small", "base")
+    rows = [(row["name"], row["size"], row["seed"]) for row in found["rows"]]
+    once = [("unet", "small", 0), ("dit", "small", 0), ("unet", "base", 0), ("dit", "base", 0)]
+    assert rows == [*once, ("unet", "base", 1), ("dit", "base", 1)]
+    for row in found["rows"]:
+        assert len(row["curve"]) == 2 and row["curve"][0]["held_out"] > 0
+        assert row["recipe"]["train"]["seed"] == row["seed"]
+    assert found["rows"][1]["recipe"]["kind"] == "DiT"
+    assert Image.open(tmp_path / "transformers" / "dit-base-0.png").size == (8 * SIDE, 2 * SIDE)
+    assert not (tmp_path / "transformers" / "dit-base-1.png").exists()
+    with pytest.raises(ParameterError, match="There is no 'cnn'"):
+        command(transformers, tmp_path, "cnn")
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    images = simulated(diverse(SIDE), 40, 1, noiseless=True)
+    return fit(OURS, images, tmp_path / "teacher")
+
+
+def test_teacher_and_student_are_scored_at_each_number_of_calls(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr(reflow, "CALLS", (1, 3))
+    found = command(reflow, tmp_path, str(teacher.folder), "--pairs", "12")
+    quality = [row for row in found["rows"] if row["role"] == "quality"]
+    expected = [(name, calls) for name in ("teacher", "student") for calls in (1, 3)]
+    assert [(row["name"], row["calls"]) for row in quality] == expected
+    bent = [row["bent"] for row in found["rows"] if row["role"] == "path"]
+    assert len(bent) == 2 and min(bent) > 0
+    assert load(tmp_path / "w" / "reflow").telescope is not None
+    assert (tmp_path / "reflow" / "reflow-1.png").exists()
+    with pytest.raises(ParameterError, match="lensnet draws nothing"):
+        command(reflow, tmp_path, "lensnet")
+
+
+def test_paths_to_one_image_are_straight_and_those_of_a_gaussian_are_not(teacher):
+    class One(torch.nn.Module):
+        net = teacher.denoiser.net
+
+        def __init__(self, answer):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+            self.answer = answer
+
+        def forward(self, x, sigma, label=None):
+            return self.answer(x, sigma)
+
+    image = torch.linspace(-1, 1, SIDE).expand(1, SIDE, SIDE)
+    point = One(lambda x, sigma: image.expand_as(x))
+    gaussian = One(lambda x, sigma: x / (1 + sigma**2))  # of unit std
+    straight, bent = (
+        reflow.straightness(replace(teacher, denoiser=one), n=8, steps=40)
+        for one in (point, gaussian)
+    )
+    assert straight < 1e-3  # sampling begins at noise alone, one fortieth of the image away
+    assert bent > 0.05
