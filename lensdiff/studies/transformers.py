@@ -11,11 +11,16 @@ import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
+from .. import model as models
 from ..data.images import lenses
+from ..diffusion.sampling import noise
 from ..errors import ParameterError
+from ..model import Model
+from ..networks.transformer import SelfAttention
 from ..runtime import best_device
 from ..scores.card import FIRST_SEED, SampleSizeWarning, card_with_error
 from ..scores.features import extractor
@@ -34,6 +39,8 @@ SEEDS = (0, 1, 2)  # of the size `base`; the others have the first
 LOOKS = 16  # held-out losses of a run
 SCORED = 512
 SHOWN = 16
+MAPPED = 3  # the test lens on which attention is looked at
+MAP_SIGMA = 0.5
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@torch.no_grad()
+def attention_maps(
+    model: Model, x: torch.Tensor, sigma: float, queries: list[int]
+) -> list[list[list[float]]]:
+    """Weights of attention by block, of each of `queries` over all patches; the mean over heads.
+
+    `x` (1, C, H, W) is a noisy image in the network's units; patches are counted row by row.
+    """
+    found = []
+
+    def keep(attention: SelfAttention, given: tuple) -> None:
+        q, k, _ = attention.split(*given)
+        scores = q.float() @ k.float().mT / q.shape[-1] ** 0.5
+        weights = scores.softmax(-1).mean((0, 1))[queries]
+        found.append([[round(float(w), 6) for w in row] for row in weights])
+
+    hooks = [block.attention.register_forward_pre_hook(keep) for block in model.denoiser.net.blocks]
+    try:
+        model.denoiser(x, sigma)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def maps(model: Model) -> dict:
+    """Attention of a trained transformer on a noisy test lens, from three places."""
+    light = lenses("test", model.shape[-1], noiseless=True).pixels[MAPPED]
+    image = model.stretch(torch.from_numpy(np.array(light))[None])
+    eps = noise([MAPPED], model.shape)
+    device = next(model.denoiser.parameters()).device
+    x = (image + MAP_SIGMA * eps).to(device)
+    side = model.shape[-1] // model.denoiser.net.patch
+    # the brightest patch, the one across the centre, and a corner
+    whole = torch.nn.functional.avg_pool2d(image, model.denoiser.net.patch)[0, 0]
+    row, column = divmod(int(whole.argmax()), side)
+    across = (side - 1 - row) * side + side - 1 - column
+    queries = [row * side + column, across, side + 1]
+    weights = attention_maps(model, x, MAP_SIGMA, queries)
+    return {"sigma": MAP_SIGMA, "image": MAPPED, "queries": queries, "weights": weights}
+
+
 def compute(plan: Recipe, net: nn.Module, args: argparse.Namespace) -> dict:
     """Train and score one run; the first seed's images are kept beside the table."""
     place = args.work / plan.name
@@ -147,3 +196,8 @@ def run(args: argparse.Namespace) -> None:
                     lambda plan=plan: compute(plan, net, args),
                     lambda row: f"distance {row['card']['distance']:.1f}",
                 )
+    for name in names:
+        place = args.work / f"{name}-base-{SEEDS[0]}"
+        if KINDS[name].kind == "DiT" and (place / models.SPEC).exists():
+            key = {"name": name, "role": "maps"}
+            table.row(key, lambda where=place: maps(models.load(where)))

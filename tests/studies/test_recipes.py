@@ -15,6 +15,7 @@ from lensdiff.data.images import lenses
 from lensdiff.diffusion.process import Uniform
 from lensdiff.errors import ParameterError
 from lensdiff.model import load
+from lensdiff.networks.unet import Attention
 from lensdiff.storage import read_json
 from lensdiff.studies import recipes
 from lensdiff.training import recipe as module
@@ -93,14 +94,18 @@ def test_operations_are_twice_the_products_of_a_call(study, tmp_path):
     hooked = []
 
     def count(layer, _, output):
-        kernel = layer.weight[0].numel()
-        hooked.append(2 * kernel * output.numel())
+        hooked.append(2 * layer.weight[0].numel() * output.numel())
 
-    layers = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
-    for layer in layers:
-        layer.register_forward_hook(count)
-    whole = recipes.flops(model)
-    assert sum(hooked) <= whole < 1.1 * sum(hooked)  # attention at the bottom has products too
+    def count_attention(_, given):
+        channels, height, width = given[0].shape[1:]
+        hooked.append(2 * 2 * (height * width) ** 2 * channels)  # scores, and the values' means
+
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+            layer.register_forward_hook(count)
+        elif isinstance(layer, Attention):
+            layer.register_forward_pre_hook(count_attention)
+    assert recipes.flops(model) == sum(hooked)
 
 
 def test_a_grid_has_rows_of_images_in_grey_or_colour(tmp_path):

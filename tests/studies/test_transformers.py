@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from toys import perturb
 from toys_autoencoder import DIFFUSION
 
 from lensdiff.data.images import lenses, simulated
@@ -66,17 +68,43 @@ def test_networks_of_a_size_have_nearly_equal_weights(monkeypatch):
 
 def test_each_size_and_seed_is_run_once(tmp_path):
     found = command(transformers, tmp_path, "all", "--seeds", "0", "1", "--sizes", "small", "base")
-    rows = [(row["name"], row["size"], row["seed"]) for row in found["rows"]]
+    *runs, seen = found["rows"]
+    rows = [(row["name"], row["size"], row["seed"]) for row in runs]
     once = [("unet", "small", 0), ("dit", "small", 0), ("unet", "base", 0), ("dit", "base", 0)]
     assert rows == [*once, ("unet", "base", 1), ("dit", "base", 1)]
-    for row in found["rows"]:
+    for row in runs:
         assert len(row["curve"]) == 2 and row["curve"][0]["held_out"] > 0
         assert row["recipe"]["train"]["seed"] == row["seed"]
-    assert found["rows"][1]["recipe"]["kind"] == "DiT"
+    assert runs[1]["recipe"]["kind"] == "DiT"
+    assert (seen["name"], seen["role"]) == ("dit", "maps") and len(seen["queries"]) == 3
+    weights = np.array(seen["weights"])
+    assert weights.shape == (1, 3, (SIDE // 4) ** 2)
+    assert np.allclose(weights.sum(2), 1, atol=1e-3)
     assert Image.open(tmp_path / "transformers" / "dit-base-0.png").size == (8 * SIDE, 2 * SIDE)
     assert not (tmp_path / "transformers" / "dit-base-1.png").exists()
     with pytest.raises(ParameterError, match="There is no 'cnn'"):
         command(transformers, tmp_path, "cnn")
+
+
+def test_a_map_of_attention_is_what_the_block_computes(tmp_path):
+    plan = transformers.recipe("dit", "base", 0, 2)
+    made = fit(plan, plan.images("train"), tmp_path / "m")
+    made.denoiser.precision = "fp32"
+    perturb(made.denoiser.net)
+    x = torch.randn(1, 1, SIDE, SIDE)
+    block = made.denoiser.net.blocks[0].attention
+    given = []
+    hook = block.register_forward_hook(lambda _, args, out: given.append((args, out)))
+    (weights,) = transformers.attention_maps(made, x, 0.5, list(range(16)))
+    made.denoiser(x, 0.5)
+    hook.remove()
+    (h, angles), out = given[-1]
+    q, k, v = block.split(h, angles)
+    table = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+    assert np.allclose(weights, table.mean((0, 1)), atol=1e-4)
+    mixed = block.out((table @ v).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(mixed, out, atol=1e-5, rtol=1e-4)
+    assert not block._forward_pre_hooks
 
 
 @pytest.fixture
