@@ -8,11 +8,13 @@ import torch
 from scipy.special import gammainc, gammaincinv
 
 from lensdiff.data import colour as data
+from lensdiff.data.folders import pictures
 from lensdiff.errors import ParameterError
 from lensdiff.lensing import colour
 from lensdiff.lensing.population import sample_params
 from lensdiff.lensing.simulate import render
 from lensdiff.lensing.survey import diverse
+from lensdiff.storage import root
 
 SURVEY = diverse(48)
 TRUTH = sample_params(12, "mixed", 3, SURVEY)
@@ -109,3 +111,12 @@ def test_colour_lenses_are_a_set_that_is_simulated_once(tmp_path, monkeypatch):
     assert np.array_equal(again.pixels, made.pixels)
     with pytest.raises(ParameterError, match="split must be 'train' or 'test'"):
         data.colour_lenses("val", 32, 6, tmp_path)
+
+
+def test_the_sample_in_the_repository_is_what_the_simulator_gives():
+    survey = diverse(128)
+    truth = sample_params(8, "mixed", 3, survey)
+    made = next(colour.simulate_colour(truth, survey, 3))
+    stored = pictures(root() / "data" / "sample" / "colour", 128, symmetries=8)
+    assert stored.pixels.shape == made.shape
+    assert np.mean(np.abs(stored.pixels - made) > 1.5 / 255) < 1e-3
