@@ -18,6 +18,7 @@ from .diffusion.sampling import (
     calls,
     clamped,
     draw,
+    flow_levels,
     guided,
     karras_levels,
     log_levels,
@@ -40,8 +41,8 @@ CURE = "Take another copy of the folder, or train the model again."
 class Sampling:
     """How to sample: a sampler, its levels, and whether each E[x0 | x] is clamped to real pixels.
 
-    `levels` is 'karras' or 'log' (from `high` to `low`), or the name of a DDPM schedule with T =
-    1000, whose own entries are taken.
+    `levels` is 'karras' or 'log' (from `high` to `low`), 'flow' (from `high`), or a DDPM schedule's
+    name, whose own entries are taken, with T = 1000.
     """
 
     sampler: str = "dpmpp_2m"
@@ -53,11 +54,9 @@ class Sampling:
     clamp: bool = True
 
     def sigmas(self) -> Tensor:
-        """The levels, (steps + 1,), float64, descending to 0.
-
-        Raises SamplingError for another name.
-        """
+        """The levels, (steps + 1,), float64, down to 0. Raises SamplingError for another name."""
         spaced = {"karras": karras_levels, "log": log_levels}
+        spaced["flow"] = lambda steps, high, _: flow_levels(steps, high)
         if self.levels in spaced:
             return spaced[self.levels](self.steps, self.high, self.low)
         if self.levels in SCHEDULES:
@@ -75,7 +74,8 @@ class Sampling:
 
     def __str__(self) -> str:
         eta = f", eta {self.eta:g}" if self.sampler == "ddim" else ""
-        span = "" if self.levels in SCHEDULES else f" {self.high:g} to {self.low:g}"
+        end = 0.0 if self.levels == "flow" else self.low
+        span = "" if self.levels in SCHEDULES else f" {self.high:g} to {end:g}"
         clamp = ", clamped" if self.clamp else ""
         return f"{self.sampler}{eta}, {self.steps} steps, {self.levels} levels{span}{clamp}"
 

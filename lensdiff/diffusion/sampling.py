@@ -32,6 +32,15 @@ def log_levels(steps: int, high: float = 40.0, low: float = 0.01) -> Tensor:
     return torch.cat([ramp.exp(), torch.zeros(1, dtype=torch.float64)])
 
 
+def flow_levels(steps: int, high: float = 40.0) -> Tensor:
+    """sigma = t / (1 - t) for times t evenly from that of `high` to 0: (steps + 1,), float64.
+
+    The levels at which a flow with straight lines is sampled (Liu et al. 2022, section 2).
+    """
+    t = torch.linspace(high / (1 + high), 0, _positive(steps) + 1, dtype=torch.float64)
+    return t / (1 - t)
+
+
 def table_levels(table: Tensor, steps: int) -> Tensor:
     """`steps` entries of an ascending schedule, its last among them, downwards, then 0.
 

@@ -1,13 +1,16 @@
 """The published solutions and ours, each trained for thirty minutes of two cores, scored alike.
 
-A row has the recipe, its curve, its card, physics where lenses are grey, and what it costs; its
+A row has the recipe, its curve, its cards, physics where lenses are grey, and what it costs; its
 pictures lie beside the table.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
+import time
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -20,59 +23,154 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..data.images import ImageSet
 from ..diffusion.process import ScheduleWarning
-from ..errors import ParameterError
-from ..model import Model
+from ..errors import LensdiffError, ParameterError
+from ..model import Model, Sampling
+from ..networks.latent import Latent
 from ..runtime import best_device
-from ..scores.card import FIRST_SEED, SampleSizeWarning, card_with_error, check_numbers
+from ..scores.card import FIRST_SEED, SampleSizeWarning, card, card_with_error, check_numbers
 from ..scores.features import extractor
 from ..scores.statistics import as_stored, statistics, to_uint8
-from ..storage import atomic, root, studies_folder
+from ..storage import atomic, fingerprint_of, root, studies_folder, write_arrays
+from ..training.diffusion import train as updates_of
 from ..training.fit import fit
-from ..training.published import PUBLISHED, Published
+from ..training.latents import encoded
+from ..training.published import PUBLISHED
+from ..training.recipe import AutoencoderRecipe, Recipe
+from ..training.solution import Published
+from . import latent_lenses
 from .ablations import generate_by_table
-from .latent_lenses import physics, seconds
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study recipes ddpm ours"
 FILE = "recipes.json"
+MINUTES = 30
 SCORED = 512
 SHOWN = 64  # generated images whose picture is kept
-OWN = 16  # of them by the source's own sampler
-OWN_STEPS = 200  # at most, of that sampler: its time is that of a call, times all of its steps
+OWN = 128  # images by the source's own sampler
+OWN_CALLS = 50  # at most, of that sampler
 FITTED = 48
-TIMED = 8
+TIMED_UPDATES = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
     known = ", ".join(PUBLISHED)
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"all, or some of {known}")
+    parser.add_argument("--time", action="store_true", help="only time updates, and store nothing")
     parser.add_argument("--steps", type=int, help="updates, in place of thirty minutes' worth")
     parser.add_argument("-n", type=int, default=SCORED, help="images to generate for a score")
+    parser.add_argument("--own", type=int, default=OWN, help="images by the source's own sampler")
     parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
     parser.add_argument(
         "--work", type=Path, default=root() / "runs" / "recipes", help="checkpoints and states"
     )
 
 
+# ---- training ------------------------------------------------------------------------------------
+
+
 def train(solution: Published, work: Path, steps: int | None = None) -> Model:
     """The solution's model, trained in `work` and kept there; its autoencoder first, if any.
 
-    A run that was killed is gone on from.
+    A run that was killed is gone on from. Other `steps` have folders of their own.
     """
+    own = "" if steps is None else f"-{steps}"
     recipe = solution.recipe if steps is None else solution.recipe.scaled(steps=steps)
     images = recipe.images("train")
-    place = work / recipe.name
     autoencoder = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScheduleWarning)  # where it ends is part of the recipe
         if solution.autoencoder is not None:
-            plan = (
-                solution.autoencoder if steps is None else solution.autoencoder.scaled(steps=steps)
-            )
-            autoencoder = fit(plan, images, work / plan.name, work / f"{plan.name}-state")
-        state = work / f"{recipe.name}-state"
+            plan = solution.autoencoder
+            plan = plan if steps is None else plan.scaled(steps=steps)
+            place = work / f"{plan.name}{own}"
+            autoencoder = fit(plan, images, place, work / f"{plan.name}{own}-state")
+        state = work / f"{recipe.name}{own}-state"
+        place = work / f"{recipe.name}{own}"
         return fit(recipe, images, place, state, autoencoder=autoencoder)
+
+
+def update_seconds(recipe: Recipe, images: ImageSet, autoencoder: Latent | None = None) -> float:
+    """Median seconds of an update of the weights, of a few that are made and forgotten."""
+    few = images.subset(np.arange(min(len(images), 256)), "few")
+    if autoencoder is not None:
+        few = encoded(few, autoencoder)
+    network = {**recipe.network, "image_channels": few.pixels.shape[1]}
+    plan = replace(recipe.scaled(steps=TIMED_UPDATES, held_out_every=0), network=network)
+    taken = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ScheduleWarning)
+        start = time.perf_counter()
+        for _ in updates_of(plan.denoiser(), few, plan.train):
+            now = time.perf_counter()
+            taken.append(now - start)
+            start = now
+    return float(np.median(taken[1:]))
+
+
+def short_autoencoder(plan: AutoencoderRecipe, images: ImageSet, work: Path) -> Latent:
+    """An autoencoder of a few updates, whose seconds are printed."""
+    taken = []
+    short = plan.scaled(steps=TIMED_UPDATES, held_out_every=0)
+    made = fit(short, images, work / "timed", each=lambda step: taken.append(step.seconds))
+    print(f"{plan.name}: {np.median(np.diff(taken)):.3f} s an update")
+    return made
+
+
+def time_all(names: list[str]) -> None:
+    """Print what an update of each recipe takes, and how many fill thirty minutes."""
+    for name in names:
+        recipe = PUBLISHED[name].recipe
+        images = recipe.images("train")
+        autoencoder = None
+        if PUBLISHED[name].autoencoder is not None:
+            with tempfile.TemporaryDirectory() as work:
+                autoencoder = short_autoencoder(PUBLISHED[name].autoencoder, images, Path(work))
+        found = update_seconds(recipe, images, autoencoder)
+        print(f"{name}: {found:.3f} s an update, {60 * MINUTES / found:,.0f} in {MINUTES} minutes")
+
+
+# ---- drawing and scoring -------------------------------------------------------------------------
+
+
+def mended(images: np.ndarray) -> tuple[np.ndarray, int]:
+    """Images (n, C, H, W), and how many of them are constant.
+
+    Nothing can be measured of these, so one pixel of each is changed by a grey level.
+    """
+    flat = images.reshape(len(images), -1)
+    constant = flat.min(1) == flat.max(1)
+    images = images.copy()
+    images[constant, :, 0, 0] += np.where(images[constant, :, 0, 0] > 0.5, -1, 1) / 255
+    return images, int(constant.sum())
+
+
+def kept(path: Path, key: str, make: Callable[[], Tensor]) -> np.ndarray:
+    """Images as a PNG keeps them, float32, drawn once and then read from `path`."""
+    if path.exists():
+        with np.load(path, allow_pickle=False) as saved:
+            if str(saved["key"]) == key:
+                return saved["pictures"] / np.float32(255)
+    images = as_stored(make())
+    write_arrays(path, pictures=to_uint8(images).numpy(), key=key)
+    return images
+
+
+def own_images(solution: Published, model: Model, n: int) -> tuple[Callable[[], Tensor], int]:
+    """What draws `n` images by the source's own sampler, and in how many calls.
+
+    Ours is sampled as its recipe says.
+    """
+    table = solution.levels
+    if table is None:
+        return lambda: model.draw(n, FIRST_SEED), model.sampling.calls
+    calls = min(solution.steps, OWN_CALLS, len(table))
+    seeds = range(FIRST_SEED, FIRST_SEED + n)
+
+    def draw() -> Tensor:
+        return torch.cat(list(generate_by_table(model, table, seeds, calls, solution.eta)))
+
+    return draw, calls
 
 
 def flops(model: Model) -> int:
@@ -84,36 +182,6 @@ def flops(model: Model) -> int:
     return counter.get_total_flops()
 
 
-def cost(model: Model) -> dict:
-    """Weights, operations of a network call, and its seconds for one of `TIMED` images."""
-    x = torch.randn(TIMED, *model.denoised_shape, device=next(model.denoiser.parameters()).device)
-    with torch.no_grad():
-        call = seconds(lambda: model.denoiser(x, 1.0), repeats=3) / TIMED
-    found = {
-        "weights": sum(p.numel() for p in model.denoiser.parameters()),
-        "flops": flops(model),
-        "call_s": call,
-        "training_s": model.spec["seconds"],
-        "images_seen": model.spec["images_seen"],
-    }
-    if model.autoencoder is not None:
-        found["autoencoder_training_s"] = model.autoencoder.spec["seconds"]
-    return found
-
-
-def own_images(solution: Published, model: Model, n: int) -> tuple[Tensor, int]:
-    """`n` images by the source's own sampler, in at most `OWN_STEPS` steps, and these steps.
-
-    Ours is sampled as its recipe says.
-    """
-    table = solution.levels
-    if table is None:
-        return model.draw(n, FIRST_SEED), model.sampling.calls
-    steps = min(solution.steps, OWN_STEPS, len(table))
-    seeds = range(FIRST_SEED, FIRST_SEED + n)
-    return torch.cat(list(generate_by_table(model, table, seeds, steps, solution.eta))), steps
-
-
 def keep_grid(path: Path, images: np.ndarray, columns: int = 8) -> None:
     """Write uint8 images (n, C, H, W) as a PNG of rows of `columns`; C is 1 or 3."""
     rows = [images[k : k + columns] for k in range(0, len(images) - columns + 1, columns)]
@@ -123,49 +191,101 @@ def keep_grid(path: Path, images: np.ndarray, columns: int = 8) -> None:
         Image.fromarray(whole[..., 0] if whole.shape[-1] == 1 else whole).save(part, optimize=True)
 
 
-def compute(solution: Published, net: nn.Module, args: argparse.Namespace, test: ImageSet) -> dict:
-    """Train and score one solution; its pictures are kept in `args.out`."""
-    model = train(solution, args.work, args.steps)
-    images = as_stored(model.draw(args.n, FIRST_SEED))
-    found = statistics(net, torch.from_numpy(images).split(64), args.n, "generated lenses")
+def scored(net: nn.Module, images: np.ndarray, test: ImageSet, how: Sampling | str) -> dict:
+    """The card of generated images, with its errors where `how` is a `Sampling`."""
+    n = len(images)
+    found = statistics(net, torch.from_numpy(images).split(64), n, "generated lenses")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SampleSizeWarning)
-        made = card_with_error(net, found, test, model.sampling, FIRST_SEED, args.n)
-    own, steps = own_images(solution, model, OWN)
+        if isinstance(how, Sampling):
+            return card_with_error(net, found, test, how, FIRST_SEED, n).as_dict()
+        return card(net, found, test, how, OWN_CALLS, FIRST_SEED, n).as_dict()
+
+
+def real(test: ImageSet, n: int) -> dict:
+    """Physics of `n` other test lenses, as of generated ones."""
+    return {"physics": latent_lenses.physics(test.pixels[n : 2 * n], test.pixels[:n], FITTED)}
+
+
+def compute(solution: Published, net: nn.Module, args: argparse.Namespace) -> dict:
+    """Train and score one solution; its pictures are kept in `args.out`."""
+    model = train(solution, args.work, args.steps)
+    test = observed(solution.recipe)
+    key = fingerprint_of([model.spec["sha256"], str(model.sampling), args.n])
+    images, constant = mended(
+        kept(
+            args.work / "drawn" / f"{model.folder.name}.npz",
+            key,
+            lambda: model.draw(args.n, FIRST_SEED),
+        )
+    )
+    draw, calls = own_images(solution, model, args.own)
+    own_key = fingerprint_of([model.spec["sha256"], calls, solution.eta, args.own])
+    own, own_constant = mended(
+        kept(args.work / "drawn" / f"{model.folder.name}-own.npz", own_key, draw)
+    )
     folder = args.out / "recipes"
     keep_grid(folder / f"{solution.name}.png", to_uint8(images[:SHOWN]).numpy())
-    keep_grid(folder / f"{solution.name}-own.png", to_uint8(own).numpy())
+    keep_grid(folder / f"{solution.name}-own.png", to_uint8(own[: SHOWN // 4]).numpy())
+    ours = solution.levels is None
+    how = model.sampling if ours else f"its own {calls} levels, eta {solution.eta:g}"
     grey = images.shape[1] == 1
-    kept = ("recipe", "data", "sha256", "curve", "machine")
+    train_images = solution.recipe.images("train")
     return {
         "says": asdict(solution.says),
-        "card": made.as_dict(),
-        "physics": physics(images, np.array(test.pixels[: args.n]), FITTED) if grey else None,
-        "own_sampler": {"steps": solution.steps, "eta": solution.eta, "shown_steps": steps},
-        **cost(model),
-        **{key: model.spec[key] for key in kept},
+        "card": scored(net, images, test, model.sampling),
+        "constant": constant,
+        "own_card": scored(net, own, test, how),
+        "own_sampler": {"steps": solution.steps, "eta": solution.eta, "calls": calls}
+        | {"constant": own_constant},
+        "physics": latent_lenses.physics(images, test.pixels[: args.n], FITTED) if grey else None,
+        **latent_lenses.cost(model),
+        "flops": flops(model),
+        "update_s": update_seconds(solution.recipe, train_images, model.autoencoder),
+        **{key: model.spec[key] for key in ("recipe", "data", "sha256", "curve")},
     }
+
+
+def observed(recipe: Recipe) -> ImageSet:
+    """The test images of a recipe, as they are observed."""
+    return replace(recipe, noiseless=False).images("test")
 
 
 def run(args: argparse.Namespace) -> None:
     """Train, score and store each solution that is not stored already.
 
-    Raises ParameterError for a name that there isn't.
+    A solution that fails is named, and the others are gone on with. Raises ParameterError for a
+    name that there isn't, for a trial in the place of the results, and at the end for failures.
     """
     names = list(PUBLISHED) if "all" in args.names else list(dict.fromkeys(args.names))
     for name in names:
         if name not in PUBLISHED:
             known = ", ".join(PUBLISHED)
             raise ParameterError(f"There is no solution {name!r}; there are all, {known}.")
+    if args.time:
+        time_all(names)
+        return
+    trial = args.steps is not None or (args.n, args.own) != (SCORED, OWN)
+    if trial and args.out == studies_folder():
+        raise ParameterError("--steps, -n and --own make a trial: give it --out, a folder.")
     net = extractor("efficientnet", best_device())
-    about = {"n": args.n, "steps": args.steps, "extractor_sha256": net.sha256}
+    about = {"n": args.n, "own": args.own, "steps": args.steps, "extractor_sha256": net.sha256}
     table = Table(args.out / FILE, about)
+    grey = observed(PUBLISHED["ours"].recipe)
+    check_numbers(grey, args.n)
+    table.row({"name": "test lenses"}, lambda: real(grey, args.n))
+    failed = []
     for name in names:
         solution = PUBLISHED[name]
-        test = replace(solution.recipe, noiseless=False).images("test")  # as they are observed
-        check_numbers(test, args.n)
-        table.row(
-            {"name": name},
-            lambda one=solution, held=test: compute(one, net, args, held),
-            lambda row: f"distance {row['card']['distance']:.1f}",
-        )
+        key = {"name": name, "recipe_sha256": fingerprint_of(solution.recipe.as_dict())}
+        try:
+            table.row(
+                key,
+                lambda one=solution: compute(one, net, args),
+                lambda row: f"distance {row['card']['distance']:.1f}",
+            )
+        except LensdiffError as error:
+            print(f"{name}: {error}")
+            failed.append(name)
+    if failed:
+        raise ParameterError(f"Not all are stored: {', '.join(failed)} failed, see above.")

@@ -1,4 +1,7 @@
-"""Reflow: how many network calls straight paths save, and what they cost in quality."""
+"""Reflow: how many network calls straight paths save, and what they cost in quality.
+
+Beside teacher and student stands a control, the teacher after as many updates without pairs.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,15 @@ from torch import nn
 from .. import model as models
 from ..data.images import ImageSet, lenses
 from ..errors import ParameterError
-from ..model import Model
+from ..model import Model, Sampling
 from ..runtime import best_device
 from ..scores.card import FIRST_SEED, SampleSizeWarning, card_with_error
 from ..scores.features import extractor
 from ..scores.statistics import as_stored, statistics, to_uint8
-from ..storage import root, studies_folder
+from ..storage import fingerprint_of, root, studies_folder
 from ..training import reflow as training
 from ..training.diffusion import TrainConfig
+from ..training.fit import fit
 from ..training.published import PUBLISHED
 from .recipes import keep_grid
 from .table import Table
@@ -29,6 +33,7 @@ EXAMPLE = "python -m lensdiff study reflow runs/recipes/ours"
 FILE = "reflow.json"
 CALLS = (1, 2, 4, 8, 20)
 PAIRS = 8_192
+PAIR_CALLS = 40  # from a pair's noise to its image
 UPDATES = 3_000
 SCORED = 512
 SHOWN = 16
@@ -52,19 +57,31 @@ def config(updates: int) -> TrainConfig:
     return replace(settings, steps=updates, lr=settings.lr / 2, held_out_every=0, save_every=250)
 
 
+def control(teacher: Model, plan: TrainConfig, args: argparse.Namespace, name: str) -> Model:
+    """The teacher after as many more updates on the lenses themselves, joined with new noise."""
+    recipe = replace(PUBLISHED["ours"].recipe, name=name, train=plan)
+    recipe = replace(recipe, kind=type(teacher.denoiser.net).__name__)
+    arguments = dict(teacher.spec["network"]["arguments"])
+    recipe = replace(recipe, network=arguments, prediction=teacher.denoiser.scaling.name)
+    recipe = replace(recipe, sampling=teacher.sampling, noiseless=teacher.telescope is not None)
+    images = recipe.images("train")
+    state = args.work / f"{name}-state"
+    return fit(recipe, images, args.work / name, state, start=teacher)
+
+
 def straightness(model: Model, n: int = 64, steps: int = 20) -> float:
     """How far paths are from straight lines: 0 for lines (Liu et al. 2022, eq. 5, normalised).
 
     It is the mean square of the path's direction less its mean direction, over the mean square of
     the latter. Directions are by t = sigma / (1 + sigma), along which the textbook's flow runs.
     """
-    sampling = replace(model.sampling, sampler="ddim", steps=steps, clamp=False, eta=0.0)
-    _, x0 = training.pairs(model, n, FIRST_SEED, sampling)
+    sampling = flow(model, steps)
+    eps, x0 = (torch.from_numpy(x) for x in training.pairs(model, n, FIRST_SEED, sampling))
     sigmas = sampling.sigmas()
     device = next(model.denoiser.parameters()).device
-    eps = training.noise(range(FIRST_SEED, FIRST_SEED + n), model.denoised_shape, device)
-    mean = eps - torch.from_numpy(x0).to(device)
-    x = eps * float(sigmas[0])
+    # a line from x0 to high * eps has the noise eps - x0 / high, and this less x0 as its direction
+    mean = (eps - x0 * (1 + 1 / float(sigmas[0]))).to(device)
+    x = eps.to(device) * float(sigmas[0])
     total = 0.0
     weight = 0.0
     with torch.no_grad():
@@ -78,18 +95,29 @@ def straightness(model: Model, n: int = 64, steps: int = 20) -> float:
     return total / weight / float(mean.square().mean())
 
 
+def flow(model: Model, calls: int) -> Sampling:
+    """Euler's method on the flow, at evenly spaced times: DDIM at their noise levels."""
+    high = model.sampling.high
+    return Sampling("ddim", calls, "flow", high, clamp=model.sampling.clamp)
+
+
 def look(
-    model: Model, calls: int, net: nn.Module, test: ImageSet, args: argparse.Namespace
+    model: Model,
+    calls: int,
+    net: nn.Module,
+    test: ImageSet,
+    args: argparse.Namespace,
+    name: str,
 ) -> dict:
     """The card of `n` images of a number of calls; the first ones are kept beside the table."""
-    sampling = replace(model.sampling, sampler="ddim", steps=calls, eta=0.0)
+    sampling = flow(model, calls)
     images = as_stored(model.draw(args.n, FIRST_SEED, sampling=sampling))
     found = statistics(net, torch.from_numpy(images).split(64), args.n, "generated lenses")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SampleSizeWarning)
         made = card_with_error(net, found, test, sampling, FIRST_SEED, args.n)
     shown = to_uint8(images[:SHOWN]).numpy()
-    keep_grid(args.out / "reflow" / f"{model.folder.name}-{calls}.png", shown)
+    keep_grid(args.out / "reflow" / f"{name}-{calls}.png", shown)
     return {"card": made.as_dict()}
 
 
@@ -102,17 +130,24 @@ def run(args: argparse.Namespace) -> None:
     about = {"teacher_sha256": teacher.spec["sha256"], "n": args.n, "extractor_sha256": net.sha256}
     about |= {"pairs": args.pairs, "updates": args.updates}
     table = Table(args.out / FILE, about)
-    place = args.work / "reflow"
-    if not (place / models.SPEC).exists():
-        plan = config(args.updates)
-        training.reflow(teacher, plan, place, args.pairs, state=args.work / "state")
-    student = models.load(place)
+    plan = config(args.updates)
+    own = fingerprint_of([about, repr(plan)])[:12]
+    student = training.reflow(
+        teacher,
+        plan,
+        args.work / f"reflow-{own}",
+        args.pairs,
+        flow(teacher, PAIR_CALLS),
+        args.work / f"reflow-{own}-state",
+    )
+    longer = control(teacher, plan, args, f"longer-{own}")
+    table.write(student_s=student.spec["seconds"], control_s=longer.spec["seconds"])
     test = lenses("test", teacher.shape[-1])
-    for name, model in (("teacher", teacher), ("student", student)):
+    for name, model in (("teacher", teacher), ("student", student), ("control", longer)):
         table.row({"name": name, "role": "path"}, lambda m=model: {"bent": straightness(m)})
         for calls in CALLS:
             table.row(
                 {"name": name, "role": "quality", "calls": calls},
-                lambda m=model, c=calls: look(m, c, net, test, args),
+                lambda m=model, c=calls, k=name: look(m, c, net, test, args, k),
                 lambda row: f"distance {row['card']['distance']:.1f}",
             )

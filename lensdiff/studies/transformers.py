@@ -1,12 +1,13 @@
 """Transformers beside U-Nets: equal weights and equal minutes, three seeds; and how size pays.
 
-All learn the light of 64 x 64 lenses, predict x0 under EDM's weight, and are sampled alike; the
-held-out loss of a run is stored against its minutes.
+All learn the light of 64 x 64 lenses and are sampled alike. Each predicts x0 under EDM's weight, at
+a rate that was the best of three in short runs; two U-Nets learn a flow at logit-normal times.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import nn
 
 from .. import model as models
 from ..data.images import lenses
+from ..diffusion.process import LogNormal
 from ..diffusion.sampling import noise
 from ..errors import ParameterError
 from ..model import Model
@@ -29,13 +31,19 @@ from ..storage import root, studies_folder
 from ..training.fit import fit
 from ..training.published import PUBLISHED
 from ..training.recipe import Recipe
-from .recipes import cost, keep_grid
+from .latent_lenses import cost
+from .recipes import flops, keep_grid, update_seconds
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study transformers unet dit"
 FILE = "transformers.json"
 SIZES = ("small", "base", "large")
+RATES = (4e-4, 8e-4, 1.6e-3)
+RATE_SHARE = 5  # a run that tries a rate has a fifth of the updates
+WARMUP_SHARE = 20  # of the updates, the rate rises over one in so many
+SHIFT = 3.0  # of a flow's times
 SEEDS = (0, 1, 2)  # of the size `base`; the others have the first
+MINUTES = 10  # of a run
 LOOKS = 16  # held-out losses of a run
 SCORED = 512
 SHOWN = 16
@@ -47,13 +55,15 @@ MAP_SIGMA = 0.5
 class Kind:
     """An architecture: `networks` by size, of nearly equal weights, and `updates` of a run.
 
-    The updates of each size fill ten minutes of two x86-64 cores with bfloat16, measured.
+    The updates of each size fill ten minutes of two x86-64 cores with bfloat16, by `--time`; `lr`
+    is the best of `RATES`, by `--rates`.
     """
 
     kind: str
     networks: tuple[dict, dict, dict]
     updates: tuple[int, int, int]
     lr: float = 8e-4
+    shift: float = 0.0  # of the times of a flow; 0: x0 is predicted, and nothing is shifted
 
 
 def _unet(*channels: int) -> dict:
@@ -86,24 +96,41 @@ KINDS = {
         (9_000, 6_000, 2_000),
     ),
 }
+FLOWS = {
+    "flow": replace(KINDS["unet"], shift=1.0),
+    "flow-shifted": replace(KINDS["unet"], shift=SHIFT),
+}
 
 
-def recipe(name: str, size: str, seed: int, updates: int | None = None) -> Recipe:
-    """The recipe of a run: ours of `study recipes`, with another network and budget."""
-    kind = KINDS[name]
+def recipe(
+    name: str, size: str, seed: int, updates: int | None = None, lr: float | None = None
+) -> Recipe:
+    """The recipe of a run: ours of `study recipes`, with another network and budget.
+
+    Times of a flow are logit-normal: ln(t / (1 - t)) = ln(sigma) is normal, and a shift multiplies
+    sigma (Esser et al. 2024, section 3.1 and eq. 23).
+    """
+    kind = {**KINDS, **FLOWS}[name]
     place = SIZES.index(size)
     steps = updates or kind.updates[place]
-    look = max(1, steps // LOOKS)
-    plan = PUBLISHED["ours"].recipe.scaled(
-        steps=steps, seed=seed, lr=kind.lr, held_out_every=look, save_every=look
-    )
-    full = f"{name}-{size}-{seed}"
-    return replace(plan, name=full, kind=kind.kind, network=kind.networks[place])
+    changes = {"steps": steps, "seed": seed, "lr": lr or kind.lr}
+    changes |= {"warmup_steps": steps // WARMUP_SHARE}
+    changes |= {"held_out_every": max(1, steps // LOOKS), "save_every": max(1, steps // 4)}
+    plan = PUBLISHED["ours"].recipe
+    if kind.shift:
+        changes |= {"sigmas": LogNormal(math.log(kind.shift), 1.0), "weight": "none"}
+        plan = replace(plan, prediction="flow")
+    full = f"{name}-{size}-{seed}" + (f"-{steps}" if updates else "") + (f"-{lr:g}" if lr else "")
+    network = kind.networks[place]
+    return replace(plan.scaled(**changes), name=full, kind=kind.kind, network=network)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
-    parser.add_argument("names", nargs="+", metavar="NAME", help=f"all, or {', '.join(KINDS)}")
+    known = ", ".join((*KINDS, *FLOWS))
+    parser.add_argument("names", nargs="+", metavar="NAME", help=f"all, or {known}")
+    parser.add_argument("--time", action="store_true", help="only time updates, and store nothing")
+    parser.add_argument("--rates", action="store_true", help="short runs that try three rates")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=SIZES, help="of the networks")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of the size base")
     parser.add_argument("--updates", type=int, help="of each run, in place of ten minutes' worth")
@@ -156,8 +183,8 @@ def maps(model: Model) -> dict:
     return {"sigma": MAP_SIGMA, "image": MAPPED, "queries": queries, "weights": weights}
 
 
-def compute(plan: Recipe, net: nn.Module, args: argparse.Namespace) -> dict:
-    """Train and score one run; the first seed's images are kept beside the table."""
+def compute(plan: Recipe, net: nn.Module, args: argparse.Namespace, picture: str) -> dict:
+    """Train and score one run; the first seed's images are kept as `picture`."""
     place = args.work / plan.name
     model = fit(plan, plan.images("train"), place, args.work / f"{plan.name}-state")
     images = as_stored(model.draw(args.n, FIRST_SEED))
@@ -168,36 +195,90 @@ def compute(plan: Recipe, net: nn.Module, args: argparse.Namespace) -> dict:
         made = card_with_error(net, found, test, model.sampling, FIRST_SEED, args.n)
     if plan.train.seed == SEEDS[0]:
         shown = to_uint8(images[:SHOWN]).numpy()
-        keep_grid(args.out / "transformers" / f"{plan.name}.png", shown)
-    kept = ("recipe", "sha256", "curve", "machine")
-    return {"card": made.as_dict(), **cost(model), **{key: model.spec[key] for key in kept}}
+        keep_grid(args.out / "transformers" / f"{picture}.png", shown)
+    kept = ("recipe", "sha256", "curve")
+    return {
+        "card": made.as_dict(),
+        **cost(model),
+        "flops": flops(model),
+        "update_s": update_seconds(plan, plan.images("train")),
+        **{key: model.spec[key] for key in kept},
+    }
+
+
+def rate(plan: Recipe, work: Path) -> dict:
+    """The last held-out loss of a short run."""
+    model = fit(plan, plan.images("train"), work / plan.name, work / f"{plan.name}-state")
+    return {"held_out": model.spec["curve"][-1]["held_out"], "updates": plan.train.steps}
+
+
+def try_rates(table: Table, names: list[str], args: argparse.Namespace) -> None:
+    """A short run of the size base at each of `RATES`."""
+    for name in names:
+        for lr in RATES:
+            updates = args.updates or KINDS[name].updates[1] // RATE_SHARE
+            plan = recipe(name, "base", SEEDS[0], updates, lr)
+            table.row(
+                {"name": name, "role": "rate", "lr": lr},
+                lambda plan=plan: rate(plan, args.work),
+                lambda row: f"held-out loss {row['held_out']:.4f}",
+            )
+
+
+def time_all(names: list[str], sizes: list[str]) -> None:
+    """Print what an update takes, and how many fill ten minutes."""
+    for name in names:
+        for size in sizes:
+            plan = recipe(name, size, SEEDS[0])
+            found = update_seconds(plan, plan.images("train"))
+            print(f"{plan.name}: {found:.3f} s an update, {60 * MINUTES / found:,.0f} in all")
+
+
+def jobs(names: list[str], args: argparse.Namespace) -> list[tuple[str, str, int]]:
+    """(name, size, seed) of each run: all sizes with the first seed, others only of the size base.
+
+    A flow is of the size base alone.
+    """
+    found = []
+    for seed in args.seeds:
+        for size in args.sizes:
+            for name in names:
+                if size == "base" or (seed == SEEDS[0] and name in KINDS):
+                    found.append((name, size, seed))
+    return found
 
 
 def run(args: argparse.Namespace) -> None:
     """Train, score and store each run that is not stored already.
 
-    Raises ParameterError for an architecture that there isn't.
+    Raises ParameterError for an architecture that there isn't, or a trial in the place of the
+    results.
     """
-    names = list(KINDS) if "all" in args.names else list(dict.fromkeys(args.names))
+    every = {**KINDS, **FLOWS}
+    names = list(every) if "all" in args.names else list(dict.fromkeys(args.names))
     for name in names:
-        if name not in KINDS:
-            raise ParameterError(f"There is no {name!r}; there are all, {', '.join(KINDS)}.")
+        if name not in every:
+            raise ParameterError(f"There is no {name!r}; there are all, {', '.join(every)}.")
+    if args.time:
+        time_all([name for name in names if name in KINDS], args.sizes)
+        return
+    if (args.updates or args.n != SCORED) and args.out == studies_folder():
+        raise ParameterError("--updates and -n make a trial: give it --out, a folder.")
     net = extractor("efficientnet", best_device())
     about = {"n": args.n, "updates": args.updates, "extractor_sha256": net.sha256}
     table = Table(args.out / FILE, about)
-    for seed in args.seeds:
-        for size in args.sizes:
-            if size != "base" and seed != SEEDS[0]:
-                continue
-            for name in names:
-                plan = recipe(name, size, seed, args.updates)
-                table.row(
-                    {"name": name, "size": size, "seed": seed},
-                    lambda plan=plan: compute(plan, net, args),
-                    lambda row: f"distance {row['card']['distance']:.1f}",
-                )
+    if args.rates:
+        try_rates(table, [name for name in names if name in KINDS], args)
+        return
+    for name, size, seed in jobs(names, args):
+        plan = recipe(name, size, seed, args.updates)
+        table.row(
+            {"name": name, "size": size, "seed": seed},
+            lambda plan=plan, own=f"{name}-{size}-{seed}": compute(plan, net, args, own),
+            lambda row: f"distance {row['card']['distance']:.1f}",
+        )
     for name in names:
-        place = args.work / f"{name}-base-{SEEDS[0]}"
-        if KINDS[name].kind == "DiT" and (place / models.SPEC).exists():
+        place = args.work / recipe(name, "base", SEEDS[0], args.updates).name
+        if every[name].kind == "DiT" and (place / models.SPEC).exists():
             key = {"name": name, "role": "maps"}
             table.row(key, lambda where=place: maps(models.load(where)))

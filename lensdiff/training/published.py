@@ -6,25 +6,26 @@ minutes of two CPU cores with bfloat16. `whole` is as published, at its own reso
 many images as a GPU takes in hours; it was not run here.
 
 What a source says of itself stands in `says`. What it does not say is filled in as in Ho et al.
-2020: Adam with a rate of 2e-4, T = 1000, noise predicted.
+2020: Adam with a rate of 2e-4, T = 1000, noise predicted, EMA 0.9999. All share what belongs to the
+loop: Adam's second decay of 0.99, an EMA that begins short (`loop.ema_average`), the lenses' eight
+flips and turns, noise levels spread evenly over a batch.
 """
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from torch import Tensor
-
-from ..diffusion.process import LogNormal, ScheduleWarning, Uniform, schedule
+from ..diffusion.process import LogNormal, Uniform
 from ..model import Sampling
 from .autoencoder import AutoencoderConfig
 from .diffusion import TrainConfig
 from .recipe import AutoencoderRecipe, Recipe
+from .solution import Published, Says, table_of
 
 WHOLE_IMAGES = 1_000_000  # a hundred epochs of DeepLense's 10,000
 OURS = "ours"
-# Updates that fill thirty minutes of two x86-64 cores with bfloat16, measured.
+EVERY_TURN = tuple(range(8))
+# Updates that fill thirty minutes of two x86-64 cores with bfloat16, by `study recipes --time`.
 UPDATES = {
     "ddpm": 500,
     "ddpm-cosine": 500,
@@ -35,54 +36,10 @@ UPDATES = {
     "faces-T200": 330,
     "faces-colour": 110,
     "vq-latents": 4_000,
-    "ours": 5_000,
+    "ours": 3_000,
+    "ours-observed": 3_000,
     "ours-colour": 3_000,
 }
-
-
-@dataclass(frozen=True)
-class Says:
-    """What a source says of itself: `fid` over `n` images at `pixels`, with `steps` network calls.
-
-    None where it does not say. `reference` is what its FID is held against.
-    """
-
-    text: str
-    pixels: int
-    fid: float | None = None
-    n: int | None = None
-    steps: int | None = None
-    reference: str = "not said"
-
-
-@dataclass(frozen=True)
-class Published:
-    """A solution: `recipe` for thirty minutes of two cores, `whole` for a GPU, `says` its source.
-
-    Its own sampler takes `steps` of its schedule's levels by DDIM with `eta`; 1 is ancestral.
-    """
-
-    recipe: Recipe
-    whole: Recipe
-    says: Says
-    steps: int
-    eta: float = 0.0
-    autoencoder: AutoencoderRecipe | None = None
-
-    @property
-    def name(self) -> str:
-        """Its name, by which `study recipes` and `train` know it."""
-        return self.recipe.name
-
-    @property
-    def levels(self) -> Tensor | None:
-        """The table of its schedule, ascending; None where sigma is continuous."""
-        sigmas = self.recipe.train.sigmas
-        if not isinstance(sigmas, Uniform):
-            return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ScheduleWarning)  # T = 200, beta unchanged, is shown
-            return schedule(sigmas.schedule, sigmas.T, sigmas.rescale)
 
 
 def _plain(channels: tuple[int, ...], attention_levels: tuple[int, ...] = ()) -> dict:
@@ -96,8 +53,8 @@ def _plain(channels: tuple[int, ...], attention_levels: tuple[int, ...] = ()) ->
     }
 
 
+ATTENTION_AT_16 = _plain((64, 128, 256, 256), attention_levels=(2,))  # of images of 64 pixels
 NETWORKS = {
-    "attention_at_16": _plain((64, 128, 256, 256), attention_levels=(2,)),
     "openai_small": {
         "channels": (64, 128, 192, 256),
         "blocks": 2,
@@ -111,32 +68,58 @@ NETWORKS = {
 }
 
 
-def _recipe(name: str, network: dict, sigmas: Uniform | LogNormal, **changes: object) -> Recipe:
+def _recipe(name: str, network: dict, sigmas: Uniform, **changes: object) -> Recipe:
     """A recipe of thirty minutes; `changes` are fields of TrainConfig."""
-    plain = {"batch": 32, "lr": 2e-4, "ema": 0.0, "decay_share": 0.0, "warmup_steps": 0}
-    settings = {**plain, "held_out_every": max(10, UPDATES[name] // 12), **changes}
-    settings |= {"steps": UPDATES[name], "save_every": max(20, UPDATES[name] // 8)}
+    plain = {"batch": 32, "lr": 2e-4, "ema": 0.9999, "decay_share": 0.0, "warmup_steps": 0}
+    steps = UPDATES[name]
+    looks = {"held_out_every": -(-steps // 8), "held_out_images": 64, "save_every": -(-steps // 4)}
+    # no level that it never learnt
+    table = table_of(sigmas)
+    low = max(0.018, float(table[0]))
+    high = min(40.0, float(table[-1]))
     return Recipe(
         name=name,
         network=network,
-        train=TrainConfig(sigmas=sigmas, **settings),
+        train=TrainConfig(sigmas=sigmas, steps=steps, **{**plain, **looks, **changes}),
         prediction="eps",
-        sampling=Sampling(steps=20, low=0.018),
+        sampling=Sampling(steps=20, low=low, high=high),
     )
 
 
-def _whole(recipe: Recipe, pixels: int) -> Recipe:
-    """The recipe at its source's resolution, for `WHOLE_IMAGES` images."""
-    steps = WHOLE_IMAGES // recipe.train.batch
-    longer = recipe.scaled(steps=steps, held_out_every=1_000, save_every=1_000)
-    data = "digits" if pixels == 28 else recipe.data
-    return replace(longer, name=f"{recipe.name}-whole", pixels=pixels, data=data)
+def _whole(recipe: Recipe, pixels: int, steps: int, eta: float) -> Recipe:
+    """The recipe at its source's resolution, for `WHOLE_IMAGES` images, with its own sampler.
+
+    `Sampling` knows schedules of T = 1000; others keep the recipe's. Attention at 16 x 16 lies one
+    level deeper in images of twice the side.
+    """
+    updates = WHOLE_IMAGES // recipe.train.batch
+    longer = recipe.scaled(
+        steps=updates, held_out_every=1_000, held_out_images=256, save_every=1_000
+    )
+    sigmas = recipe.train.sigmas
+    sampling = recipe.sampling
+    if sigmas.T == 1000:
+        sampling = Sampling("ddim", steps, levels=sigmas.schedule, eta=eta)
+    network = dict(recipe.network)
+    if pixels > recipe.pixels and network["attention_levels"] == (2,):
+        network["attention_levels"] = (3,)
+    digits = pixels == 28
+    return replace(
+        longer,
+        name=f"{recipe.name}-whole",
+        pixels=pixels,
+        network=network,
+        sampling=sampling,
+        data="digits" if digits else recipe.data,
+        autoencoder="digits-vq" if digits else recipe.autoencoder,
+        elements=(0,) if digits else recipe.elements,
+    )
 
 
-_DDPM = _recipe("ddpm", NETWORKS["attention_at_16"], Uniform("linear"))
-_COSINE = replace(_DDPM.scaled(sigmas=Uniform("cosine")), name="ddpm-cosine")
+_DDPM = _recipe("ddpm", ATTENTION_AT_16, Uniform("linear"))
+_COSINE = _recipe("ddpm-cosine", ATTENTION_AT_16, Uniform("cosine"))
 _WIDE = _recipe("ddpm-wide", _plain((128, 256, 512, 512), (2,)), Uniform("linear"))
-_SIGMOID = _recipe("sigmoid-ddim", NETWORKS["openai_small"], Uniform("sigmoid"), ema=0.9999)
+_SIGMOID = _recipe("sigmoid-ddim", NETWORKS["openai_small"], Uniform("sigmoid"))
 _L1 = replace(
     _recipe(
         "cosine-l1",
@@ -144,15 +127,13 @@ _L1 = replace(
         Uniform("cosine"),
         batch=16,
         criterion="l1",
-        ema=0.9999,
     ),
     prediction="edm",
 )
-_SLOW = {"batch": 20, "accumulation": 4, "lr": 3e-5, "ema": 0.9999}
-_FACES = _recipe("faces", NETWORKS["five_levels"], Uniform("linear"), **_SLOW)
-_SHORT = _recipe(
-    "faces-T200", NETWORKS["five_levels"], Uniform("linear", 200, rescale=False), **_SLOW
-)
+_SLOW = {"batch": 20, "accumulation": 4, "lr": 3e-5}
+_FIVE = {**NETWORKS["five_levels"], "attention_levels": (2,)}  # 16 x 16 of 64 pixels
+_FACES = _recipe("faces", _FIVE, Uniform("linear"), **_SLOW)
+_SHORT = _recipe("faces-T200", _FIVE, Uniform("linear", 200, rescale=False), **_SLOW)
 _COLOUR = replace(
     _recipe("faces-colour", NETWORKS["five_levels"], Uniform("linear"), **_SLOW),
     pixels=128,
@@ -161,12 +142,17 @@ _COLOUR = replace(
 # its network sees latents of 16 x 16
 _VQ = _recipe(
     "vq-latents",
-    {**_plain((64, 128), (1,)), "blocks": 2},
+    _plain((64, 128), (1,)),
     Uniform("linear", 300, rescale=False),
     batch=64,
     lr=1e-3,
 )
-_VQ = replace(_VQ, sampling=replace(_VQ.sampling, clamp=False))
+_VQ = replace(
+    _VQ,
+    sampling=replace(_VQ.sampling, clamp=False),
+    autoencoder="lens64-vq",  # the one below; a recipe takes it from a folder of that name
+    elements=EVERY_TURN,
+)
 LENS64_VQ = AutoencoderRecipe(
     name="lens64-vq",
     kind="VQVAE",
@@ -186,12 +172,21 @@ _OURS = Recipe(
         decay_share=0.5,
         sigmas=LogNormal(0.3, 1.6),
         weight="edm",
-        held_out_every=250,
-        save_every=250,
+        held_out_every=UPDATES["ours"] // 8,
+        held_out_images=64,
+        save_every=500,
     ),
     prediction="x0",
     noiseless=True,
     sampling=Sampling(steps=20, high=80.0, low=0.04),
+)
+# The same without the telescope's help: it learns lenses as they are observed, noise and all.
+_OURS_OBSERVED = replace(
+    _OURS.scaled(weight="none"),
+    name="ours-observed",
+    prediction="edm",
+    noiseless=False,
+    sampling=Sampling(steps=20, high=80.0, low=0.018),
 )
 _OURS_COLOUR = Recipe(
     name="ours-colour",
@@ -203,8 +198,9 @@ _OURS_COLOUR = Recipe(
         ema=0.999,
         decay_share=0.5,
         sigmas=LogNormal(0.0, 1.6),
-        held_out_every=250,
-        save_every=250,
+        held_out_every=UPDATES["ours-colour"] // 8,
+        held_out_images=64,
+        save_every=500,
     ),
     pixels=128,
     data="colour",
@@ -224,7 +220,8 @@ def _published(
 ) -> Published:
     """A solution whose source has `pixels`, and a sampler of `steps`."""
     says = Says(text, pixels, fid, n, steps)
-    return Published(recipe, _whole(recipe, pixels), says, steps, eta, autoencoder)
+    whole = _whole(recipe, pixels, steps, eta)
+    return Published(recipe, whole, says, steps, eta, autoencoder)
 
 
 _FACES_SAYS = "faces in colour, five levels, EMA on and off; T = 200 is far worse"
@@ -252,6 +249,9 @@ PUBLISHED = {
             LENS64_VQ,
         ),
         Published(_OURS, _OURS, Says("this series", 64, steps=20), 20),
+        Published(
+            _OURS_OBSERVED, _OURS_OBSERVED, Says("the same, learnt with noise", 64, steps=20), 20
+        ),
         Published(_OURS_COLOUR, _OURS_COLOUR, Says("this series", 128, steps=20), 20),
     )
 }

@@ -21,7 +21,7 @@ from ..diffusion.sampling import SAMPLERS, noise
 from ..errors import ParameterError
 from ..model import Model, Sampling
 from ..runtime import processor, progress
-from ..storage import fingerprint_of
+from ..storage import fingerprint_of, write_arrays
 from .diffusion import Batches, DiffusionTask, TrainConfig, run_fingerprint
 from .loop import Run
 from .state import Curve, stages_of
@@ -52,6 +52,26 @@ def pairs(
         begun.append(eps.cpu().numpy())
         made.append(state.float().cpu().numpy())
     return np.concatenate(begun), np.concatenate(made)
+
+
+def _kept_pairs(
+    model: Model,
+    n: int,
+    seed: int,
+    sampling: Sampling,
+    state: Path | str | None,
+    identity: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`pairs`, or those that an earlier call kept beside `state`."""
+    path = None if state is None else Path(state) / "pairs.npz"
+    if path is not None and path.exists():
+        with np.load(path, allow_pickle=False) as saved:
+            if str(saved["identity"]) == identity:
+                return saved["eps"], saved["x0"]
+    eps, x0 = pairs(model, n, seed, sampling)
+    if path is not None:
+        write_arrays(path, eps=eps, x0=x0, identity=identity)
+    return eps, x0
 
 
 class PairBatches(Batches):
@@ -92,8 +112,8 @@ def reflow(
     if net.classes or net.conditions:
         raise ParameterError(f"{model.folder.name} is conditional: reflow is for models without.")
     sampling = sampling or model.sampling
-    eps, x0 = pairs(model, n, seed, sampling)
     identity = fingerprint_of([model.spec["sha256"], str(sampling), n, seed])
+    eps, x0 = _kept_pairs(model, n, seed, sampling, state, identity)
     images = ImageSet(f"pairs of {model.folder.name}", model.stretch.inverse(x0), identity)
     denoiser = copy.deepcopy(model.denoiser).requires_grad_(True)
     rows = split_rows(n)

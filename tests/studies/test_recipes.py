@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,13 +14,13 @@ from toys_autoencoder import DIFFUSION, recipe
 
 from lensdiff.data.images import lenses
 from lensdiff.diffusion.process import Uniform
-from lensdiff.errors import ParameterError
+from lensdiff.errors import MetricError, ParameterError
 from lensdiff.model import load
 from lensdiff.networks.unet import Attention
-from lensdiff.storage import read_json
+from lensdiff.storage import read_json, studies_folder
 from lensdiff.studies import recipes
 from lensdiff.training import recipe as module
-from lensdiff.training.published import Published, Says
+from lensdiff.training.solution import Published, Says
 
 SIDE = 48  # a fit bins them by three
 
@@ -40,21 +41,22 @@ def study(tmp_path, monkeypatch):
         ),
     }
     monkeypatch.setattr(recipes, "PUBLISHED", known)
-    monkeypatch.setattr(recipes, "OWN_STEPS", 5)
+    monkeypatch.setattr(recipes, "OWN_CALLS", 5)
     monkeypatch.setattr(recipes, "FITTED", 2)
-    monkeypatch.setattr(recipes, "OWN", 8)
+    monkeypatch.setattr(recipes, "SHOWN", 16 * 4)
 
     def few(split: str, pixels: int, cache: object = None, noiseless: bool = False) -> object:
         return lenses(split, pixels, 40, noiseless=noiseless)
 
     monkeypatch.setattr(module, "lenses", few)
 
-    def run(*names: str) -> dict:
+    def run(*words: str, read: bool = True) -> dict:
         parser = argparse.ArgumentParser()
         recipes.add_arguments(parser)
-        given = ["--steps", "2", "-n", "16", "--out", str(tmp_path), "--work", str(tmp_path / "w")]
-        recipes.run(parser.parse_args([*names, *given]))
-        return read_json(tmp_path / recipes.FILE, "")
+        given = ["--steps", "2", "-n", "16", "--own", "16"]
+        given += ["--out", str(tmp_path), "--work", str(tmp_path / "w")]
+        recipes.run(parser.parse_args([*given, *words]))
+        return read_json(tmp_path / recipes.FILE, "") if read else {}
 
     return run
 
@@ -62,23 +64,24 @@ def study(tmp_path, monkeypatch):
 def test_a_solution_is_trained_scored_and_stored_once(study, tmp_path, monkeypatch):
     found = study("plain", "latents", "ours")
     rows = {row["name"]: row for row in found["rows"]}
-    assert list(rows) == ["plain", "latents", "ours"]
+    assert list(rows) == ["test lenses", "plain", "latents", "ours"]
+    assert len(rows.pop("test lenses")["physics"]["rms"]) == 2
     for row in rows.values():
         assert row["card"]["n_generated"] == 16 and row["card"]["excess_error"] > 0
+        assert row["own_card"]["n_generated"] == 16
         assert row["images_seen"] == 2 * 4 and row["curve"]
         assert len(row["physics"]["rms"]) == 2
-        assert row["says"] == {"text": "small", "pixels": SIDE, "fid": 12.4, "n": 2_000} | {
-            "steps": 40,
-            "reference": "not said",
-        }
-        assert row["call_s"] > 0 and row["weights"] > 0
-    assert rows["plain"]["own_sampler"] == {"steps": 40, "eta": 1.0, "shown_steps": 5}
-    assert rows["ours"]["own_sampler"]["shown_steps"] == 3
-    assert "autoencoder_training_s" in rows["latents"]
+        fields = {"text": "small", "pixels": SIDE, "fid": 12.4, "n": 2_000}
+        assert row["says"] == fields | {"steps": 40, "reference": "not said"}
+        assert min(row[name] for name in ("call_s", "parameters", "flops", "update_s")) > 0
+    sampler = {"steps": 40, "eta": 1.0, "calls": 5, "constant": 0}
+    assert rows["plain"]["own_sampler"] == sampler
+    assert rows["ours"]["own_sampler"]["calls"] == 3
+    assert rows["latents"]["autoencoder_parameters"] > 0 == rows["plain"]["autoencoder_parameters"]
     folder = tmp_path / "recipes"
     assert Image.open(folder / "plain.png").size == (8 * SIDE, 2 * SIDE)
-    assert Image.open(folder / "plain-own.png").size == (8 * SIDE, SIDE)
-    assert load(tmp_path / "w" / "latents").autoencoder is not None
+    assert Image.open(folder / "plain-own.png").size == (8 * SIDE, 2 * SIDE)
+    assert load(tmp_path / "w" / "latents-2").autoencoder is not None
 
     def never(*_: object) -> None:
         raise AssertionError("it must not be computed again")
@@ -87,9 +90,50 @@ def test_a_solution_is_trained_scored_and_stored_once(study, tmp_path, monkeypat
     assert study("all") == found
 
 
+def test_images_are_drawn_once_even_where_scoring_failed(study, tmp_path, monkeypatch, capsys):
+    def broken(*_: object) -> None:
+        raise MetricError("the score fails")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipes, "scored", broken)
+        with pytest.raises(ParameterError, match="Not all are stored: plain, ours failed"):
+            study("plain", "ours")
+    assert "plain: the score fails" in capsys.readouterr().out
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("it must not be drawn again")
+
+    monkeypatch.setattr(recipes.Model, "draw", never)
+    monkeypatch.setattr(recipes, "generate_by_table", never)
+    assert [row["name"] for row in study("plain", "ours")["rows"][1:]] == ["plain", "ours"]
+
+
+def test_constant_images_are_counted_and_can_be_scored():
+    images = np.full((3, 1, 4, 4), 0.5, np.float32)
+    images[1, 0, 2, 2] = 1.0
+    images[2] = 1.0
+    found, constant = recipes.mended(images)
+    assert constant == 2 and np.array_equal(found[1], images[1])
+    assert [len(np.unique(image)) for image in found] == [2, 2, 2]
+    assert found.max() == 1.0
+
+
+def test_updates_are_timed_and_nothing_is_stored(study, tmp_path, capsys):
+    study("plain", "latents", "--time", read=False)
+    lines = capsys.readouterr().out
+    assert re.search(r"plain: [\d.]+ s an update, [\d,]+ in 30 minutes", lines)
+    assert re.search(r"small: [\d.]+ s an update", lines) and "latents:" in lines
+    assert not (tmp_path / recipes.FILE).exists()
+
+
+def test_a_trial_does_not_take_the_place_of_the_results(study):
+    with pytest.raises(ParameterError, match="make a trial: give it --out"):
+        study("plain", "--out", str(studies_folder()))
+
+
 def test_operations_are_twice_the_products_of_a_call(study, tmp_path):
     study("plain")
-    model = load(tmp_path / "w" / "plain")
+    model = load(tmp_path / "w" / "plain-2")
     net = model.denoiser.net
     hooked = []
 
@@ -120,4 +164,4 @@ def test_a_grid_has_rows_of_images_in_grey_or_colour(tmp_path):
 
 def test_an_unknown_solution_is_refused(study):
     with pytest.raises(ParameterError, match="There is no solution 'magic'; there are all, plain"):
-        study("magic")
+        study("magic", read=False)

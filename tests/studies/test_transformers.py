@@ -16,11 +16,12 @@ from lensdiff.data.images import lenses, simulated
 from lensdiff.errors import ParameterError
 from lensdiff.lensing.survey import diverse
 from lensdiff.model import NETWORKS, Sampling, load
-from lensdiff.storage import read_json
+from lensdiff.storage import read_json, studies_folder
 from lensdiff.studies import reflow, transformers
 from lensdiff.training import recipe as module
 from lensdiff.training.fit import fit
-from lensdiff.training.published import PUBLISHED, Published
+from lensdiff.training.published import PUBLISHED
+from lensdiff.training.solution import Published
 
 SIDE = 16
 OURS = replace(DIFFUSION, name="ours", pixels=SIDE, noiseless=True, sampling=Sampling(steps=3))
@@ -45,13 +46,14 @@ def small(monkeypatch):
         "dit": transformers.Kind("DiT", (dit,) * 3, (2, 2, 2)),
     }
     monkeypatch.setattr(transformers, "KINDS", kinds)
+    monkeypatch.setattr(transformers, "FLOWS", {"flow": replace(kinds["unet"], shift=3.0)})
 
 
 def command(study, out, *words: str) -> dict:
     parser = argparse.ArgumentParser()
     study.add_arguments(parser)
     given = ["-n", "16", "--out", str(out), "--work", str(out / "w"), "--updates", "2"]
-    study.run(parser.parse_args([*words, *given]))
+    study.run(parser.parse_args([*given, *words]))
     return read_json(out / study.FILE, "")
 
 
@@ -67,7 +69,8 @@ def test_networks_of_a_size_have_nearly_equal_weights(monkeypatch):
 
 
 def test_each_size_and_seed_is_run_once(tmp_path):
-    found = command(transformers, tmp_path, "all", "--seeds", "0", "1", "--sizes", "small", "base")
+    words = ["unet", "dit", "--seeds", "0", "1", "--sizes", "small", "base"]
+    found = command(transformers, tmp_path, *words)
     *runs, seen = found["rows"]
     rows = [(row["name"], row["size"], row["seed"]) for row in runs]
     once = [("unet", "small", 0), ("dit", "small", 0), ("unet", "base", 0), ("dit", "base", 0)]
@@ -84,6 +87,30 @@ def test_each_size_and_seed_is_run_once(tmp_path):
     assert not (tmp_path / "transformers" / "dit-base-1.png").exists()
     with pytest.raises(ParameterError, match="There is no 'cnn'"):
         command(transformers, tmp_path, "cnn")
+
+
+def test_a_flow_learns_at_shifted_logit_normal_times(tmp_path):
+    plan = transformers.recipe("flow", "base", 1)
+    assert (plan.prediction, plan.train.weight) == ("flow", "none")
+    sigma = plan.train.sigmas.at(torch.linspace(1e-4, 1 - 1e-4, 9_999))
+    t = sigma / (1 + sigma)
+    unshifted = t / (3 - 2 * t)  # t = 3 u / (1 + 2 u)
+    logit = torch.logit(unshifted.double())
+    assert float(logit.mean()) == pytest.approx(0, abs=1e-3)
+    assert float(logit.std()) == pytest.approx(1, abs=1e-2)
+    found = command(transformers, tmp_path, "flow", "--seeds", "0", "1")
+    assert [(row["size"], row["seed"]) for row in found["rows"]] == [("base", 0), ("base", 1)]
+    assert found["rows"][0]["recipe"]["prediction"] == "flow"
+
+
+def test_rates_are_tried_in_short_runs_and_updates_are_timed(tmp_path, capsys):
+    found = command(transformers, tmp_path, "unet", "--rates")
+    assert [row["lr"] for row in found["rows"]] == list(transformers.RATES)
+    assert all(row["held_out"] > 0 and row["updates"] == 2 for row in found["rows"])
+    command(transformers, tmp_path, "all", "--time", "--sizes", "base")
+    assert "dit-base-0: " in capsys.readouterr().out
+    with pytest.raises(ParameterError, match="make a trial: give it --out"):
+        command(transformers, tmp_path, "unet", "--out", str(studies_folder()))
 
 
 def test_a_map_of_attention_is_what_the_block_computes(tmp_path):
@@ -117,12 +144,16 @@ def test_teacher_and_student_are_scored_at_each_number_of_calls(teacher, tmp_pat
     monkeypatch.setattr(reflow, "CALLS", (1, 3))
     found = command(reflow, tmp_path, str(teacher.folder), "--pairs", "12")
     quality = [row for row in found["rows"] if row["role"] == "quality"]
-    expected = [(name, calls) for name in ("teacher", "student") for calls in (1, 3)]
+    names = ("teacher", "student", "control")
+    expected = [(name, calls) for name in names for calls in (1, 3)]
     assert [(row["name"], row["calls"]) for row in quality] == expected
     bent = [row["bent"] for row in found["rows"] if row["role"] == "path"]
-    assert len(bent) == 2 and min(bent) > 0
-    assert load(tmp_path / "w" / "reflow").telescope is not None
-    assert (tmp_path / "reflow" / "reflow-1.png").exists()
+    assert len(bent) == 3 and min(bent) > 0
+    (student,) = (tmp_path / "w").glob("reflow-????????????")
+    assert load(student).telescope is not None
+    assert (tmp_path / "reflow" / "student-1.png").exists()
+    (longer,) = (tmp_path / "w").glob("longer-????????????")
+    assert load(longer).spec["stages"][-1]["sha256"] == teacher.spec["sha256"]
     with pytest.raises(ParameterError, match="lensnet draws nothing"):
         command(reflow, tmp_path, "lensnet")
 
@@ -146,5 +177,4 @@ def test_paths_to_one_image_are_straight_and_those_of_a_gaussian_are_not(teacher
         reflow.straightness(replace(teacher, denoiser=one), n=8, steps=40)
         for one in (point, gaussian)
     )
-    assert straight < 1e-3  # sampling begins at noise alone, one fortieth of the image away
-    assert bent > 0.05
+    assert straight < 1e-8 and bent > 0.05

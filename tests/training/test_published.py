@@ -44,7 +44,7 @@ def test_every_solution_is_known_to_the_command_line_small_and_whole():
             small = {**vars(solution.recipe.train)}
             whole = {**vars(solution.whole.train)}
             differing = {key for key in small if small[key] != whole[key]}
-            assert differing <= {"steps", "held_out_every", "save_every"}
+            assert differing <= {"steps", "held_out_every", "held_out_images", "save_every"}
 
 
 def test_the_page_offers_every_recipe():
@@ -54,7 +54,7 @@ def test_the_page_offers_every_recipe():
 def test_each_recipe_has_what_its_source_fixes():
     plain = PUBLISHED["ddpm"].recipe
     assert plain.train.sigmas == Uniform("linear", 1000)
-    assert (plain.prediction, plain.train.criterion, plain.train.ema) == ("eps", "l2", 0.0)
+    assert (plain.prediction, plain.train.criterion, plain.train.ema) == ("eps", "l2", 0.9999)
     assert PUBLISHED["ddpm-cosine"].recipe.network == plain.network
     wide = PUBLISHED["ddpm-wide"].recipe.network["channels"]
     assert wide == tuple(2 * c for c in plain.network["channels"])
@@ -73,3 +73,32 @@ def test_each_recipe_has_what_its_source_fixes():
     assert short.recipe.train.sigmas == Uniform("linear", 200, rescale=False)
     assert len(short.levels) == short.steps == 200
     assert PUBLISHED["ours"].levels is None
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_no_recipe_is_sampled_where_it_did_not_learn(name):
+    solution = PUBLISHED[name]
+    levels = solution.recipe.sampling.sigmas()
+    table = solution.levels
+    if table is not None:
+        assert float(table[0]) <= float(levels[-2]) and float(levels[0]) <= float(table[-1])
+        assert solution.recipe.sampling.calls == 20
+
+
+def test_the_network_of_ho_et_al_has_the_weights_that_they_count():
+    """35.7 million on CIFAR-10 (Ho et al. 2020, section 4), by the same arguments."""
+    arguments = {**PUBLISHED["ddpm"].recipe.network, "channels": (128, 256, 256, 256)}
+    arguments |= {"attention_levels": (1,), "image_channels": 3}
+    with torch.device("meta"):
+        net = NETWORKS["UNet"](**arguments)
+    assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(35.7, abs=0.05)
+
+
+def test_attention_is_at_16_pixels_small_and_whole():
+    for name in ("ddpm", "faces", "faces-colour"):
+        solution = PUBLISHED[name]
+        for recipe in (solution.recipe, solution.whole):
+            (level,) = recipe.network["attention_levels"]
+            padded = -(-recipe.pixels // 2 ** (len(recipe.network["channels"]) - 1))
+            side = padded * 2 ** (len(recipe.network["channels"]) - 1) // 2**level
+            assert 16 <= side <= 19, (recipe.name, side)

@@ -18,6 +18,7 @@ RECIPES = (  # names of `training.published.PUBLISHED`
     "faces-colour",
     "vq-latents",
     "ours",
+    "ours-observed",
     "ours-colour",
 )
 PARAMETERS = {
