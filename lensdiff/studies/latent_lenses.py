@@ -6,6 +6,7 @@ Two models of equal minutes of training are asked for the same numbers of networ
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -82,7 +83,8 @@ def cost(model: Model) -> dict:
     """What a lens costs: network, memory of training, and time of drawing.
 
     `training_bytes` is what autograd keeps of an image until the backward pass, `call_s` a network
-    call of an image in a batch of `TIMED`, `decode_s` the decoder.
+    call of an image in a batch of `TIMED`, `decode_s` the decoder, `update_s` an update of the
+    weights: `training_s` is by the clock, and holds whatever paused the training.
     """
     autoencoder = model.autoencoder
     spec = autoencoder.spec if autoencoder else {"seconds": 0, "images_seen": 0}
@@ -96,6 +98,8 @@ def cost(model: Model) -> dict:
         "images_seen": model.spec["images_seen"],
         "machine": model.spec["machine"],
         "decode_s": 0.0,
+        "updates": model.spec["recipe"]["train"]["steps"],
+        "update_s": update_seconds(model),
     }
     device = next(model.denoiser.parameters()).device
     x = torch.randn(TIMED, *model.denoised_shape, device=device)
@@ -117,6 +121,23 @@ def seconds(work: Callable[[], object], repeats: int = 5) -> float:
         work()
         times.append(time.perf_counter() - start)
     return float(np.median(times))
+
+
+def update_seconds(model: Model) -> float:
+    """Median seconds of an update with as many images as its recipe has, on a copy."""
+    denoiser = copy.deepcopy(model.denoiser).requires_grad_(True)
+    device = next(denoiser.parameters()).device
+    optimizer = torch.optim.AdamW(denoiser.parameters(), 1e-4, fused=True)
+    n = model.spec["recipe"]["train"]["batch"]
+    x = torch.randn(n, *model.denoised_shape, device=device)
+    sigma = torch.ones(n, device=device)
+
+    def update() -> None:
+        optimizer.zero_grad()
+        denoiser.loss(x, sigma, torch.randn_like(x)).mean().backward()
+        optimizer.step()
+
+    return seconds(update)
 
 
 def training_bytes(model: Model) -> int:

@@ -52,6 +52,7 @@ def test_both_models_get_cost_and_quality_once(models, tmp_path, monkeypatch):
     assert [row["role"] for row in rows] == ["cost", "quality", "quality"] * 2
     assert [row["name"] for row in rows] == ["latents"] * 3 + ["pixels"] * 3
     first, *mine = rows[:3]
+    assert first["updates"] == DIFFUSION.train.steps and first["update_s"] > first["call_s"]
     assert [row["calls"] for row in mine] == [2, 3]
     for row in mine:
         assert row["n_generated"] == 16 and len(row["rms"]) == 2

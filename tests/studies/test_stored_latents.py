@@ -13,7 +13,7 @@ from lensdiff.model import load
 from lensdiff.networks import classifier
 from lensdiff.scores.classification import interval
 from lensdiff.storage import read_json, shipped, studies_folder
-from lensdiff.studies import autoencoders, gallery_page, latents
+from lensdiff.studies import autoencoders, gallery_page, latent_lenses, latents
 from lensdiff.training import recipes
 
 
@@ -92,3 +92,52 @@ def test_a_gallery_says_where_a_model_was_trained():
 def test_a_latent_models_images_are_within_their_limits():
     images = torch.cat(list(load(shipped("latent-digits")).generate(range(4))))
     assert images.min() >= 0 and images.max() <= 1 and images.amax((1, 2, 3)).min() > 0.8
+
+
+def test_the_published_experiment_has_every_schedule_thrice():
+    stored = table(latents.FILE)
+    rows = [row for row in stored["rows"] if row["role"] == "schedule"]
+    found = sorted((row["T"], row["rescale"], row["seed"]) for row in rows)
+    assert found == sorted((*one, seed) for one in latents.RUNS for seed in range(3))
+    assert (stored["updates"], stored["looked"]) == (1_200, 400)
+    left = {(row["T"], row["rescale"]): row["signal_left"] ** 2 for row in rows}
+    assert left[200, False] == pytest.approx(0.132, abs=1e-3)
+    assert left[300, False] == pytest.approx(0.048, abs=1e-3)
+    assert max(left[200, True], left[300, True]) < 1e-4
+    for row in rows:
+        assert [look["steps"] for look in row["looks"]] == list(latents.STEPS)
+        assert min(look["distance"] for look in row["looks"]) > 1  # training digits have 0.7
+
+
+def test_a_start_without_signal_costs_more_the_more_is_missing():
+    stored = table(latents.FILE)
+    rows = [row for row in stored["rows"] if row["role"] == "start"]
+    assert len(rows) == 9 and {row["seed"] for row in rows} == {0, 1, 2}
+    by_level = {}
+    for row in rows:
+        by_level.setdefault(row["sigma"], []).append((row["distance"], row["accuracy"]))
+    low, middle, own = (np.array(by_level[sigma]) for sigma in sorted(by_level))
+    assert low[:, 0].min() > middle[:, 0].max() > middle[:, 0].min() > own[:, 0].max()
+    assert low[:, 1].max() < middle[:, 1].min() < own[:, 1].min()
+
+
+def test_lenses_of_latents_are_stored_with_their_cost_and_quality():
+    rows = table(latent_lenses.FILE)["rows"]
+    model = load(shipped("latent150"))
+    mine = [row for row in rows if row["model_sha256"] == model.spec["sha256"]]
+    assert sorted(row["role"] for row in mine) == ["cost", "quality", "quality"]
+    others = [row for row in rows if row not in mine]
+    assert {row["name"] for row in others} == {"lens150-hour"} and len(others) == 3
+    (cost, other) = (next(r for r in part if r["role"] == "cost") for part in (mine, others))
+    minutes = [
+        (row["updates"] * row["update_s"] + row["autoencoder_training_s"]) / 60
+        for row in (cost, other)
+    ]
+    assert minutes == pytest.approx([minutes[0]] * 2, rel=0.1)  # equal minutes
+    assert cost["training_bytes"] < 0.5 * other["training_bytes"]
+    quality = {row["calls"]: row for row in mine if row["role"] == "quality"}
+    card = read_json(shipped("latent150") / "card.json", "")
+    assert quality[20]["distance"] == pytest.approx(card["distance"], abs=2 * card["excess_error"])
+    rival = next(row for row in others if row.get("calls") == 20)
+    gap = rival["distance"] - quality[20]["distance"]
+    assert gap > 5 * np.hypot(rival["excess_error"], quality[20]["excess_error"])
