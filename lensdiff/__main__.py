@@ -13,7 +13,10 @@ from .errors import LensdiffError, ParameterError
 from .studies import STUDIES
 
 BUDGET = ("steps", "minutes", "batch", "lr", "seed")
-DATA_HELP = "a folder of DeepLense files, of Common Test I for a classifier, of MNIST's for digits"
+DATA_HELP = (
+    "a folder of DeepLense files, of Common Test I for a classifier, of MNIST's for digits, of "
+    "pictures for lenses in colour"
+)
 
 
 def _command(commands: object, name: str, what: str, example: str) -> argparse.ArgumentParser:

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ParameterError
 from ..lensing import colour
 from ..lensing.population import KINDS, sample_params
 from ..lensing.simulate import VERSION
 from ..lensing.survey import diverse
 from ..storage import cached
-from .images import TEST_SEED, TRAIN_SEED, ImageSet
+from .images import ImageSet, share_of
 
 TRAIN_IMAGES = 4_000
 TEST_IMAGES = 2_048
@@ -33,9 +32,7 @@ def colour_lenses(
     parts. They are simulated once, then read from the cache. Raises ParameterError for another
     split.
     """
-    if split not in ("train", "test"):
-        raise ParameterError(f"split must be 'train' or 'test', not {split!r}.")
-    count, seed = (TRAIN_IMAGES, TRAIN_SEED) if split == "train" else (TEST_IMAGES, TEST_SEED)
+    count, seed = share_of(split, TRAIN_IMAGES, TEST_IMAGES)
     n = n or count
     survey = diverse(pixels)
     description = {"simulator": VERSION, "colour": colour.VERSION, "survey": asdict(survey)}

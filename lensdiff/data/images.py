@@ -206,6 +206,13 @@ def simulated(
     )
 
 
+def share_of(split: str, train: int, test: int) -> tuple[int, int]:
+    """(number, seed) of the simulated images of a split. Raises ParameterError for another one."""
+    if split not in ("train", "test"):
+        raise ParameterError(f"split must be 'train' or 'test', not {split!r}.")
+    return (train, TRAIN_SEED) if split == "train" else (test, TEST_SEED)
+
+
 def lenses(
     split: str = "train",
     pixels: int = 64,
@@ -218,7 +225,5 @@ def lenses(
     There are 10,000 to train on, and 5,000 with another seed to test on. Raises ParameterError for
     another split.
     """
-    if split not in ("train", "test"):
-        raise ParameterError(f"split must be 'train' or 'test', not {split!r}.")
-    count, seed = (TRAIN_IMAGES, TRAIN_SEED) if split == "train" else (TEST_IMAGES, TEST_SEED)
+    count, seed = share_of(split, TRAIN_IMAGES, TEST_IMAGES)
     return simulated(diverse(pixels), n or count, seed, cache=cache, noiseless=noiseless)

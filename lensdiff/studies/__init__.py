@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "autoencoders",
         "conditional",
         "conditional_report",
+        "cost",
         "drawings",
         "gallery",
         "gallery_page",

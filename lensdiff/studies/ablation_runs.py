@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ..diffusion.process import LogNormal, ScheduleWarning, Uniform, schedule
+from ..diffusion.process import LogNormal, Uniform
 from ..errors import ParameterError
 from ..model import Sampling
 from ..training.recipes import TINY, Recipe
+from ..training.solution import table_of
 
 STEPS = 1_000
 SEEDS = (0, 1, 2)
@@ -52,11 +52,7 @@ class Run:
     def table(self) -> Tensor | None:
         """The levels of the run's own schedule, ascending; None where sigma is continuous."""
         sigmas = self.recipe.train.sigmas
-        if not isinstance(sigmas, Uniform):
-            return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ScheduleWarning)  # T = 200 with unchanged beta is shown
-            return schedule(sigmas.schedule, sigmas.T, sigmas.rescale)
+        return table_of(sigmas) if isinstance(sigmas, Uniform) else None
 
 
 BASIS = replace(

@@ -193,11 +193,15 @@ def pictures(run: Run, model: Model, n: int = SHOWN) -> Tensor:
     return torch.cat(list(model.generate(range(n))))
 
 
-def keep_pictures(path: Path, images: Tensor) -> None:
-    """Write images (n, 1, H, W) side by side, as a PNG."""
-    strip = np.concatenate(list(to_uint8(images)[:, 0].numpy()), 1)
+def keep_pictures(path: Path, images: Tensor | np.ndarray, columns: int = 0) -> None:
+    """Write images (n, C, H, W), as a PNG, in whole rows of `columns`; 0: in one. C is 1 or 3."""
+    pixels = to_uint8(images).numpy()
+    columns = columns or len(pixels)
+    starts = range(0, len(pixels) - columns + 1, columns)
+    rows = [np.concatenate(list(pixels[k : k + columns]), 2) for k in starts]
+    whole = np.concatenate(rows, 1).transpose(1, 2, 0)
     with atomic(path) as part:
-        Image.fromarray(strip).save(part, optimize=True)
+        Image.fromarray(whole[..., 0] if whole.shape[-1] == 1 else whole).save(part, optimize=True)
 
 
 def compute(run: Run, net: nn.Module, folder: Path, work: Path) -> dict:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from .. import model as models
 from ..data.digits import digits
 from ..data.images import ImageSet
-from ..diffusion.process import ScheduleWarning, Uniform, schedule
+from ..diffusion.process import ScheduleWarning, Uniform
 from ..errors import ParameterError
 from ..model import Model
 from ..networks import classifier
@@ -37,6 +37,7 @@ from ..storage import studies_folder
 from ..training.fit import fit
 from ..training.recipe import Recipe
 from ..training.recipes import LATENT_DIGITS
+from ..training.solution import table_of
 from .ablations import generate_by_table, keep_pictures
 from .table import Table
 
@@ -121,9 +122,7 @@ def signal_left(sigma: float) -> float:
 
 def starts(model: Model) -> list[float]:
     """Noise levels to start from: where beta unchanged ends with T levels, and the model's own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ScheduleWarning)
-        ends = [float(schedule("linear", T, rescale)[-1]) for T, rescale in RUNS if not rescale]
+    ends = [float(table_of(Uniform("linear", *one))[-1]) for one in RUNS if not one[1]]
     return [*(round(sigma, 4) for sigma in ends), model.sampling.high]
 
 
@@ -162,8 +161,8 @@ class Study:
         plan = recipe(T, rescale, seed, self.updates)
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             warnings.simplefilter("ignore", ScheduleWarning)  # where it ends is what is studied
-            levels = schedule("linear", T, rescale)
             made = fit(plan, self.train, Path(folder) / "m", autoencoder=self.model.autoencoder)
+        levels = table_of(plan.train.sigmas)
         seeds = range(FIRST_SEED, FIRST_SEED + self.looked)
         looks = []
         for steps in STEPS:

@@ -10,7 +10,7 @@ import numpy as np
 from .. import model as models
 from ..data.images import lenses
 from ..errors import MetricError
-from ..lensing import fit, measure
+from ..lensing import defects, fit, measure
 from ..lensing.survey import diverse
 from ..scores import light
 from ..scores.card import FIRST_SEED
@@ -34,6 +34,27 @@ def fitted(images: np.ndarray, rounds: int = 15) -> fit.Fit:
     """The fit of an isothermal ellipsoid with shear to binned images of 7.5 arcsec."""
     small = measure.binned(images, BIN if images.shape[-1] % BIN == 0 else 2)
     return fit.fit(small, diverse(small.shape[-1]), rounds=rounds)
+
+
+def physics(images: np.ndarray, real: np.ndarray, fits: int) -> dict:
+    """Measured properties, and shares with a defect, of generated and of test lenses.
+
+    `scalars` has for each name of `measure.SCALARS` what `measure.compare` gives where both have
+    eight values; `rms` are the residuals of a lens fit to the first `fits` images, in peaks.
+    """
+    scale = diverse(images.shape[-1]).pixel_arcsec
+    mine = measure.measure(images, scale)
+    theirs = measure.measure(real, scale)
+    scalars = {}
+    for name in measure.SCALARS:
+        if min(np.isfinite(x[name]).sum() for x in (mine, theirs)) >= 8:
+            scalars[name] = measure.compare(theirs[name], mine[name])
+    broken = {}
+    for side, those in (("generated", images), ("test", real)):
+        rules = defects.defects(those, scale)
+        broken[side] = int(np.any([rule for rule in rules.values()], 0).sum())
+    rms = [round(float(x), 6) for x in fitted(images[:fits]).rms]
+    return {"scalars": scalars, "with_a_defect": broken, "rms": rms}
 
 
 def _row(images: np.ndarray) -> dict:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -16,29 +15,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..data.images import ImageSet
 from ..diffusion.process import ScheduleWarning
 from ..errors import LensdiffError, ParameterError
 from ..model import Model, Sampling
-from ..networks.latent import Latent
 from ..runtime import best_device
 from ..scores.card import FIRST_SEED, SampleSizeWarning, card, card_with_error, check_numbers
 from ..scores.features import extractor
 from ..scores.statistics import as_stored, statistics, to_uint8
-from ..storage import atomic, fingerprint_of, root, studies_folder, write_arrays
-from ..training.diffusion import train as updates_of
+from ..storage import fingerprint_of, root, studies_folder, write_arrays
 from ..training.fit import fit
-from ..training.latents import encoded
 from ..training.published import PUBLISHED
 from ..training.recipe import AutoencoderRecipe, Recipe
 from ..training.solution import Published
-from . import latent_lenses
-from .ablations import generate_by_table
+from .ablations import generate_by_table, keep_pictures
+from .cost import TIMED_UPDATES, cost, update_seconds
+from .physics import physics
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study recipes ddpm ours"
@@ -46,10 +40,10 @@ FILE = "recipes.json"
 MINUTES = 30
 SCORED = 512
 SHOWN = 64  # generated images whose picture is kept
+COLUMNS = 8  # of that picture
 OWN = 128  # images by the source's own sampler
 OWN_CALLS = 50  # at most, of that sampler
 FITTED = 48
-TIMED_UPDATES = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,43 +84,27 @@ def train(solution: Published, work: Path, steps: int | None = None) -> Model:
         return fit(recipe, images, place, state, autoencoder=autoencoder)
 
 
-def update_seconds(recipe: Recipe, images: ImageSet, autoencoder: Latent | None = None) -> float:
-    """Median seconds of an update of the weights, of a few that are made and forgotten."""
-    few = images.subset(np.arange(min(len(images), 256)), "few")
-    if autoencoder is not None:
-        few = encoded(few, autoencoder)
-    network = {**recipe.network, "image_channels": few.pixels.shape[1]}
-    plan = replace(recipe.scaled(steps=TIMED_UPDATES, held_out_every=0), network=network)
-    taken = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ScheduleWarning)
-        start = time.perf_counter()
-        for _ in updates_of(plan.denoiser(), few, plan.train):
-            now = time.perf_counter()
-            taken.append(now - start)
-            start = now
-    return float(np.median(taken[1:]))
-
-
-def short_autoencoder(plan: AutoencoderRecipe, images: ImageSet, work: Path) -> Latent:
-    """An autoencoder of a few updates, whose seconds are printed."""
+def autoencoder_seconds(plan: AutoencoderRecipe) -> float:
+    """Median seconds of an update of an autoencoder, of a few that are made and forgotten."""
     taken = []
     short = plan.scaled(steps=TIMED_UPDATES, held_out_every=0)
-    made = fit(short, images, work / "timed", each=lambda step: taken.append(step.seconds))
-    print(f"{plan.name}: {np.median(np.diff(taken)):.3f} s an update")
-    return made
+    with tempfile.TemporaryDirectory() as work:
+        fit(short, plan.images("train"), work, each=lambda step: taken.append(step.seconds))
+    return float(np.median(np.diff(taken)))
 
 
 def time_all(names: list[str]) -> None:
     """Print what an update of each recipe takes, and how many fill thirty minutes."""
     for name in names:
         recipe = PUBLISHED[name].recipe
-        images = recipe.images("train")
-        autoencoder = None
-        if PUBLISHED[name].autoencoder is not None:
-            with tempfile.TemporaryDirectory() as work:
-                autoencoder = short_autoencoder(PUBLISHED[name].autoencoder, images, Path(work))
-        found = update_seconds(recipe, images, autoencoder)
+        plan = PUBLISHED[name].autoencoder
+        shape = (3 if recipe.data == "colour" else 1, recipe.pixels, recipe.pixels)
+        if plan is not None:
+            net = plan.net()
+            shape = (net.latent_channels, *net.grid(plan.pixels, plan.pixels))
+            print(f"{plan.name}: {autoencoder_seconds(plan):.3f} s an update")
+        recipe = replace(recipe, network={**recipe.network, "image_channels": shape[0]})
+        found = update_seconds(recipe.denoiser(), shape, recipe.as_dict())
         print(f"{name}: {found:.3f} s an update, {60 * MINUTES / found:,.0f} in {MINUTES} minutes")
 
 
@@ -173,24 +151,6 @@ def own_images(solution: Published, model: Model, n: int) -> tuple[Callable[[], 
     return draw, calls
 
 
-def flops(model: Model) -> int:
-    """Multiplications and additions of a network call of one image."""
-    x = torch.zeros(1, *model.denoised_shape, device=next(model.denoiser.parameters()).device)
-    # the fused attention is not counted, the plain one is
-    with sdpa_kernel(SDPBackend.MATH), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.denoiser(x, 1.0)
-    return counter.get_total_flops()
-
-
-def keep_grid(path: Path, images: np.ndarray, columns: int = 8) -> None:
-    """Write uint8 images (n, C, H, W) as a PNG of rows of `columns`; C is 1 or 3."""
-    rows = [images[k : k + columns] for k in range(0, len(images) - columns + 1, columns)]
-    lines = [np.concatenate(list(row), 2) for row in rows]
-    whole = np.concatenate(lines, 1).transpose(1, 2, 0)
-    with atomic(path) as part:
-        Image.fromarray(whole[..., 0] if whole.shape[-1] == 1 else whole).save(part, optimize=True)
-
-
 def scored(net: nn.Module, images: np.ndarray, test: ImageSet, how: Sampling | str) -> dict:
     """The card of generated images, with its errors where `how` is a `Sampling`."""
     n = len(images)
@@ -204,7 +164,7 @@ def scored(net: nn.Module, images: np.ndarray, test: ImageSet, how: Sampling | s
 
 def real(test: ImageSet, n: int) -> dict:
     """Physics of `n` other test lenses, as of generated ones."""
-    return {"physics": latent_lenses.physics(test.pixels[n : 2 * n], test.pixels[:n], FITTED)}
+    return {"physics": physics(test.pixels[n : 2 * n], test.pixels[:n], FITTED)}
 
 
 def compute(solution: Published, net: nn.Module, args: argparse.Namespace) -> dict:
@@ -225,12 +185,11 @@ def compute(solution: Published, net: nn.Module, args: argparse.Namespace) -> di
         kept(args.work / "drawn" / f"{model.folder.name}-own.npz", own_key, draw)
     )
     folder = args.out / "recipes"
-    keep_grid(folder / f"{solution.name}.png", to_uint8(images[:SHOWN]).numpy())
-    keep_grid(folder / f"{solution.name}-own.png", to_uint8(own[: SHOWN // 4]).numpy())
+    keep_pictures(folder / f"{solution.name}.png", images[:SHOWN], COLUMNS)
+    keep_pictures(folder / f"{solution.name}-own.png", own[: SHOWN // 4], COLUMNS)
     ours = solution.levels is None
     how = model.sampling if ours else f"its own {calls} levels, eta {solution.eta:g}"
     grey = images.shape[1] == 1
-    train_images = solution.recipe.images("train")
     return {
         "says": asdict(solution.says),
         "card": scored(net, images, test, model.sampling),
@@ -238,10 +197,8 @@ def compute(solution: Published, net: nn.Module, args: argparse.Namespace) -> di
         "own_card": scored(net, own, test, how),
         "own_sampler": {"steps": solution.steps, "eta": solution.eta, "calls": calls}
         | {"constant": own_constant},
-        "physics": latent_lenses.physics(images, test.pixels[: args.n], FITTED) if grey else None,
-        **latent_lenses.cost(model),
-        "flops": flops(model),
-        "update_s": update_seconds(solution.recipe, train_images, model.autoencoder),
+        "physics": physics(images, test.pixels[: args.n], FITTED) if grey else None,
+        **cost(model),
         **{key: model.spec[key] for key in ("recipe", "data", "sha256", "curve")},
     }
 

@@ -6,7 +6,6 @@ Beside teacher and student stands a control, the teacher after as many updates w
 from __future__ import annotations
 
 import argparse
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,15 +17,16 @@ from ..data.images import ImageSet, lenses
 from ..errors import ParameterError
 from ..model import Model, Sampling
 from ..runtime import best_device
-from ..scores.card import FIRST_SEED, SampleSizeWarning, card_with_error
+from ..scores.card import FIRST_SEED
 from ..scores.features import extractor
-from ..scores.statistics import as_stored, statistics, to_uint8
+from ..scores.statistics import as_stored
 from ..storage import fingerprint_of, root, studies_folder
 from ..training import reflow as training
 from ..training.diffusion import TrainConfig
 from ..training.fit import fit
 from ..training.published import PUBLISHED
-from .recipes import keep_grid
+from .ablations import keep_pictures
+from .recipes import COLUMNS, scored
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study reflow runs/recipes/ours"
@@ -112,13 +112,8 @@ def look(
     """The card of `n` images of a number of calls; the first ones are kept beside the table."""
     sampling = flow(model, calls)
     images = as_stored(model.draw(args.n, FIRST_SEED, sampling=sampling))
-    found = statistics(net, torch.from_numpy(images).split(64), args.n, "generated lenses")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SampleSizeWarning)
-        made = card_with_error(net, found, test, sampling, FIRST_SEED, args.n)
-    shown = to_uint8(images[:SHOWN]).numpy()
-    keep_grid(args.out / "reflow" / f"{name}-{calls}.png", shown)
-    return {"card": made.as_dict()}
+    keep_pictures(args.out / "reflow" / f"{name}-{calls}.png", images[:SHOWN], COLUMNS)
+    return {"card": scored(net, images, test, sampling)}
 
 
 def run(args: argparse.Namespace) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,15 +23,16 @@ from ..errors import ParameterError
 from ..model import Model
 from ..networks.transformer import SelfAttention
 from ..runtime import best_device
-from ..scores.card import FIRST_SEED, SampleSizeWarning, card_with_error
+from ..scores.card import FIRST_SEED
 from ..scores.features import extractor
-from ..scores.statistics import as_stored, statistics, to_uint8
+from ..scores.statistics import as_stored
 from ..storage import root, studies_folder
 from ..training.fit import fit
 from ..training.published import PUBLISHED
 from ..training.recipe import Recipe
-from .latent_lenses import cost
-from .recipes import flops, keep_grid, update_seconds
+from .ablations import keep_pictures
+from .cost import cost, update_seconds
+from .recipes import COLUMNS, scored
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study transformers unet dit"
@@ -188,20 +188,14 @@ def compute(plan: Recipe, net: nn.Module, args: argparse.Namespace, picture: str
     place = args.work / plan.name
     model = fit(plan, plan.images("train"), place, args.work / f"{plan.name}-state")
     images = as_stored(model.draw(args.n, FIRST_SEED))
-    found = statistics(net, torch.from_numpy(images).split(64), args.n, "generated lenses")
-    test = lenses("test", plan.pixels)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SampleSizeWarning)
-        made = card_with_error(net, found, test, model.sampling, FIRST_SEED, args.n)
+    card = scored(net, images, lenses("test", plan.pixels), model.sampling)
     if plan.train.seed == SEEDS[0]:
-        shown = to_uint8(images[:SHOWN]).numpy()
-        keep_grid(args.out / "transformers" / f"{picture}.png", shown)
+        path = args.out / "transformers" / f"{picture}.png"
+        keep_pictures(path, images[:SHOWN], COLUMNS)
     kept = ("recipe", "sha256", "curve")
     return {
-        "card": made.as_dict(),
+        "card": card,
         **cost(model),
-        "flops": flops(model),
-        "update_s": update_seconds(plan, plan.images("train")),
         **{key: model.spec[key] for key in kept},
     }
 
@@ -230,7 +224,8 @@ def time_all(names: list[str], sizes: list[str]) -> None:
     for name in names:
         for size in sizes:
             plan = recipe(name, size, SEEDS[0])
-            found = update_seconds(plan, plan.images("train"))
+            shape = (1, plan.pixels, plan.pixels)
+            found = update_seconds(plan.denoiser(), shape, plan.as_dict())
             print(f"{plan.name}: {found:.3f} s an update, {60 * MINUTES / found:,.0f} in all")
 
 

@@ -191,16 +191,11 @@ _OURS_OBSERVED = replace(
 _OURS_COLOUR = Recipe(
     name="ours-colour",
     network={"channels": (64, 128, 192), "blocks": 2, "attention_levels": (2,), "unshuffle": 4},
-    train=TrainConfig(
+    train=replace(
+        _OURS_OBSERVED.train,
         steps=UPDATES["ours-colour"],
-        batch=32,
-        lr=8e-4,
-        ema=0.999,
-        decay_share=0.5,
-        sigmas=LogNormal(0.0, 1.6),
         held_out_every=UPDATES["ours-colour"] // 8,
-        held_out_images=64,
-        save_every=500,
+        sigmas=LogNormal(0.0, 1.6),
     ),
     pixels=128,
     data="colour",

@@ -14,7 +14,10 @@ from .recipe import AutoencoderRecipe, Recipe
 
 @functools.cache
 def table_of(sigmas: Uniform) -> Tensor:
-    """The table of a schedule, without a warning where it ends before the signal is gone."""
+    """The levels of a schedule, (T,), ascending.
+
+    It does not warn where they end before the signal is gone: that is what is shown.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScheduleWarning)
         return schedule(sigmas.schedule, sigmas.T, sigmas.rescale)

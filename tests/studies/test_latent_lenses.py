@@ -16,7 +16,7 @@ from lensdiff.errors import ParameterError
 from lensdiff.lensing.survey import diverse
 from lensdiff.model import Sampling, load
 from lensdiff.storage import read_json
-from lensdiff.studies import latent_lenses
+from lensdiff.studies import cost, latent_lenses, physics
 from lensdiff.training.fit import fit
 
 PIXELS = 48  # a fit bins them by three
@@ -71,14 +71,14 @@ def test_latents_take_the_memory_of_their_smaller_grid(models):
     latents = load(models.latents, device="cpu", precision="fp32")
     pixels = load(models.pixels, device="cpu", precision="fp32")
     assert latents.denoised_shape[1:] == (12, 12) and pixels.denoised_shape[1:] == (48, 48)
-    ratio = latent_lenses.training_bytes(pixels) / latent_lenses.training_bytes(latents)
+    ratio = cost.training_bytes(pixels) / cost.training_bytes(latents)
     assert 14 < ratio < 17
     assert not any(p.requires_grad for p in pixels.denoiser.parameters())
 
 
 def test_test_lenses_have_no_distance_from_themselves():
     real = np.array(lenses("test", 64, 24).pixels)
-    found = latent_lenses.physics(real, real, 4)
+    found = physics.physics(real, real, 4)
     assert all(row["w1"] == 0 and row["ks_p"] == 1 for row in found["scalars"].values())
     assert found["with_a_defect"]["generated"] == found["with_a_defect"]["test"]
     assert max(found["rms"]) < 0.1
@@ -90,7 +90,7 @@ def test_the_median_of_times_leaves_the_first_out():
     def work() -> None:
         calls.append(torch.ones(1))
 
-    assert latent_lenses.seconds(work, 3) >= 0 and len(calls) == 4
+    assert cost.seconds(work, 3) >= 0 and len(calls) == 4
 
 
 def test_models_that_do_not_suit_are_refused(models, tmp_path):

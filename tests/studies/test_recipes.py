@@ -18,7 +18,7 @@ from lensdiff.errors import MetricError, ParameterError
 from lensdiff.model import load
 from lensdiff.networks.unet import Attention
 from lensdiff.storage import read_json, studies_folder
-from lensdiff.studies import recipes
+from lensdiff.studies import ablations, cost, recipes
 from lensdiff.training import recipe as module
 from lensdiff.training.solution import Published, Says
 
@@ -149,16 +149,16 @@ def test_operations_are_twice_the_products_of_a_call(study, tmp_path):
             layer.register_forward_hook(count)
         elif isinstance(layer, Attention):
             layer.register_forward_pre_hook(count_attention)
-    assert recipes.flops(model) == sum(hooked)
+    assert cost.flops(model) == sum(hooked)
 
 
 def test_a_grid_has_rows_of_images_in_grey_or_colour(tmp_path):
     images = np.arange(5 * 3 * 2 * 2, dtype=np.uint8).reshape(5, 3, 2, 2)
-    recipes.keep_grid(tmp_path / "a.png", images, columns=2)
+    ablations.keep_pictures(tmp_path / "a.png", images / 255, columns=2)
     kept = np.asarray(Image.open(tmp_path / "a.png"))
     assert kept.shape == (4, 4, 3)
     assert np.array_equal(kept[2:, :2], images[2].transpose(1, 2, 0))
-    recipes.keep_grid(tmp_path / "b.png", images[:, :1], columns=2)
+    ablations.keep_pictures(tmp_path / "b.png", images[:, :1] / 255, columns=2)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "b.png"))[:2, 2:], images[1, 0])
 
 
