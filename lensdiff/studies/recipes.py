@@ -151,15 +151,20 @@ def own_images(solution: Published, model: Model, n: int) -> tuple[Callable[[], 
     return draw, calls
 
 
-def scored(net: nn.Module, images: np.ndarray, test: ImageSet, how: Sampling | str) -> dict:
-    """The card of generated images, with its errors where `how` is a `Sampling`."""
+def scored(
+    net: nn.Module, images: np.ndarray, test: ImageSet, how: Sampling | str, calls: int = 0
+) -> dict:
+    """The card of generated images, with its errors where `how` is a `Sampling`.
+
+    Otherwise `how` says in words how they were drawn, in how many `calls`.
+    """
     n = len(images)
     found = statistics(net, torch.from_numpy(images).split(64), n, "generated lenses")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SampleSizeWarning)
         if isinstance(how, Sampling):
             return card_with_error(net, found, test, how, FIRST_SEED, n).as_dict()
-        return card(net, found, test, how, OWN_CALLS, FIRST_SEED, n).as_dict()
+        return card(net, found, test, how, calls, FIRST_SEED, n).as_dict()
 
 
 def real(test: ImageSet, n: int) -> dict:
@@ -194,7 +199,7 @@ def compute(solution: Published, net: nn.Module, args: argparse.Namespace) -> di
         "says": asdict(solution.says),
         "card": scored(net, images, test, model.sampling),
         "constant": constant,
-        "own_card": scored(net, own, test, how),
+        "own_card": scored(net, own, test, how, calls),
         "own_sampler": {"steps": solution.steps, "eta": solution.eta, "calls": calls}
         | {"constant": own_constant},
         "physics": physics(images, test.pixels[: args.n], FITTED) if grey else None,

@@ -59,11 +59,17 @@ def config(updates: int) -> TrainConfig:
 
 def control(teacher: Model, plan: TrainConfig, args: argparse.Namespace, name: str) -> Model:
     """The teacher after as many more updates on the lenses themselves, joined with new noise."""
-    recipe = replace(PUBLISHED["ours"].recipe, name=name, train=plan)
-    recipe = replace(recipe, kind=type(teacher.denoiser.net).__name__)
-    arguments = dict(teacher.spec["network"]["arguments"])
-    recipe = replace(recipe, network=arguments, prediction=teacher.denoiser.scaling.name)
-    recipe = replace(recipe, sampling=teacher.sampling, noiseless=teacher.telescope is not None)
+    network = teacher.spec["network"]
+    recipe = replace(
+        PUBLISHED["ours"].recipe,
+        name=name,
+        train=plan,
+        kind=network["name"],
+        network=network["arguments"],
+        prediction=teacher.spec["prediction"],
+        sampling=teacher.sampling,
+        noiseless=teacher.telescope is not None,
+    )
     images = recipe.images("train")
     state = args.work / f"{name}-state"
     return fit(recipe, images, args.work / name, state, start=teacher)
