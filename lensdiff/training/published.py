@@ -25,20 +25,21 @@ from .solution import Published, Says, table_of
 WHOLE_IMAGES = 1_000_000  # a hundred epochs of DeepLense's 10,000
 OURS = "ours"
 EVERY_TURN = tuple(range(8))
-# Updates that fill thirty minutes of two x86-64 cores with bfloat16, by `study recipes --time`.
+# Updates that fill thirty minutes of two x86-64 cores with bfloat16, by `study recipes --time`;
+# of vq-latents, what its autoencoder leaves of them.
 UPDATES = {
-    "ddpm": 500,
-    "ddpm-cosine": 500,
-    "ddpm-wide": 150,
-    "sigmoid-ddim": 230,
-    "cosine-l1": 95,
-    "faces": 330,
-    "faces-T200": 330,
-    "faces-colour": 110,
-    "vq-latents": 4_000,
-    "ours": 3_000,
-    "ours-observed": 3_000,
-    "ours-colour": 3_000,
+    "ddpm": 700,
+    "ddpm-cosine": 700,
+    "ddpm-wide": 210,
+    "sigmoid-ddim": 690,
+    "cosine-l1": 275,
+    "faces": 700,
+    "faces-T200": 700,
+    "faces-colour": 300,
+    "vq-latents": 2_750,
+    "ours": 3_100,
+    "ours-observed": 3_100,
+    "ours-colour": 2_350,
 }
 
 
