@@ -78,12 +78,12 @@ KINDS = {
     "unet": Kind(
         "UNet",
         (_unet(24, 48, 72), _unet(48, 96, 144), _unet(96, 192, 288)),
-        (5_000, 2_000, 600),
+        (1_450, 1_130, 500),
     ),
     "dit": Kind(
         "DiT",
         (_dit(128, 5), _dit(256, 5), _dit(512, 5)),
-        (5_000, 2_000, 600),
+        (1_450, 720, 245),
     ),
     # large patches and a bottleneck, as in Li & He 2025
     "vit": Kind(
@@ -93,7 +93,7 @@ KINDS = {
             _dit(256, 5, 8, bottleneck=32),
             _dit(512, 5, 8, bottleneck=32),
         ),
-        (9_000, 6_000, 2_000),
+        (4_060, 2_090, 990),
     ),
 }
 FLOWS = {
