@@ -200,6 +200,7 @@ def compute(solution: Published, net: nn.Module, args: argparse.Namespace) -> di
         "card": scored(net, images, test, model.sampling),
         "constant": constant,
         "own_card": scored(net, own, test, how, calls),
+        "like_own": scored(net, images[: len(own)], test, model.sampling),
         "own_sampler": {"steps": solution.steps, "eta": solution.eta, "calls": calls}
         | {"constant": own_constant},
         "physics": physics(images, test.pixels[: args.n], FITTED) if grey else None,
