@@ -52,6 +52,7 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
         "condition_symmetries",
         "two_stages",
         "dit",
+        "one_protocol",
     )
 }
 
