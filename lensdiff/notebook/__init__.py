@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "rules",
         "runner",
         "screen",
+        "student",
         "times",
     ],
     submod_attrs={

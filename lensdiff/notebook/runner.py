@@ -22,7 +22,7 @@ from nbconvert import HTMLExporter
 
 from .. import storage
 from ..errors import ParameterError, StorageError
-from . import screen, times
+from . import screen, student, times
 from .files import publish, read, tidy
 from .helpers import PROFILES
 from .plan import Job, chosen, due, known_stamps, parse_value, plan
@@ -160,6 +160,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a parameter",
     )
     parser.add_argument("--runs", type=Path, metavar="DIR", help="where results go (default: runs)")
+    edition = "write the series without outputs and solutions into runs/student, with work cells"
+    parser.add_argument("--student", action="store_true", help=edition)
+    checked = "run a filled-in page of it, or a folder of them, and say which answers are right"
+    parser.add_argument("--check", type=Path, metavar="PAGE", help=checked)
+
+
+def students(args: argparse.Namespace, root: Path) -> int:
+    """Write the student edition, or check a filled-in page at profile smoke; an exit status."""
+    if args.student and args.check:
+        raise ParameterError("--student and --check exclude each other: first write, then check.")
+    runs = args.runs or root / "runs"
+    if args.student:
+        folder = runs / student.FOLDER
+        written = student.write(folder, root)
+        print(f"{len(written)} pages in {screen.shown(folder)}. Check filled-in ones with: --check")
+        return 0
+    with environment(LENSDIFF_PROFILE="smoke", LENSDIFF_RUNS=str(runs.resolve() / "checked")):
+        return student.report(args.check)
 
 
 def run(args: argparse.Namespace, root: Path | None = None) -> int:
@@ -168,6 +186,8 @@ def run(args: argparse.Namespace, root: Path | None = None) -> int:
     Raises ParameterError for options that exclude each other, or a folder that can't be written.
     """
     root = root or storage.root()
+    if args.student or args.check:
+        return students(args, root)
     parameters = {name: parse_value(value) for name, value in args.parameters}
     jobs = chosen(plan(root, args.profile, parameters), args.only, parameters)
     if args.in_place and parameters:
