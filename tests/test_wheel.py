@@ -27,6 +27,7 @@ try:
     ld.load("lens64")
 except ld.errors.CheckpointError as error:
     print(error)
+assert (place.parent / "notebook" / "template" / "mathjax.js").is_file()
 print(ld.storage.cache_folder())
 """
 

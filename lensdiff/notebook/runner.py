@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 
 import papermill
@@ -27,6 +29,8 @@ from .files import publish, read, tidy
 from .helpers import PROFILES
 from .plan import Job, chosen, due, known_stamps, parse_value, plan
 
+TEMPLATE = Path(str(files(__package__) / "template"))
+MATHJAX = "mathjax.js"
 KERNEL_LOG = "--IPKernelApp.log_level=ERROR"  # else every kernel warns that it talks over TCP
 
 
@@ -100,10 +104,29 @@ def execute(job: Job, folder: Path, wide: int = 0) -> bool:
     part.replace(good)
     failed.unlink(missing_ok=True)
     place = {"metadata": {"name": job.path.stem, "path": str(job.path.parent)}}
-    page, _ = HTMLExporter(embed_images=True).from_notebook_node(tidy(read(good)), place)
+    page, _ = exporter(folder.parent).from_notebook_node(tidy(read(good)), place)
     good.with_suffix(".html").write_text(page, encoding="utf-8")
     job.result = "good"
     return True
+
+
+def exporter(folder: Path) -> HTMLExporter:
+    """What makes HTML of a notebook, for pages one folder below `folder`.
+
+    MathJax is copied there, so that equations are shown without a network.
+    """
+    place = folder / MATHJAX
+    if not place.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with storage.atomic(place) as part:
+            shutil.copyfile(TEMPLATE / MATHJAX, part)
+    return HTMLExporter(
+        embed_images=True,
+        extra_template_basedirs=[str(TEMPLATE.parent)],
+        template_name=TEMPLATE.name,
+        mathjax_url=f"../{MATHJAX}",
+        require_js_url="",
+    )
 
 
 def run_chain(waiting: list[Job], folder: Path, in_place: bool) -> bool:
