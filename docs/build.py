@@ -36,7 +36,9 @@ HIDDEN = ("lensdiff.__main__", "lensdiff.notebook.lessons", "lensdiff.studies")
 def lay_out(source: Path) -> None:
     """Lay everything that Sphinx reads in `source`, as it lies in the repository."""
     shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(root() / "docs", source, ignore=shutil.ignore_patterns("build.py", "__pycache__"))
+    shutil.copytree(
+        root() / "docs", source, ignore=shutil.ignore_patterns("build.py", "__pycache__")
+    )
     for pattern in COPIED:
         for path in root().glob(pattern):
             if path.is_file():

@@ -18,6 +18,7 @@ exclude_patterns = ["_build"]
 
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # outputs have equations and links, too
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 myst_heading_slug_func = "lensdiff.notebook.files.anchor"  # as Jupyter has it
@@ -37,6 +38,7 @@ autodoc_default_options = {"members": True, "undoc-members": False}
 html_theme = "sphinx_book_theme"
 html_title = "lensdiff"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = True
 html_show_sourcelink = False
 html_theme_options = {
