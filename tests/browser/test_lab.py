@@ -132,9 +132,7 @@ def move_each(page: Page) -> int:
         slides = controls.nth(k).evaluate("e => e.tagName") == "DIV"
         controls.nth(k).focus()
         for key in ("ArrowRight", "ArrowLeft", "ArrowLeft"):
-            page.keyboard.press(
-                key if controls.nth(k).evaluate("e => e.tagName") == "DIV" else "ArrowDown"
-            )
+            page.keyboard.press(key if slides else "ArrowDown")
             if changed(page, before):
                 break
         else:
