@@ -11,12 +11,14 @@ import base64
 import importlib
 import json
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
 import warnings
 from pathlib import Path
 
+import nbformat
 import numpy as np
 from matplotlib import colormaps
 from onnx_export import exported
@@ -24,12 +26,14 @@ from sphinx.cmd.build import main as sphinx
 
 import lensdiff
 from lensdiff.errors import LensdiffError, StorageError
+from lensdiff.notebook.files import read
 from lensdiff.notebook.plots import CMAP
 from lensdiff.notebook.runner import MATHJAX, TEMPLATE
 from lensdiff.storage import root
 
 COPIED = ("notebooks/*.ipynb", "figures/*", "figures/drawings/*", "data/checkpoints/**/README.md")
 RUNTIME = "onnxruntime-web@1.30.0"  # of the page that draws, from npm
+BADGE = re.compile(r"^\[!\[Open in Colab\].*\n\n", re.M)
 HIDDEN = ("lensdiff.__main__", "lensdiff.notebook.lessons", "lensdiff.studies")
 
 
@@ -45,6 +49,11 @@ def lay_out(source: Path) -> None:
                 place = source / path.relative_to(root())
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, place)
+    for page in source.glob("notebooks/*.ipynb"):  # Colab has a button of its own here
+        notebook = read(page)
+        notebook.cells = [cell for cell in notebook.cells if "colab" not in tags(cell)]
+        notebook.cells[0].source = BADGE.sub("", notebook.cells[0].source)
+        page.write_text(nbformat.writes(notebook), encoding="utf-8")
     for page in source.glob("data/checkpoints/*/README.md"):  # reached from the gallery
         page.write_text(f"---\norphan: true\n---\n\n{page.read_text(encoding='utf-8')}", "utf-8")
     shutil.copyfile(root() / "pyproject.toml", source / "pyproject.toml")
@@ -52,6 +61,11 @@ def lay_out(source: Path) -> None:
     shutil.copyfile(TEMPLATE / MATHJAX, source / "_static" / MATHJAX)
     drawing(source / "_static", source.with_name("npm"))
     (source / "api.md").write_text(api(), encoding="utf-8")
+
+
+def tags(cell: nbformat.NotebookNode) -> list[str]:
+    """The tags of a notebook's cell."""
+    return cell.metadata.get("tags", [])
 
 
 # ---- the page that draws -------------------------------------------------------------------------
