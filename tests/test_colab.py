@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -17,8 +18,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# the session has Colab's module, and cells after the first find the package
-STUB = "import sys, types\nsys.modules['google.colab'] = types.ModuleType('google.colab')\n"
+STUB = "import google.colab\n"  # as each session of Colab has done
 
 
 def repository(folder: Path) -> Path:
@@ -30,7 +30,7 @@ def repository(folder: Path) -> Path:
         path = Path(os.fsdecode(name))
         if (ROOT / path).is_file():
             (place / path).parent.mkdir(parents=True, exist_ok=True)
-            os.link(ROOT / path, place / path)
+            shutil.copyfile(ROOT / path, place / path)
     who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
     for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "all"]):
         subprocess.run(["git", *words], cwd=place, check=True)
@@ -44,7 +44,10 @@ def kernel(folder: Path) -> None:
     python = folder / "venv" / "bin" / "python"
     ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
     site = subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True).stdout
-    (Path(site.strip()) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    site = Path(site.strip())
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (site / "google" / "colab").mkdir(parents=True)
+    (site / "google" / "colab" / "__init__.py").write_text("")
     spec = folder / "jupyter" / "kernels" / "colab"
     spec.mkdir(parents=True)
     start = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
