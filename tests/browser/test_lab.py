@@ -125,18 +125,22 @@ def test_every_slider_makes_another_picture(chromium, lab: str, theme: str) -> N
 
 
 def move_each(page: Page) -> int:
-    """Move every slider and list by a key; each makes another picture. Returns how many."""
+    """Move every slider by its keys, and every list; each makes another picture."""
     controls = page.locator(".widget-slider .noUi-handle, .widget-dropdown select")
     for k in range(controls.count()):
         before = page.evaluate(SHOWN)
-        slides = controls.nth(k).evaluate("e => e.tagName") == "DIV"
-        controls.nth(k).focus()
+        control = controls.nth(k)
+        if control.evaluate("e => e.tagName") == "SELECT":
+            control.select_option(index=1)
+            assert changed(page, before), f"list {k} changes nothing"
+            continue
+        control.focus()
         for key in ("ArrowRight", "ArrowLeft", "ArrowLeft"):
-            page.keyboard.press(key if slides else "ArrowDown")
+            page.keyboard.press(key)
             if changed(page, before):
                 break
         else:
-            raise AssertionError(f"control {k} moves nothing")
+            raise AssertionError(f"slider {k} moves nothing")
     return controls.count()
 
 
