@@ -84,7 +84,8 @@ def test_cells_are_short(path: Path) -> None:
 def test_it_opens_in_colab_at_its_own_version(path: Path) -> None:
     """The badge and the first cell name this file, and what pyproject.toml says."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    url, version = project["urls"]["Repository"], project["version"]
+    url = project["urls"]["Repository"]
+    version = project["version"]
     colab = url.replace("https://github.com", "https://colab.research.google.com/github")
     link = f"{colab}/blob/v{version}/notebooks/{path.name}"
     first, second = files.read(path).cells[:2]
