@@ -18,7 +18,7 @@ SMOKE := env LENSDIFF_PROFILE=smoke LENSDIFF_QUIET=1
 SHARED := env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TWO := -n 2 --dist loadfile
 
-.PHONY: help run test lab notebooks figures clean setup
+.PHONY: help run test lab notebooks figures site clean setup
 
 help:
 	@echo "make run        execute every notebook into runs/$(PROFILE)/ (PROFILE=smoke, standard or full)"
@@ -26,6 +26,7 @@ help:
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make notebooks  execute the committed notebooks again, in place, and strip what GitHub can't render"
 	@echo "make figures    draw the drawings of figures/drawings again"
+	@echo "make site       build the series as a site into runs/site/html, to be read without a network"
 	@echo "make clean      delete runs/ and the tools' caches; .venv and data/cache stay"
 	@echo "Each makes .venv first if there is none. PYTHON=... chooses the interpreter for it (3.11 or newer)."
 	@echo 'ARGS=... goes to python -m lensdiff notebooks or JupyterLab, e.g. make run ARGS="--only 03"'
@@ -54,6 +55,9 @@ notebooks: setup
 
 figures: setup
 	@$(PY) -m lensdiff study drawings $(ARGS)
+
+site: setup
+	@$(PY) docs/build.py $(ARGS)
 
 clean:
 	rm -rf runs .pytest_cache .ruff_cache *.egg-info

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def _add_train(commands: object) -> None:
     parser.add_argument("--size", type=int, help="side of what a classifier's backbone sees")
     parser.add_argument("--backbone", help="of a classifier: any name that timm knows")
     parser.add_argument("--weights", type=Path, help="file of the backbone's pretrained weights")
+    track = "also show the curve there: tensorboard (files beside the model) or wandb"
+    parser.add_argument("--track", metavar="TRACKER", help=track)
 
 
 def _given(args: argparse.Namespace, *names: str) -> dict:
@@ -77,6 +80,21 @@ def _report(step: object) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    """Train, tracked where that is asked, and leave a page."""
+    from .studies import pages
+    from .training import tracking
+
+    if args.track is None:
+        following = _train_recipe(args, _report)
+    else:
+        place = args.folder.with_name(f"{args.folder.name}-{args.track}")
+        with tracking.tracked(args.track, args.folder.name, place) as log:
+            following = _train_recipe(args, lambda step: (_report(step), log(step)))
+    print(f"{args.folder}: trained. {following}\n{pages.of_model(args.folder)}")
+
+
+def _train_recipe(args: argparse.Namespace, each: Callable[[object], object]) -> str:
+    """Train what `args` name; returns a sentence on what comes next."""
     from .training import recipes
 
     known = recipes.every()
@@ -85,13 +103,13 @@ def _train(args: argparse.Namespace) -> None:
     recipe = known[args.recipe]
     following = f"Score it with: python -m lensdiff score {args.folder}"
     if isinstance(recipe, recipes.AutoencoderRecipe):
-        _train_autoencoder(args, recipe)
+        _train_autoencoder(args, recipe, each)
         following = f"Learn its latents with: train RECIPE DIR --autoencoder {args.folder}"
     elif isinstance(recipe, recipes.ClassifierRecipe):
-        _train_classifier(args, recipe)
+        _train_classifier(args, recipe, each)
     else:
-        _train_denoiser(args, recipe)
-    print(f"{args.folder}: trained. {following}")
+        _train_denoiser(args, recipe, each)
+    return following
 
 
 def _refuse(args: argparse.Namespace, recipe: str, *names: str) -> None:
@@ -99,17 +117,17 @@ def _refuse(args: argparse.Namespace, recipe: str, *names: str) -> None:
         raise ParameterError(f"--{name} does not apply to the recipe {recipe}. Leave it out.")
 
 
-def _train_autoencoder(args: argparse.Namespace, recipe: object) -> None:
+def _train_autoencoder(args: argparse.Namespace, recipe: object, each: Callable) -> None:
     from .training.fit import fit
     from .training.recipe import images_of
 
     others = ("images", "head", "size", "backbone", "weights", "width", "start", "autoencoder")
     _refuse(args, recipe.name, *others)
     recipe = recipe.scaled(**_given(args, *BUDGET))
-    fit(recipe, images_of(recipe, args.data, args.symmetries), args.folder, args.state, _report)
+    fit(recipe, images_of(recipe, args.data, args.symmetries), args.folder, args.state, each)
 
 
-def _train_denoiser(args: argparse.Namespace, recipe: object) -> None:
+def _train_denoiser(args: argparse.Namespace, recipe: object, each: Callable) -> None:
     from .training.fit import fit
     from .training.recipe import images_of
 
@@ -121,10 +139,10 @@ def _train_denoiser(args: argparse.Namespace, recipe: object) -> None:
         recipe = replace(recipe, noiseless=False)
     images = images_of(recipe, args.data, args.symmetries)
     more = (args.start, args.unbalanced, args.autoencoder)
-    fit(recipe, images, args.folder, args.state, _report, None, *more)
+    fit(recipe, images, args.folder, args.state, each, None, *more)
 
 
-def _train_classifier(args: argparse.Namespace, recipe: object) -> None:
+def _train_classifier(args: argparse.Namespace, recipe: object, each: Callable) -> None:
     import numpy as np
 
     from .training.fit import HELD_OUT, fit
@@ -138,7 +156,7 @@ def _train_classifier(args: argparse.Namespace, recipe: object) -> None:
     rows, held = images.split(HELD_OUT)
     fewer = np.random.default_rng(recipe.train.seed).permutation(rows)[: args.images]
     split = (np.sort(fewer), held)
-    fit(recipe, images, args.folder, args.state, _report, split, args.start, args.unbalanced)
+    fit(recipe, images, args.folder, args.state, each, split, args.start, args.unbalanced)
 
 
 # ---- draw ----------------------------------------------------------------------------------------
@@ -146,7 +164,7 @@ def _train_classifier(args: argparse.Namespace, recipe: object) -> None:
 
 def _add_draw(commands: object) -> None:
     example = "python -m lensdiff draw classes64 --label axion --guidance 2.5 --out runs/axions"
-    what = "draw lenses with a model, into a PNG grid and an .npy"
+    what = "draw lenses with a model, into a PNG grid, an .npy and a page"
     parser = _command(commands, "draw", what, example)
     parser.add_argument("model", help="a shipped model's name, or a folder")
     parser.add_argument("-n", type=int, default=16, help="images (default: 16)")
@@ -159,30 +177,9 @@ def _add_draw(commands: object) -> None:
 
 
 def _draw(args: argparse.Namespace) -> None:
-    import numpy as np
+    from .studies import draw
 
-    from . import model as models
-    from .notebook import plots
-    from .storage import atomic
-
-    model = models.load(args.model)
-    if not isinstance(model, models.Model):
-        raise ParameterError(f"{args.model} draws nothing: it is a classifier or an autoencoder.")
-    label = args.label
-    if label is not None:
-        label = [float(x) for x in label] if model.denoiser.net.conditions else label[0]
-        label = int(label) if isinstance(label, str) and label.isdigit() else label
-    sampling = model.sampling if args.steps is None else replace(model.sampling, steps=args.steps)
-    images = model.draw(args.n, args.seed, label, args.guidance, sampling, not args.noiseless)
-    out = args.out or Path(f"{model.folder.name}-seed{args.seed}")
-    array = out.with_name(out.name + ".npy")
-    picture = out.with_name(out.name + ".png")
-    with atomic(array) as part:
-        np.save(part, images.numpy(), allow_pickle=False)
-    figure = plots.grid(images, columns=min(args.n, 8))
-    with atomic(picture) as part:
-        figure.savefig(part, dpi=100)
-    print(f"{array}: {tuple(images.shape)}, values in [0, 1]\n{picture}")
+    draw.run(args)
 
 
 # ---- score, study, notebooks ---------------------------------------------------------------------
@@ -217,9 +214,11 @@ def _add_score(commands: object) -> None:
 
 
 def _score(args: argparse.Namespace) -> None:
-    from .studies import scoring
+    from .studies import pages, scoring
 
     scoring.run(args)
+    if not args.dry:
+        print(pages.of_model(args.model))
 
 
 def _add_studies(commands: object, chosen: str | None) -> None:

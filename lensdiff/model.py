@@ -31,7 +31,7 @@ from .networks.latent import SPEC, WEIGHTS, Latent
 from .networks.transformer import DiT
 from .networks.unet import UNet
 from .runtime import best_device, best_precision, progress
-from .storage import FORMAT, half_precision, read_folder, set_aside, shipped, write_folder
+from .storage import FORMAT, checkpoints, half_precision, read_folder, set_aside, write_folder
 
 NETWORKS = {"UNet": UNet, "DiT": DiT}
 CURE = "Take another copy of the folder, or train the model again."
@@ -262,11 +262,12 @@ def find(name: Path | str) -> Path:
     folder = Path(name)
     if folder.exists() or folder.name != str(name) or set_aside(folder):
         return folder
-    if shipped(folder.name).is_dir():
-        return shipped(folder.name)
-    known = ", ".join(sorted(path.name for path in shipped("").glob("*") if path.is_dir()))
-    where = f"no shipped model ({known or 'these come with the repository, not with the wheel'})"
-    raise CheckpointError(f"{name}: there is no such folder, and {where}.")
+    place = checkpoints.ensure(folder.name)
+    if place is None:
+        known = ", ".join(checkpoints.known())
+        where = f"no shipped model ({known})"
+        raise CheckpointError(f"{name}: there is no such folder, and {where}.")
+    return place
 
 
 def load(

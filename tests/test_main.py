@@ -54,6 +54,7 @@ def test_each_study_has_help_with_an_example(study: str, capsys: pytest.CaptureF
         (["train", "digits-vq", "x", "--data", "data/sample"], "there is no train-images"),
         (["train", "latent-digits", "x", "--autoencoder", "no-such"], "can't be read as"),
         (["train", "latent-digits", "x", "--autoencoder", "lens64"], "is no autoencoder"),
+        (["train", "tiny", "x", "--track", "paper"], "There is no tracker 'paper'"),
         (["train", "lensnet", "x", "--autoencoder", "y"], "--autoencoder does not apply"),
         (["draw", "no-such"], "no shipped model"),
         (["draw", "lensnet"], "is a classifier"),
@@ -100,10 +101,10 @@ def test_draw_leaves_a_picture_and_an_array(tmp_path: Path) -> None:
     assert images.shape == (3, 1, 64, 64) and images.min() >= 0 and images.max() <= 1
     with Image.open(f"{out}.png") as picture:
         assert picture.width > 2 * picture.height
-    assert sorted(path.name for path in out.parent.iterdir()) == [
-        f"{out.name}.npy",
-        f"{out.name}.png",
-    ]
+    left = sorted(path.name for path in out.parent.iterdir())
+    assert left == [f"{out.name}{end}" for end in (".html", ".npy", ".png")]
+    page = Path(f"{out}.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 1 and "axion" in page and "http" not in page
 
 
 def test_draw_takes_lens_parameters(tmp_path: Path) -> None:
@@ -122,11 +123,37 @@ def test_train_goes_on_where_it_stopped_and_says_what_comes_next(
     words = ["train", "tiny", str(model), "--data", str(ROOT / "data" / "sample"), "--batch", "4"]
     words += ["--state", str(tmp_path / "state"), "--steps", "2", "--width", "16"]
     assert command.main(words) == 0
-    assert f"python -m lensdiff score {model}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"python -m lensdiff score {model}" in shown
+    assert shown.strip().endswith(str(model / "page.html"))
+    page = (model / "page.html").read_text(encoding="utf-8")
+    assert "images that it drew" in page and "SHA-256" in page and "http" not in page
     first = load(model)
     assert isinstance(first, Model) and first.spec["images_seen"] == 8
     assert command.main(words) == 0, "a finished run is shown once more"
     assert load(model).spec["sha256"] == first.spec["sha256"]
+
+
+def test_a_tracked_training_leaves_its_curve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
+    model = tmp_path / "model"
+    words = ["train", "tiny", str(model), "--data", str(ROOT / "data" / "sample"), "--batch", "4"]
+    words += ["--steps", "2", "--width", "16", "--track", "tensorboard"]
+    assert command.main(words) == 0
+    (events,) = (tmp_path / "model-tensorboard").rglob("events.out.*")
+    kept = events.read_bytes()
+    assert kept.count(b"images_seen") == 2 and b"lr" in kept
+
+
+def test_a_tracker_that_is_missing_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as where it is not installed
+    words = ["train", "tiny", str(tmp_path / "m"), "--steps", "1", "--track", "wandb"]
+    assert command.main(words) == 1
+    assert "python -m pip install wandb" in capsys.readouterr().err
 
 
 def test_train_an_autoencoder_and_then_its_latents(

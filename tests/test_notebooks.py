@@ -8,6 +8,7 @@ import ast
 import base64
 import re
 import statistics
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -80,8 +81,24 @@ def test_cells_are_short(path: Path) -> None:
 
 
 @every
+def test_it_opens_in_colab_at_its_own_version(path: Path) -> None:
+    """The badge and the first cell name this file, and what pyproject.toml says."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    url = project["urls"]["Repository"]
+    version = project["version"]
+    colab = url.replace("https://github.com", "https://colab.research.google.com/github")
+    link = f"{colab}/blob/v{version}/notebooks/{path.name}"
+    first, second = files.read(path).cells[:2]
+    assert f"[![Open in Colab](../figures/colab.svg)]({link})" in first.source
+    assert second.metadata["tags"] == ["colab"] and second.outputs == []
+    assert f'"{url}"' in second.source and f'"v{version}"' in second.source
+    assert '"google.colab" in sys.modules' in second.source
+
+
+@every
 def test_it_is_short(path: Path) -> None:
-    assert len(files.read(path).cells) <= 70
+    cells = files.read(path).cells
+    assert len([cell for cell in cells if cell.metadata.get("tags") != ["colab"]]) <= 70
     assert path.stat().st_size <= files.LARGEST
 
 

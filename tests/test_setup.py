@@ -261,3 +261,20 @@ def test_ci_runs_make_test_from_anywhere(tmp_path: Path) -> None:
         check=True,
     )
     assert run.stdout == f"{ROOT}: make test\n"
+
+
+def test_the_workflows_call_what_there_is() -> None:
+    """Each `make` of a workflow is a target, each path and extra exists."""
+    makefile = (ROOT / "Makefile").read_text()
+    runs = []
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for job in yaml.safe_load(path.read_text())["jobs"].values():
+            runs += [step["run"] for step in job["steps"] if "run" in step]
+    assert len(runs) > 5
+    for line in runs:
+        for target in re.findall(r"make (\w+)", line):
+            assert f"\n{target}:" in makefile, line
+        for path in re.findall(r"\btests/\S+", line):
+            assert (ROOT / path).exists(), line
+        for extra in re.findall(r"\.\[(\w+)\]", line):
+            assert extra in PROJECT["optional-dependencies"], line

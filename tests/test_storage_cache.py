@@ -30,7 +30,7 @@ SURVEY = diverse(16)
 
 def test_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LENSDIFF_CACHE", raising=False)
-    assert cache_folder() == Path(storage.__file__).parents[1] / "data" / "cache"
+    assert cache_folder() == Path(storage.__file__).parents[2] / "data" / "cache"
     monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
 

@@ -15,7 +15,7 @@ from lensdiff import storage
 from lensdiff.errors import CheckpointError, StorageError
 
 CURE = "Take another copy."
-PACKAGE = Path(storage.__file__).parent
+PACKAGE = Path(storage.__file__).parents[1]
 
 
 def write(folder: Path, value: float = 1.0, **spec: object) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
-import pkgutil, importlib, pathlib
+import os, pkgutil, importlib, pathlib
 import lensdiff as ld
 place = pathlib.Path(ld.__file__).resolve()
 assert "site-packages" in place.parts, place
@@ -23,10 +24,15 @@ for name in names:
         importlib.import_module(name)
 truth = ld.lensing.population.sample_params(2, "mixed", 0, ld.diverse(16))
 print(len(names), ld.lensing.simulate.render(truth, ld.diverse(16)).shape)
+mirror = os.environ.pop("LENSDIFF_MIRROR")
+os.environ["LENSDIFF_MIRROR"] = "file:///no-such-place"
 try:
     ld.load("lens64")
 except ld.errors.CheckpointError as error:
     print(error)
+os.environ["LENSDIFF_MIRROR"] = mirror
+print(tuple(ld.load("latent150").draw(1, sampling=ld.Sampling(steps=2)).shape))
+assert (place.parent / "notebook" / "template" / "mathjax.js").is_file()
 print(ld.storage.cache_folder())
 """
 
@@ -69,12 +75,15 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_every_room_and_works_outside_the_repository(
     python: Path, tmp_path: Path
 ) -> None:
-    run = subprocess.run(
-        [python, "-I", "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True
-    )
+    given = os.environ | {"LENSDIFF_MIRROR": (ROOT / "data" / "checkpoints").as_uri()}
+    given |= {"HOME": str(tmp_path), "LENSDIFF_CACHE": ""}
+    line = [python, "-I", "-c", PROGRAM]
+    run = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, env=given)
     assert run.returncode == 0, run.stderr[-2000:]
-    first, sentence, cache = run.stdout.strip().splitlines()[-3:]
+    first, sentence, drawn, cache = run.stdout.strip().splitlines()[-4:]
     assert int(first.split()[0]) == len(list((ROOT / "lensdiff").rglob("*.py"))) - 1
     assert "(2, 16, 16)" in first.replace("torch.Size([2, 16, 16])", "(2, 16, 16)")
-    assert "lens64" in sentence and "repository" in sentence
+    assert "lens64" in sentence and "could not be fetched" in sentence
+    assert "Download file:///no-such-place/lens64/spec.json and put it at" in sentence
+    assert drawn == "(1, 1, 150, 150)", "weights and autoencoder were fetched"
     assert cache.endswith(".cache/lensdiff")

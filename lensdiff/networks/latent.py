@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, DataError
 from ..runtime import best_device, progress
-from ..storage import FORMAT, half_precision, read_folder, set_aside, shipped, write_folder
+from ..storage import FORMAT, checkpoints, half_precision, read_folder, set_aside, write_folder
 from .autoencoder import AUTOENCODERS, Autoencoder
 
 WEIGHTS = "weights.safetensors"
@@ -125,8 +125,8 @@ def load(folder: Path | str, device: torch.device | str | None = None) -> Latent
     Raises CheckpointError for a missing or damaged folder, or of another kind.
     """
     path = Path(folder)
-    if path.name == str(folder) and not path.exists() and shipped(path.name).is_dir():
-        path = shipped(path.name)
+    if path.name == str(folder) and not path.exists():
+        path = checkpoints.ensure(path.name) or path
     weights, spec = read_folder(path, WEIGHTS, SPEC, CURE)
     if spec.get("kind") != "autoencoder":
         raise CheckpointError(f"{path}: this is no autoencoder. Take the folder of one.")
@@ -155,8 +155,9 @@ def belonging(
     if not folder.exists():  # a save was killed between its two renames
         folder = (set_aside(folder) or [folder])[-1]
     inside = folder / INSIDE
-    beside = [folder.parent / about["name"], shipped(about["name"])]
-    places = [inside] if inside.is_dir() else [one for one in beside if (one / SPEC).is_file()]
+    beside = [folder.parent / about["name"], checkpoints.ensure(about["name"])]
+    places = [one for one in beside if one and (one / SPEC).is_file()]
+    places = [inside] if inside.is_dir() else places
     wanted = f"the autoencoder with SHA-256 {about['sha256'][:12]}..."
     cure = f"Put {wanted} into {inside}."
     if not places:

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "exercises",
         "files",
         "helpers",
+        "html",
         "lessons",
         "parameters",
         "plan",
@@ -16,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "rules",
         "runner",
         "screen",
+        "student",
         "times",
     ],
     submod_attrs={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from IPython.display import Markdown, display
 
 from ..errors import ParameterError
 from .lessons import lesson
+
+NBGRADER = "NBGRADER_EXECUTION"  # what it sets where it grades or validates
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,29 @@ def find(name: str) -> Exercise:
 def check(name: str, answer: object) -> None:
     """Print whether an answer to the exercise ("02.3") is right, not yet, or missing.
 
-    It never raises, so that a wrong answer doesn't stop a run.
+    It doesn't raise, so that a wrong answer doesn't stop a run; but under nbgrader, which counts
+    the cells that fail, whatever isn't right raises AssertionError.
     """
     try:
-        print(_verdict(name, find(name), answer))
+        words = verdict(name, answer)
     except ParameterError as error:
-        print(error)
+        words = str(error)
+    print(words)
+    if NBGRADER in os.environ and not is_right(name, words):
+        raise AssertionError(words)
 
 
-def _verdict(name: str, exercise: Exercise, answer: object) -> str:
-    """The sentence for an answer."""
+def is_right(name: str, words: str) -> bool:
+    """Whether a verdict on the exercise says that the answer is right."""
+    return words.startswith(f"{name} right: ")
+
+
+def verdict(name: str, answer: object) -> str:
+    """The sentence for an answer to the exercise ("02.3"): right, not yet, or missing.
+
+    Raises ParameterError where there is no such exercise.
+    """
+    exercise = find(name)
     if answer is None:
         return f"{name} no answer yet."
     try:

@@ -66,6 +66,11 @@ def parameter_names(notebook: nbformat.NotebookNode) -> set[str]:
     return names
 
 
+def anchor(title: str) -> str:
+    """What follows the # of a link to a heading, as Jupyter has it."""
+    return title.strip().replace(" ", "-")
+
+
 # ---- what GitHub can render ----------------------------------------------------------------------
 
 

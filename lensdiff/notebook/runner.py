@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 
 import papermill
@@ -22,11 +24,13 @@ from nbconvert import HTMLExporter
 
 from .. import storage
 from ..errors import ParameterError, StorageError
-from . import screen, times
+from . import screen, student, times
 from .files import publish, read, tidy
 from .helpers import PROFILES
 from .plan import Job, chosen, due, known_stamps, parse_value, plan
 
+TEMPLATE = Path(str(files(__package__) / "template"))
+MATHJAX = "mathjax.js"
 KERNEL_LOG = "--IPKernelApp.log_level=ERROR"  # else every kernel warns that it talks over TCP
 
 
@@ -100,10 +104,29 @@ def execute(job: Job, folder: Path, wide: int = 0) -> bool:
     part.replace(good)
     failed.unlink(missing_ok=True)
     place = {"metadata": {"name": job.path.stem, "path": str(job.path.parent)}}
-    page, _ = HTMLExporter(embed_images=True).from_notebook_node(tidy(read(good)), place)
+    page, _ = exporter(folder.parent).from_notebook_node(tidy(read(good)), place)
     good.with_suffix(".html").write_text(page, encoding="utf-8")
     job.result = "good"
     return True
+
+
+def exporter(folder: Path) -> HTMLExporter:
+    """What makes HTML of a notebook, for pages one folder below `folder`.
+
+    MathJax is copied there, so that equations are shown without a network.
+    """
+    place = folder / MATHJAX
+    if not place.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with storage.atomic(place) as part:
+            shutil.copyfile(TEMPLATE / MATHJAX, part)
+    return HTMLExporter(
+        embed_images=True,
+        extra_template_basedirs=[str(TEMPLATE.parent)],
+        template_name=TEMPLATE.name,
+        mathjax_url=f"../{MATHJAX}",
+        require_js_url="",
+    )
 
 
 def run_chain(waiting: list[Job], folder: Path, in_place: bool) -> bool:
@@ -160,6 +183,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a parameter",
     )
     parser.add_argument("--runs", type=Path, metavar="DIR", help="where results go (default: runs)")
+    edition = "write the series without outputs and solutions into runs/student, with work cells"
+    parser.add_argument("--student", action="store_true", help=edition)
+    checked = "run a filled-in page of it, or a folder of them, and say which answers are right"
+    parser.add_argument("--check", type=Path, metavar="PAGE", help=checked)
+
+
+def students(args: argparse.Namespace, root: Path) -> int:
+    """Write the student edition, or check a filled-in page at profile smoke; an exit status."""
+    if args.student and args.check:
+        raise ParameterError("--student and --check exclude each other: first write, then check.")
+    runs = args.runs or root / "runs"
+    if args.student:
+        folder = runs / student.FOLDER
+        written = student.write(folder, root)
+        print(f"{len(written)} pages in {screen.shown(folder)}. Check filled-in ones with: --check")
+        return 0
+    with environment(LENSDIFF_PROFILE="smoke", LENSDIFF_RUNS=str(runs.resolve() / "checked")):
+        return student.report(args.check)
 
 
 def run(args: argparse.Namespace, root: Path | None = None) -> int:
@@ -168,6 +209,8 @@ def run(args: argparse.Namespace, root: Path | None = None) -> int:
     Raises ParameterError for options that exclude each other, or a folder that can't be written.
     """
     root = root or storage.root()
+    if args.student or args.check:
+        return students(args, root)
     parameters = {name: parse_value(value) for name, value in args.parameters}
     jobs = chosen(plan(root, args.profile, parameters), args.only, parameters)
     if args.in_place and parameters:

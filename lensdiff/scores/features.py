@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import MetricError
 from ..networks import classifier
 from ..networks.backbones import lite0
-from ..storage import fingerprint_of, sha256_of_file, shipped
+from ..storage import checkpoints, fingerprint_of, sha256_of_file
 
 BLOCKS = (32, 16, 24, 40, 80, 112, 192, 320)  # channels of EfficientNet-Lite0's stem and blocks
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -134,4 +134,4 @@ def extractor(
         raise MetricError(f"{name!r} has no block to choose: leave `block` out.")
     if name == "inception":
         return Inception(path).to(device)
-    return LensNet(path or shipped("lensnet")).to(device)
+    return LensNet(path or checkpoints.ensure("lensnet")).to(device)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import re
+from importlib.resources import files
 from pathlib import Path
 
 from ..errors import DataError
 from ..scores.card import Card
-from ..storage import root, shipped, write_text
+from ..storage import checkpoints, root, shipped, write_json, write_text
 from . import conditional
 from .gallery_page import guided, json_of, page, percent, table, training
 
@@ -103,4 +104,6 @@ def run(args: argparse.Namespace) -> None:
     readme = root() / "README.md"
     write_text(readme, with_results(readme.read_text(encoding="utf-8")))
     write_text(shipped("README.md"), page())
+    described = checkpoints.described(shipped("README.md").parent)
+    write_json(Path(str(files("lensdiff.storage") / checkpoints.MANIFEST)), described)
     print(f"{Path('data/checkpoints/README.md')} and README.md are up to date")

@@ -43,7 +43,9 @@ def test_chain_runs_then_skips_then_runs_what_changed(
     assert first.startswith("2 notebooks to run at profile smoke: 00 01\nThis machine: ")
     assert printed(folder / "00_first.ipynb") == "smoke 1 notebooks\n"
     assert printed(folder / "01_second.ipynb") == "found lens\n"
-    assert "found lens" in (folder / "01_second.html").read_text()
+    page = (folder / "01_second.html").read_text()
+    assert "found lens" in page and 'src="../mathjax.js"' in page
+    assert (root / "runs" / "mathjax.js").is_file(), "equations need no network"
     committed = printed(root / "notebooks" / "00_first.ipynb")
     assert committed == "", "the committed notebook must stay as it is"
 
@@ -284,3 +286,10 @@ def test_a_damaged_record_of_stamps_holds_none(tmp_path: Path, text: str | None)
     if text is not None:
         (tmp_path / "status.json").write_text(text)
     assert known_stamps(tmp_path / "status.json") == {}
+
+
+def test_the_mathjax_of_the_pages_is_a_release() -> None:
+    """Its file is es5/tex-svg-full.js of the npm package mathjax 3.2.2, byte for byte."""
+    release = "a4354ff94fd868aea0cc6eaaa79a57fda0588646fc46ee3700a349ee0a11cbe6"
+    assert storage.sha256_of_file(runner.TEMPLATE / runner.MATHJAX) == release
+    assert "Apache License" in (runner.TEMPLATE / "mathjax.LICENSE").read_text()

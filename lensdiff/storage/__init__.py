@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +21,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .errors import CheckpointError, DataError, StorageError
-from .runtime import progress
+from ..errors import CheckpointError, DataError, StorageError
+from ..runtime import progress
 
 FORMAT = "lensdiff-1"  # of every checkpoint and state
+ROOM = "Give it room and write permission, or take another folder."
 
 
 def root() -> Path:
-    """The working copy that holds notebooks/, data/ and figures/; else the folder of the
-    package.
-    """
-    return Path(__file__).resolve().parents[1]
+    """The working copy, with notebooks/, data/ and figures/; else the package's folder."""
+    return Path(__file__).resolve().parents[2]
 
 
 def is_working_copy() -> bool:
@@ -39,8 +39,10 @@ def is_working_copy() -> bool:
 
 
 def shipped(name: str) -> Path:
-    """Folder of a checkpoint that comes with the repository, in data/checkpoints."""
-    return root() / "data" / "checkpoints" / name
+    """Folder of a shipped model: in data/checkpoints, or, from a wheel, in the cache."""
+    if is_working_copy():
+        return root() / "data" / "checkpoints" / name
+    return cache_folder() / f"checkpoints-{version('lensdiff')}" / name
 
 
 def studies_folder() -> Path:
@@ -58,9 +60,6 @@ def cache_folder() -> Path:
 
 
 # ---- atomic writes -------------------------------------------------------------------------------
-
-
-ROOM = "Give it room and write permission, or take another folder."
 
 
 @contextlib.contextmanager

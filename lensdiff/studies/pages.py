@@ -1,0 +1,112 @@
+"""What the commands leave to look at: a page of drawn images, a page of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from .. import model as models
+from ..notebook import html, plots
+from ..scores.card import Card
+from ..storage import is_working_copy, read_json, root, shipped
+
+FILE = "page.html"
+SHOWN = 16
+MOST = 50  # network calls of an image that is drawn for a page
+COLUMNS = 8
+CURE = "Take another copy of the folder."
+SETTINGS = ("batch", "lr", "ema", "weight", "criterion", "seed")  # of a recipe, in a table
+
+
+def of_images(path: Path, images: Tensor, title: str, about: dict[str, object]) -> Path:
+    """A page of drawn images (n, C, H, W), with what is to be said `about` them."""
+    caption = f"{len(images)} images, values in [0, 1]"
+    figure = plots.grid(images, columns=min(len(images), COLUMNS))
+    parts = [html.picture(figure, caption), html.table(about.items())]
+    return html.write(path, title, parts)
+
+
+def of_model(name: Path | str, images: Tensor | None = None) -> Path:
+    """The page of a model's folder: images, curve, card or report, recipe; returns where it lies.
+
+    Images are drawn where none are given, and there is something that draws. The page lies in the
+    folder, that of a shipped model in runs/.
+    """
+    folder = models.find(name)
+    spec = read_json(folder / models.SPEC, CURE)
+    if images is None and "prediction" in spec and not conditional(spec):
+        model = models.load(folder)
+        sampling = replace(model.sampling, steps=min(model.sampling.steps, MOST))
+        images = model.draw(SHOWN, seed=0, sampling=sampling)
+    return html.write(place(folder), folder.name, parts(folder, spec, images))
+
+
+def conditional(spec: dict) -> bool:
+    """Whether a model draws only what it is asked for."""
+    return bool(spec["network"]["arguments"].get("conditions"))
+
+
+def place(folder: Path) -> Path:
+    """Where the page of a folder goes."""
+    if is_working_copy() and folder.resolve().parent == shipped("").resolve():
+        return root() / "runs" / f"{folder.name}.html"
+    return folder / FILE
+
+
+def parts(folder: Path, spec: dict, images: Tensor | None) -> Iterator[str]:
+    """What a model's page shows, from top to bottom."""
+    if images is not None:
+        caption = f"{len(images)} images that it drew, first seed 0"
+        yield html.picture(plots.grid(images, columns=COLUMNS), caption)
+    yield from scores(folder)
+    rows = [row for row in spec.get("curve", []) if row.get("held_out") is not None]
+    if rows:
+        figure = plots.curve(rows).figure
+        yield html.picture(figure, "training and held-out loss against the images seen")
+    yield html.heading("How it was made")
+    yield html.table(made(spec))
+
+
+def scores(folder: Path) -> Iterator[str]:
+    """The card, the report or the table of what was asked for, whichever lies in the folder."""
+    card = folder / "card.json"
+    if card.exists():
+        yield html.heading("Its score")
+        yield html.table(Card(**read_json(card, CURE)).rows())
+    report = folder / "report.json"
+    if report.exists():
+        found = read_json(report, CURE)["all"]
+        low, high = found["interval"]
+        right = f"{100 * found['accuracy']:.1f} % ({100 * low:.1f} to {100 * high:.1f} %)"
+        rows = [("right", f"{right} of {found['n']:,}"), ("macro AUC", f"{found['macro_auc']:.4f}")]
+        yield html.heading("Its report")
+        yield html.table(rows)
+
+
+def listed(values: dict) -> str:
+    """Names and values in one line."""
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def made(spec: dict) -> Iterator[tuple[str, object]]:
+    """Rows of a table: recipe, data, budget, machine, and the weights' fingerprint."""
+    recipe = dict(spec.get("recipe") or {})
+    train = dict(recipe.get("train") or spec.get("config") or {})
+    network = spec.get("network") or {"name": spec.get("kind"), "arguments": spec["arguments"]}
+    yield "network", f"{network['name']}: {listed(network['arguments'])}"
+    rows = {"recipe": recipe.get("name"), "predicts": spec.get("prediction")}
+    rows |= {"noise levels": listed(train.get("sigmas") or {})}
+    rows |= {name: train.get(name) for name in SETTINGS}
+    rows |= {"data": dict(spec.get("data") or {}).get("name")}
+    for name, value in rows.items():
+        if value not in (None, ""):
+            yield name, value
+    if spec.get("images_seen"):
+        yield "images seen", f"{spec['images_seen']:,}"
+    if spec.get("seconds"):
+        yield "minutes", f"{spec['seconds'] / 60:.0f}, pauses and all"
+    yield "machine", spec.get("machine", "not said")
+    yield "SHA-256 of the weights", spec["sha256"]

@@ -1,0 +1,47 @@
+"""A training's curves in TensorBoard or Weights & Biases, through accelerate's trackers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from accelerate import PartialState
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+from ..errors import ParameterError
+from .loop import Step
+
+TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb"}  # and the package that each needs
+
+
+def values(step: Step) -> dict[str, float]:
+    """What is tracked of an update: loss, rate, images seen, and what was held out."""
+    found = {"loss": step.loss, "lr": step.lr, "images_seen": step.images_seen}
+    found |= {"seconds": step.seconds}
+    if step.held_out is not None:
+        found["held_out"] = step.held_out
+    return found | step.scores
+
+
+@contextmanager
+def tracked(name: str, run: str, folder: Path) -> Iterator[Callable[[Step], None]]:
+    """What is to be called after each update of the run; TensorBoard's files go into `folder`.
+
+    Raises ParameterError for a tracker that there isn't, or whose package is not installed.
+    """
+    if name not in TRACKERS:
+        raise ParameterError(f"There is no tracker {name!r}; there are {', '.join(TRACKERS)}.")
+    PartialState()
+    kind = LOGGER_TYPE_TO_CLASS[name]
+    more = {"logging_dir": str(folder)} if kind.requires_logging_directory else {}
+    try:
+        tracker = kind(run, **more)
+        tracker.start()
+    except ImportError as error:
+        cure = f"Install it: python -m pip install {TRACKERS[name]}"
+        raise ParameterError(f"{name} is not installed. {cure}") from error
+    try:
+        yield lambda step: tracker.log(values(step), step=step.number)
+    finally:
+        tracker.finish()

@@ -1,0 +1,36 @@
+"""What the first cell of each notebook runs in Colab: install lensdiff, leave Colab's torch alone.
+
+The cell has cloned the repository, at the notebook's own version, to where this file lies.
+"""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = ("torch", "torchvision", "torchaudio", "numpy", "ipykernel", "jax", "tensorflow")
+
+
+def installed() -> list[str]:
+    """What must stay as it is, as constraints for pip."""
+    found = {dist.metadata["Name"]: dist.version for dist in distributions()}
+    return [f"{name}=={version}" for name, version in found.items() if name in KEPT]
+
+
+def main() -> None:
+    """Install, make the package importable in this session, and go where the notebooks lie."""
+    constraints = ROOT / "colab-constraints.txt"
+    constraints.write_text("\n".join(installed()) + "\n", encoding="utf-8")
+    line = [sys.executable, "-m", "pip", "install", "-q", "-c", str(constraints), "-e", str(ROOT)]
+    done = subprocess.run(line, capture_output=True, text=True)
+    if done.returncode:
+        print(done.stdout[-2000:] + done.stderr[-2000:])
+        raise SystemExit("lensdiff could not be installed: see above. Try Runtime > Restart.")
+    sys.path.insert(0, str(ROOT))  # an editable install is seen by new sessions only
+    os.chdir(ROOT / "notebooks")
+    print(f"lensdiff is installed; notebooks and data lie in {ROOT}.")
+
+
+main()

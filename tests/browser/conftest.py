@@ -1,0 +1,24 @@
+"""A Chromium that the tests drive: Debian's, or the one that playwright installed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Error, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """The browser. Without one these tests are skipped, with what to install."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    with sync_playwright() as driver:
+        try:
+            browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        except Error as error:
+            pytest.skip(f"no Chromium: apt-get install chromium, or playwright install ({error})")
+        yield browser
+        browser.close()

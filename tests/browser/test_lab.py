@@ -1,0 +1,154 @@
+"""JupyterLab as a student has it: every slider and list of the series is moved, by its keys.
+
+Each page is a copy that ends with its sliders, at profile smoke.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import Page
+from toys_browser import Watched
+
+from lensdiff.storage import root
+
+pytestmark = pytest.mark.browser
+SETTINGS = "lab/user-settings/@jupyterlab/apputils-extension/themes.jupyterlab-settings"
+SHOWN = """async () => {
+  const image = document.querySelector('.widget-image');
+  const data = await (await fetch(image.src)).arrayBuffer();
+  const digest = await crypto.subtle.digest('SHA-256', data);
+  return [...new Uint8Array(digest)].map(b => b.toString(16).padStart(2, '0')).join('');
+}"""
+HARMLESS = re.compile(
+    r"favicon|/api/(?:contents|settings|kernels)|Failed to load resource|"
+    r"ResizeObserver|jupyterlab/api/translations|ERR_INTERNET|extensions"
+)
+
+
+def with_sliders() -> list[Path]:
+    """The pages that have sliders."""
+    found = []
+    for path in sorted((root() / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        if "plots.explorer(" in path.read_text(encoding="utf-8"):
+            found.append(path)
+    return found
+
+
+def up_to_sliders(path: Path) -> nbformat.NotebookNode:
+    """The page up to its sliders, without outputs."""
+    page = nbformat.read(path, as_version=4)
+    last = max(i for i, cell in enumerate(page.cells) if "plots.explorer(" in cell.source)
+    page.cells = [cell for cell in page.cells[: last + 1] if cell.cell_type == "code"]
+    for cell in page.cells:
+        cell.outputs = []
+        cell.execution_count = None
+    return page
+
+
+@pytest.fixture(scope="module", params=["JupyterLab Light", "JupyterLab Dark"])
+def theme(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, theme: str) -> Iterator[str]:
+    """The address of a server whose folder holds the copies."""
+    home = tmp_path_factory.mktemp("lab")
+    for path in with_sliders():
+        nbformat.write(up_to_sliders(path), home / path.name)
+    settings = home / "config" / SETTINGS
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"theme": theme}))
+    extra = {"JUPYTERLAB_SETTINGS_DIR": str(home / "config" / "lab" / "user-settings")}
+    extra |= {"LENSDIFF_PROFILE": "smoke", "LENSDIFF_QUIET": "1", "LENSDIFF_RUNS": str(home / "r")}
+    line = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port=0"]
+    line += [f"--ServerApp.root_dir={home}", "--IdentityProvider.token=lens"]
+    with open(home / "log.txt", "w") as log:
+        server = subprocess.Popen(line, stdout=log, stderr=log, env=os.environ | extra, cwd=home)
+    try:
+        yield address(home / "log.txt")
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def address(log: Path, seconds: float = 60) -> str:
+    """Where the server listens, once it does."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = re.search(r"http://(?:localhost|127\.0\.0\.1):\d+", log.read_text())
+        if found:
+            with urllib.request.urlopen(f"{found[0]}/api?token=lens") as answer:
+                assert answer.status == 200
+            return found[0]
+        time.sleep(0.3)
+    raise AssertionError(log.read_text()[-2000:])
+
+
+def run_all(page: Page, base: str, name: str) -> None:
+    """Open a notebook and run all its cells, by the menu."""
+    page.goto(f"{base}/lab/tree/{name}?token=lens&reset")
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_selector(".jp-NotebookPanel-toolbar [data-status='idle']", timeout=60_000)
+    page.click("#jp-MainMenu .lm-MenuBar-item:has-text('Run')")
+    page.click(".lm-Menu-item:has-text('Run All Cells') >> nth=0")
+
+
+def test_every_slider_makes_another_picture(chromium, lab: str, theme: str) -> None:
+    chosen = with_sliders() if "Light" in theme else with_sliders()[:1]
+    context = chromium.new_context(viewport={"width": 1300, "height": 1000})
+    for path in chosen:
+        page = context.new_page()
+        watched = Watched(page)
+        run_all(page, lab, path.name)
+        page.wait_for_selector(".widget-image", timeout=90_000)
+        dark = page.evaluate("document.body.dataset.jpThemeLight") == "false"
+        assert dark == ("Dark" in theme)
+        moved = move_each(page)
+        source = up_to_sliders(path).cells[-1].source
+        assert moved == len(re.findall(r"(?:Slider|Dropdown)\(", source)) or "seeds" in source
+        assert moved >= 1 and not [e for e in watched.errors if not HARMLESS.search(e)]
+        assert page.locator(".jp-RenderedText[data-mime-type*=stderr]").count() == 0
+        page.close()
+    context.close()
+
+
+def move_each(page: Page) -> int:
+    """Move every slider by its keys, and every list; each makes another picture."""
+    controls = page.locator(".widget-slider .noUi-handle, .widget-dropdown select")
+    for k in range(controls.count()):
+        before = page.evaluate(SHOWN)
+        control = controls.nth(k)
+        if control.evaluate("e => e.tagName") == "SELECT":
+            control.select_option(index=1)
+            assert changed(page, before), f"list {k} changes nothing"
+            continue
+        control.focus()
+        for key in ("ArrowRight", "ArrowLeft", "ArrowLeft"):
+            page.keyboard.press(key)
+            if changed(page, before):
+                break
+        else:
+            raise AssertionError(f"slider {k} moves nothing")
+    return controls.count()
+
+
+def changed(page: Page, before: str, seconds: float = 12) -> bool:
+    """Whether another picture comes within so many seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if page.evaluate(SHOWN) != before:
+            return True
+        page.wait_for_timeout(200)
+    return False
