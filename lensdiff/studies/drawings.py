@@ -51,8 +51,6 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
         "guidance",
         "condition_symmetries",
         "two_stages",
-        "dit",
-        "one_protocol",
     )
 }
 

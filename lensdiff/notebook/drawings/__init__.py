@@ -11,12 +11,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "network",
         "page",
         "process",
-        "protocol",
         "sampling",
         "scores",
         "style",
         "training",
-        "transformer",
     ],
     submod_attrs={
         "blocks": ["attention", "residual_blocks"],
@@ -25,10 +23,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "network": ["unet"],
         "process": ["chain", "targets"],
         "page": ["project"],
-        "protocol": ["one_protocol"],
         "sampling": ["guidance", "sampler_step"],
         "scores": ["frechet_distance", "precision_recall"],
         "training": ["several_processes", "training_step"],
-        "transformer": ["dit"],
     },
 )
