@@ -139,6 +139,7 @@ def test_a_classifiers_recipe_gives_a_classifier_and_its_stages(tmp_path, monkey
         model={"size": 32, "head": "plain", "pretrained": False},
     )
     named = tmp_path / "data" / "checkpoints" / "first"  # where the shipped ones lie
+    (tmp_path / "pyproject.toml").touch()
     rows = images.split()
     first = fit(recipe, images, named, rows=rows)
     assert isinstance(first, classifier.LensClassifier)
