@@ -8,6 +8,8 @@ import ast
 import base64
 import re
 import statistics
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -94,6 +96,17 @@ def test_it_opens_in_colab_at_its_own_version(path: Path) -> None:
     assert second.metadata["tags"] == ["colab"] and second.outputs == []
     assert f'"{url}"' in second.source and f'"v{version}"' in second.source
     assert '"google.colab" in sys.modules' in second.source
+
+
+def test_a_kernel_without_lensdiff_says_what_to_do() -> None:
+    """The first cell, by a Python that finds no packages but its own."""
+    source = files.read(PATHS[0]).cells[1].source
+    run = subprocess.run([sys.executable, "-I", "-S", "-c", source], capture_output=True, text=True)
+    assert (
+        run.stderr.strip()
+        .splitlines()[-1]
+        .startswith("ImportError: This kernel has no lensdiff. Start Jupyter by `make lab`")
+    )
 
 
 @every
