@@ -27,6 +27,7 @@ from sphinx.cmd.build import main as sphinx
 import lensdiff
 from lensdiff.errors import LensdiffError, StorageError
 from lensdiff.notebook.files import read
+from lensdiff.notebook.opening import is_opening
 from lensdiff.notebook.plots import CMAP
 from lensdiff.notebook.runner import MATHJAX, TEMPLATE
 from lensdiff.storage import root
@@ -51,7 +52,7 @@ def lay_out(source: Path) -> None:
                 shutil.copyfile(path, place)
     for page in source.glob("notebooks/*.ipynb"):  # Colab has a button of its own here
         notebook = read(page)
-        notebook.cells = [cell for cell in notebook.cells if "colab" not in tags(cell)]
+        notebook.cells = [cell for cell in notebook.cells if not is_opening(cell)]
         notebook.cells[0].source = BADGE.sub("", notebook.cells[0].source)
         page.write_text(nbformat.writes(notebook), encoding="utf-8")
     for page in source.glob("data/checkpoints/*/README.md"):  # reached from the gallery
@@ -61,11 +62,6 @@ def lay_out(source: Path) -> None:
     shutil.copyfile(TEMPLATE / MATHJAX, source / "_static" / MATHJAX)
     drawing(source / "_static", source.with_name("npm"))
     (source / "api.md").write_text(api(), encoding="utf-8")
-
-
-def tags(cell: nbformat.NotebookNode) -> list[str]:
-    """The tags of a notebook's cell."""
-    return cell.metadata.get("tags", [])
 
 
 # ---- the page that draws -------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..errors import ParameterError
 from ..storage import root, write_text
+from .opening import opened
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 LARGEST = 1_500_000  # bytes of a committed notebook, which GitHub still shows quickly
@@ -161,13 +162,17 @@ def too_large(notebook: nbformat.NotebookNode) -> str:
 def publish(run: Path, committed: Path) -> None:
     """Replace the committed notebook by its tidied run, unless someone edited it while it ran.
 
+    A page of the series opens as all do: see `opening`.
     One that is too large is written all the same, with a sentence that names its largest cells.
     """
     executed = read(run)
     if sources(executed) != sources(read(committed)):
         print(f"{committed.name} was edited while it ran and is left as it is; run it again.")
         return
-    problem = too_large(tidy(executed))
+    tidy(executed)
+    if committed.parent == root() / "notebooks":
+        opened(executed, committed.name)
+    problem = too_large(executed)
     if problem:
         print(f"{committed.name} {problem}")
     write_text(committed, nbformat.writes(executed) + "\n")
