@@ -52,7 +52,8 @@ def lay_out(source: Path) -> None:
                 shutil.copyfile(path, place)
     for page in source.glob("notebooks/*.ipynb"):  # Colab has a button of its own here
         notebook = read(page)
-        notebook.cells = [cell for cell in notebook.cells if not is_opening(cell)]
+        for cell in filter(is_opening, notebook.cells):
+            cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
         notebook.cells[0].source = BADGE.sub("", notebook.cells[0].source)
         page.write_text(nbformat.writes(notebook), encoding="utf-8")
     for page in source.glob("data/checkpoints/*/README.md"):  # reached from the gallery
@@ -137,7 +138,7 @@ def documented(name: str) -> bool:
 
 def build(out: Path) -> int:
     """Build the pages into `out`; a warning is a failure. Returns an exit status."""
-    source = out.with_name("source")
+    source = root() / "runs" / "site" / "source"
     lay_out(source)
     return sphinx(["-q", "-W", "--keep-going", "-b", "html", str(source), str(out)])
 

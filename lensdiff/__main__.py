@@ -87,20 +87,29 @@ def _train(args: argparse.Namespace) -> None:
     if args.track is None:
         following = _train_recipe(args, _report)
     else:
+        _recipe(args)  # before anything is tracked
         place = args.folder.with_name(f"{args.folder.name}-{args.track}")
         with tracking.tracked(args.track, args.folder.name, place) as log:
             following = _train_recipe(args, lambda step: (_report(step), log(step)))
-    print(f"{args.folder}: trained. {following}\n{pages.of_model(args.folder)}")
+    print(f"{args.folder}: trained. {following}", flush=True)
+    print(pages.of_model(args.folder))
+
+
+def _recipe(args: argparse.Namespace) -> object:
+    """The recipe that `args` name. Raises ParameterError where there is none."""
+    from .training import recipes
+
+    known = recipes.every()
+    if args.recipe not in known:
+        raise ParameterError(f"There is no recipe {args.recipe!r}; there are {', '.join(known)}.")
+    return known[args.recipe]
 
 
 def _train_recipe(args: argparse.Namespace, each: Callable[[object], object]) -> str:
     """Train what `args` name; returns a sentence on what comes next."""
     from .training import recipes
 
-    known = recipes.every()
-    if args.recipe not in known:
-        raise ParameterError(f"There is no recipe {args.recipe!r}; there are {', '.join(known)}.")
-    recipe = known[args.recipe]
+    recipe = _recipe(args)
     following = f"Score it with: python -m lensdiff score {args.folder}"
     if isinstance(recipe, recipes.AutoencoderRecipe):
         _train_autoencoder(args, recipe, each)

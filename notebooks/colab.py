@@ -6,7 +6,7 @@ The cell has cloned the repository, at the notebook's own version, to where this
 import os
 import subprocess
 import sys
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,8 +15,13 @@ KEPT = ("torch", "torchvision", "torchaudio", "numpy", "ipykernel", "jax", "tens
 
 def installed() -> list[str]:
     """What must stay as it is, as constraints for pip."""
-    found = {dist.metadata["Name"]: dist.version for dist in distributions()}
-    return [f"{name}=={version}" for name, version in found.items() if name in KEPT]
+    found = []
+    for name in KEPT:
+        try:
+            found.append(f"{name}=={version(name)}")
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def main() -> None:
@@ -27,8 +32,9 @@ def main() -> None:
     done = subprocess.run(line, capture_output=True, text=True)
     if done.returncode:
         print(done.stdout[-2000:] + done.stderr[-2000:])
-        raise SystemExit("lensdiff could not be installed: see above. Try Runtime > Restart.")
-    sys.path.insert(0, str(ROOT))  # an editable install is seen by new sessions only
+        raise SystemExit("lensdiff could not be installed: see above. Run the cell again.")
+    if str(ROOT) not in sys.path:  # an editable install is seen by new sessions only
+        sys.path.insert(0, str(ROOT))
     os.chdir(ROOT / "notebooks")
     print(f"lensdiff is installed; notebooks and data lie in {ROOT}.")
 

@@ -72,10 +72,13 @@ def test_the_first_cell_makes_the_notebook_run(
     page = nbformat.read(ROOT / "notebooks" / "00_quickstart.ipynb", as_version=4)
     (first,) = [cell for cell in page.cells if "colab" in cell.metadata.get("tags", [])]
     first.source = STUB + first.source.replace("/content/", f"{content}/")
+    again = nbformat.v4.new_code_cell(first.source)  # as after Run all, once more
+    page.cells.insert(2, again)
     place = {"metadata": {"path": str(content)}}
     NotebookClient(page, timeout=300, kernel_name="colab", resources=place).execute()
-    (words,) = first.outputs
-    assert words.text.startswith("lensdiff is installed; notebooks and data lie in ")
+    for cell in (first, again):
+        (words,) = cell.outputs
+        assert words.text.startswith("lensdiff is installed; notebooks and data lie in ")
     kept = (content / "lensdiff" / "colab-constraints.txt").read_text()
     assert "torch==" in kept and "numpy==" in kept
     assert sum("image/png" in o.get("data", {}) for c in page.cells for o in c.get("outputs", []))

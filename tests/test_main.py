@@ -59,6 +59,8 @@ def test_each_study_has_help_with_an_example(study: str, capsys: pytest.CaptureF
         (["draw", "no-such"], "no shipped model"),
         (["draw", "lensnet"], "is a classifier"),
         (["draw", "lens64", "-n", "0"], "draw one or more"),
+        (["draw", "parameters64", "--label", "axion"], "Give seven numbers: Einstein radius"),
+        (["draw", "classes64", "--label", "cdm", "axion"], "draw one class at a time"),
         (["draw", "lens64", "--label", "cdm"], "unconditional"),
         (["draw", "classes64", "--label", "galaxy"], "there is no 'galaxy'"),
         (["score", "data/sample"], "can't be read as a checkpoint"),

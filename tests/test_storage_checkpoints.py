@@ -58,6 +58,20 @@ def test_without_a_network_it_says_what_to_do(
     assert not list(place.iterdir()), "nothing half-written is left"
 
 
+def test_an_address_that_is_none_is_named(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(checkpoints.MIRROR, "no/address")
+    with pytest.raises(CheckpointError, match=r"could not be fetched .*unknown url type"):
+        model.load("lens64")
+
+
+def test_a_new_score_stays(installed: Path) -> None:
+    folder = model.load("lens64", device="cpu").folder
+    (folder / "card.json").write_text("{}")
+    (folder / "weights.safetensors").write_bytes(b"cut short")
+    assert model.load("lens64", device="cpu").folder == folder
+    assert (folder / "card.json").read_text() == "{}"
+
+
 def test_another_file_is_refused(
     installed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

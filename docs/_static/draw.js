@@ -5,6 +5,7 @@
 const lensdiff = (() => {
   const { levels, stretch, limits, colours, side } = LENS64;
   let session = null;
+  let last = Promise.resolve(); // a session answers one call at a time
 
   function bytes(base64) {
     const text = atob(base64);
@@ -31,7 +32,9 @@ const lensdiff = (() => {
       x: new ort.Tensor("float32", x, [1, 1, side, side]),
       sigma: new ort.Tensor("float32", [sigma], [1]),
     };
-    const { guess: found } = await session.run(given);
+    const answer = last.then(() => session.run(given));
+    last = answer.catch(() => null);
+    const { guess: found } = await answer;
     return found.data.map((value) => Math.min(limits[1], Math.max(limits[0], value)));
   }
 
@@ -112,21 +115,30 @@ const lensdiff = (() => {
       slider.addEventListener("input", () => (shown.value = slider.value));
       return slider;
     });
+    let turn = 0; // of the last picture that was asked for: earlier ones give up
     async function film() {
-      button.disabled = true;
+      const mine = ++turn;
       const most = Number(calls.value);
       const begun = performance.now();
-      await draw(noise(Number(seed.value)), most, async (call, sigma, x, now) => {
+      const eps = noise(Number(seed.value));
+      const each = async (call, sigma, x, now) => {
+        if (mine !== turn) throw new Error("another picture was asked for");
         // noise is far brighter than light: each state is shown over its own spread
         const scale = Math.sqrt(1 + (sigma / 0.5) ** 2);
         show("draw-noisy", pixels(x.map((value) => value / scale)));
         show("draw-guess", pixels(now));
         state.textContent = `Call ${call} of ${most}, noise of sigma ${sigma.toPrecision(2)} left.`;
         await new Promise((done) => setTimeout(done));
-      });
+      };
+      try {
+        await draw(eps, most, each);
+      } catch (error) {
+        if (mine === turn) state.textContent = `It stopped: ${error.message}.`;
+        return;
+      }
+      if (mine !== turn) return;
       const seconds = ((performance.now() - begun) / 1000).toFixed(1);
       state.textContent = `Drawn in ${most} calls and ${seconds} s, in this browser.`;
-      button.disabled = false;
     }
     try {
       await load();
@@ -134,6 +146,7 @@ const lensdiff = (() => {
       state.textContent = `This browser can't run the network (${error.message}). Try another one.`;
       return;
     }
+    button.disabled = false;
     button.addEventListener("click", film);
     seed.addEventListener("change", film);
     calls.addEventListener("change", film);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,6 +143,18 @@ def load(folder: Path | str, device: torch.device | str | None = None) -> Latent
     return Latent(net.eval().requires_grad_(False), spec, path)
 
 
+def _places(folder: Path, name: str) -> Iterator[Path]:
+    """Where the autoencoder `name` of the model in `folder` may lie: inside, beside, or shipped."""
+    if (folder / INSIDE).is_dir():
+        yield folder / INSIDE
+        return
+    if (folder.parent / name / SPEC).is_file():
+        yield folder.parent / name
+    ours = checkpoints.ensure(name)
+    if ours is not None:
+        yield ours
+
+
 def belonging(
     folder: Path, about: dict | None, device: torch.device | str | None = None
 ) -> Latent | None:
@@ -154,17 +167,14 @@ def belonging(
         return None
     if not folder.exists():  # a save was killed between its two renames
         folder = (set_aside(folder) or [folder])[-1]
-    inside = folder / INSIDE
-    beside = [folder.parent / about["name"], checkpoints.ensure(about["name"])]
-    places = [one for one in beside if one and (one / SPEC).is_file()]
-    places = [inside] if inside.is_dir() else places
     wanted = f"the autoencoder with SHA-256 {about['sha256'][:12]}..."
-    cure = f"Put {wanted} into {inside}."
-    if not places:
-        raise CheckpointError(f"{folder}: its autoencoder {about['name']} is missing. {cure}")
-    for place in places:
+    cure = f"Put {wanted} into {folder / INSIDE}."
+    others = []
+    for place in _places(folder, about["name"]):
         latent = load(place, device)
         if latent.sha256 == about["sha256"]:
             return latent
-    other = f"{places[0]} is another one ({latent.sha256[:12]}...)"
-    raise CheckpointError(f"{folder} draws latents of {wanted}, and {other}. {cure}")
+        others.append(f"{place} is another one ({latent.sha256[:12]}...)")
+    if not others:
+        raise CheckpointError(f"{folder}: its autoencoder {about['name']} is missing. {cure}")
+    raise CheckpointError(f"{folder} draws latents of {wanted}, and {others[0]}. {cure}")

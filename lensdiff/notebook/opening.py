@@ -13,15 +13,17 @@ TAG = "colab"  # of the cell
 CELL = """\
 # In Colab this installs lensdiff, at this notebook's version; elsewhere it only looks for it.
 import importlib.util
+import pathlib
 import runpy
 import subprocess
 import sys
 
 if "google.colab" in sys.modules:
-    url, place = "{url}", "/content/lensdiff"
+    url, place = "{url}", pathlib.Path("/content/lensdiff")
     options = ["-c", "advice.detachedHead=false", "-q", "--depth", "1", "-b", "v{version}"]
-    subprocess.run(["git", "clone", *options, url, place], check=True)
-    runpy.run_path(f"{{place}}/notebooks/colab.py")
+    if not (place / "notebooks").exists():
+        subprocess.run(["git", "clone", *options, url, str(place)], check=True)
+    runpy.run_path(str(place / "notebooks" / "colab.py"))
 if importlib.util.find_spec("lensdiff") is None:
     cure = "Start Jupyter by `make lab`, or choose the kernel of the environment that it made."
     raise ImportError(f"This kernel has no lensdiff. {{cure}}")"""

@@ -105,7 +105,7 @@ def execute(job: Job, folder: Path, wide: int = 0) -> bool:
     failed.unlink(missing_ok=True)
     place = {"metadata": {"name": job.path.stem, "path": str(job.path.parent)}}
     page, _ = exporter(folder.parent).from_notebook_node(tidy(read(good)), place)
-    good.with_suffix(".html").write_text(page, encoding="utf-8")
+    storage.write_text(good.with_suffix(".html"), page)
     job.result = "good"
     return True
 

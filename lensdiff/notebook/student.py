@@ -23,9 +23,9 @@ from ..errors import ParameterError
 from . import exercises
 from .files import read, tidy
 from .lessons import lesson
+from .opening import project
 
 FOLDER = "student"  # below runs/
-QUESTION = re.compile(r"^\*\*(\d\d\.\d)\*\*", re.M)
 # the sentence that tells where the solution is, with what comes before it on its line
 TOLD = re.compile(r"^.*`ld\.solution\([^)]*\)` shows .*$", re.M)
 ASKED = (
@@ -34,6 +34,7 @@ ASKED = (
 )
 ANSWERED = re.compile(r'(answer_\d\d_\d) = None(?:  #.*)?\nld\.check\("(\d\d\.\d)", \1\)')
 MARK = "lensdiff answers "  # begins the line that a checked page prints last
+BADGE = re.compile(r"^\[!\[Open in Colab\].*\n\n?", re.M)  # it opens the page with its outputs
 SECONDS = 900  # that a cell of a checked page may take
 
 
@@ -55,10 +56,16 @@ def edition(notebook: NotebookNode) -> NotebookNode:
             cell.outputs = []
             cell.execution_count = None
         else:
-            cell.source = TOLD.sub(ASKED, cell.source)
+            cell.source = elsewhere(TOLD.sub(ASKED, BADGE.sub("", cell.source)))
         cells.append(cell)
     notebook.cells = cells
     return notebook
+
+
+def elsewhere(text: str) -> str:
+    """Links to other folders of the repository, as addresses: a page may lie anywhere."""
+    url, version = project()
+    return text.replace("](../", f"]({url}/blob/v{version}/")
 
 
 def work(name: str, source: str) -> list[NotebookNode]:
@@ -66,19 +73,21 @@ def work(name: str, source: str) -> list[NotebookNode]:
     answer, check = source.split("\n")
     place = name.replace(".", "-")
     free = new_code_cell(f"# your work on exercise {name}", metadata={"tags": ["work"]})
-    given = new_code_cell(answer, metadata={"nbgrader": graded(f"answer-{place}", False)})
-    checked = new_code_cell(check, metadata={"nbgrader": graded(f"check-{place}", True)})
+    given = new_code_cell(answer)
+    checked = new_code_cell(check, metadata={"nbgrader": graded(f"check-{place}")})
     cells = [free, given, checked]
     for cell, kind in zip(cells, ("work", "answer", "check"), strict=True):
         cell.id = f"{kind}-{place}"
     return cells
 
 
-def graded(name: str, grade: bool) -> dict:
-    """nbgrader's metadata of a cell that holds an answer, or that grades it with one point."""
-    common = {"grade_id": name, "schema_version": 3, "task": False, "cell_type": "code"}
-    points = {"points": 1} if grade else {}
-    return {"grade": grade, "solution": not grade, "locked": grade, **points, **common}
+def graded(name: str) -> dict:
+    """nbgrader's metadata of a cell that grades an answer with one point.
+
+    The answer's own cell has none: nbgrader empties a cell of that kind before it hands it out.
+    """
+    kind = {"grade_id": name, "schema_version": 3, "task": False, "cell_type": "code"}
+    return {"grade": True, "solution": False, "locked": True, "points": 1, **kind}
 
 
 def write(folder: Path, root: Path | None = None) -> list[Path]:
@@ -91,10 +100,11 @@ def write(folder: Path, root: Path | None = None) -> list[Path]:
     if there:
         cure = "Move it away, or give another folder: --runs DIR"
         raise ParameterError(f"{there[0]} is there already, perhaps with answers in it. {cure}.")
+    if not pages:
+        raise ParameterError("There are no notebooks here. Run this in a clone of the repository.")
     written = []
     for page in pages:
         path = folder / page.name
-        folder.mkdir(parents=True, exist_ok=True)
         storage.write_text(path, nbformat.writes(edition(read(page))) + "\n")
         written.append(path)
     return written
@@ -114,36 +124,43 @@ def check(path: Path, timeout: float = SECONDS) -> dict[str, str]:
     known = lesson(number).EXERCISES
     names = {f"{number}.{k}": f"answer_{number}_{k}" for k in known}
     notebook.cells.append(new_code_cell(grading(names)))
+    options = {"timeout": timeout, "kernel_name": "python3", "allow_errors": True}
     place = {"metadata": {"path": str(storage.root() / "notebooks")}}
-    client = NotebookClient(notebook, timeout=timeout, allow_errors=True, resources=place)
     try:
-        client.execute()
+        NotebookClient(notebook, resources=place, **options).execute()
     except (CellTimeoutError, DeadKernelError) as error:
         first = str(error).strip().splitlines()[0]
         raise ParameterError(f"{path} does not run to its end: {first}") from error
-    for output in notebook.cells[-1].outputs:
-        for line in output.get("text", "").splitlines():
-            if line.startswith(MARK):
-                return json.loads(line.removeprefix(MARK))
-    raise ParameterError(f"{path} printed no answers. Run it in Jupyter and look at its errors.")
+    printed = "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
+    found = [line for line in printed.splitlines() if line.startswith(MARK)]
+    if not found:
+        raise ParameterError(f"{path} printed no answers. Run it in Jupyter, and see its errors.")
+    return json.loads(found[-1].removeprefix(MARK))
 
 
 def grading(names: dict[str, str]) -> str:
-    """The cell that is run last: the verdict on each of `names`, which a page may not have."""
+    """The cell that is run last: the verdict on each of `names`, which a page may not have.
+
+    What an answer prints while it is checked is not shown.
+    """
     lines = [
-        "import json",
+        "import contextlib, io, json",
         "from lensdiff.notebook import exercises",
         f"names = {names!r}",
-        "found = {n: exercises.verdict(n, globals().get(own)) for n, own in names.items()}",
-        f"print({MARK!r} + json.dumps(found))",
+        "with contextlib.redirect_stdout(io.StringIO()):",
+        "    found = {n: exercises.verdict(n, globals().get(own)) for n, own in names.items()}",
+        f"print({chr(10) + MARK!r} + json.dumps(found))",
     ]
     return "\n".join(lines)
 
 
 def pages(path: Path) -> list[Path]:
     """A page, or the pages of a folder. Raises ParameterError where there is none."""
+    series = storage.root() / "notebooks"
+    known = {page.stem[:2] for page in series.glob("[0-9][0-9]_*.ipynb")}
+    if not known:
+        raise ParameterError(f"{series} holds no notebooks. Run this in a clone of the repository.")
     found = [path] if path.is_file() else sorted(path.glob("[0-9][0-9]_*.ipynb"))
-    known = {page.stem[:2] for page in (storage.root() / "notebooks").glob("[0-9][0-9]_*.ipynb")}
     found = [page for page in found if page.stem[:2] in known]
     if not found:
         cure = "Give a page whose name begins with its number, 00_quickstart.ipynb, or a folder"
@@ -152,13 +169,23 @@ def pages(path: Path) -> list[Path]:
 
 
 def report(path: Path) -> int:
-    """Print a table of the answers in a page or a folder; returns 0 where all are right, else 1."""
-    rows = {}
+    """Print a table of the answers in each page; returns 0 where all are right, else 1.
+
+    A page that can't be checked is named, and the others are gone on with.
+    """
+    good = True
     for page in pages(path):
-        rows |= check(page)
-    for name, words in rows.items():
-        state, _, rest = words.removeprefix(f"{name} ").partition(":")
-        print(f"{name}  {state.rstrip('.'):14}{rest}")
-    right = sum(exercises.is_right(name, words) for name, words in rows.items())
-    print(f"{right} of {len(rows)} right")
-    return 0 if right == len(rows) else 1
+        print(page.name)
+        try:
+            rows = check(page)
+        except ParameterError as error:
+            print(error)
+            good = False
+            continue
+        for name, words in rows.items():
+            state, _, rest = words.removeprefix(f"{name} ").partition(":")
+            print(f"{name}  {state.rstrip('.'):14}{rest}")
+        right = sum(exercises.is_right(name, words) for name, words in rows.items())
+        print(f"{right} of {len(rows)} right", flush=True)
+        good = good and right == len(rows)
+    return 0 if good else 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import urllib.request
+from http.client import HTTPException
 from importlib.metadata import metadata
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +18,8 @@ from ..errors import CheckpointError
 from . import atomic, is_working_copy, sha256_of_file, shipped
 
 MANIFEST = "checkpoints.json"
-NEEDED = ("spec.json", "weights.safetensors", "card.json", "report.json")  # where there is one
+FIXED = ("spec.json", "weights.safetensors")  # what a model is; the others may be made anew
+NEEDED = (*FIXED, "card.json", "report.json")  # where there is one
 SECONDS = 60  # without an answer, until a fetch is given up
 MIRROR = "LENSDIFF_MIRROR"  # another address of data/checkpoints: https://... or file://...
 
@@ -67,7 +69,8 @@ def ensure(name: str) -> Path | None:
         return None
     for file, wanted in about.items():
         place = shipped(name) / file
-        if not place.exists() or place.stat().st_size != wanted["bytes"]:
+        whole = place.exists() and (file not in FIXED or place.stat().st_size == wanted["bytes"])
+        if not whole:
             fetch(f"{address()}/{name}/{file}", place, wanted["sha256"])
     return shipped(name)
 
@@ -83,7 +86,7 @@ def fetch(source: str, place: Path, sha256: str) -> None:
         try:
             with urllib.request.urlopen(source, timeout=SECONDS) as answer:
                 part.write_bytes(answer.read())
-        except OSError as error:
+        except (OSError, ValueError, HTTPException) as error:
             reason = f"it comes with no wheel and could not be fetched ({error})"
             raise CheckpointError(f"{place.parent.name}: {reason}. {cure}") from error
         found = sha256_of_file(part)

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     picture = out.with_name(out.name + ".png")
     with atomic(array) as part:
         np.save(part, images.numpy(), allow_pickle=False)
-    figure = plots.grid(images, columns=min(args.n, 8))
+    figure = plots.grid(images[: pages.MOST_SHOWN], columns=min(args.n, pages.COLUMNS))
     with atomic(picture) as part:
         figure.savefig(part, dpi=100)
     about = {"model": args.model, "first seed": args.seed, "sampling": sampling}
@@ -42,9 +42,18 @@ def run(args: argparse.Namespace) -> None:
 
 
 def wanted(words: list[str] | None, model: Model) -> object:
-    """A class by its name or number, or lens parameters, as the command line gives them."""
+    """A class by its name or number, or lens parameters, as the command line gives them.
+
+    Raises ParameterError for several classes, or parameters that are no numbers.
+    """
     if words is None:
         return None
     if model.denoiser.net.conditions:
-        return [float(word) for word in words]
+        try:
+            return [float(word) for word in words]
+        except ValueError as error:
+            cure = "Give seven numbers: Einstein radius, e1, e2, source x and y, shear 1 and 2"
+            raise ParameterError(f"--label {' '.join(words)}: {error}. {cure}.") from error
+    if len(words) > 1:
+        raise ParameterError(f"--label {' '.join(words)}: draw one class at a time.")
     return int(words[0]) if words[0].isdigit() else words[0]

@@ -9,22 +9,27 @@ from pathlib import Path
 from torch import Tensor
 
 from .. import model as models
+from ..lensing import parameters
 from ..notebook import html, plots
 from ..scores.card import Card
 from ..storage import is_working_copy, read_json, root, shipped
+from . import conditional
 
 FILE = "page.html"
 SHOWN = 16
-MOST = 50  # network calls of an image that is drawn for a page
+MOST = 50  # steps of an image that is drawn for a page
 COLUMNS = 8
+MOST_SHOWN = 64  # of many images
 CURE = "Take another copy of the folder."
 SETTINGS = ("batch", "lr", "ema", "weight", "criterion", "seed")  # of a recipe, in a table
 
 
 def of_images(path: Path, images: Tensor, title: str, about: dict[str, object]) -> Path:
     """A page of drawn images (n, C, H, W), with what is to be said `about` them."""
-    caption = f"{len(images)} images, values in [0, 1]"
-    figure = plots.grid(images, columns=min(len(images), COLUMNS))
+    shown = images[:MOST_SHOWN]
+    of = f" of {len(images)}" if len(shown) < len(images) else ""
+    caption = f"{len(shown)}{of} images, values in [0, 1]"
+    figure = plots.grid(shown, columns=min(len(shown), COLUMNS))
     parts = [html.picture(figure, caption), html.table(about.items())]
     return html.write(path, title, parts)
 
@@ -36,15 +41,19 @@ def of_model(name: Path | str, images: Tensor | None = None) -> Path:
     folder, that of a shipped model in runs/.
     """
     folder = models.find(name)
+    how = ""
     spec = read_json(folder / models.SPEC, CURE)
-    if images is None and "prediction" in spec and not conditional(spec):
+    if images is None and "prediction" in spec and not by_request(spec):
         model = models.load(folder)
         sampling = replace(model.sampling, steps=min(model.sampling.steps, MOST))
         images = model.draw(SHOWN, seed=0, sampling=sampling)
-    return html.write(place(folder), folder.name, parts(folder, spec, images))
+        how = f"first seed 0; {sampling}"
+        if sampling != model.sampling:
+            how += f", in place of its own {model.sampling.steps}"
+    return html.write(place(folder), folder.name, parts(folder, spec, images, how))
 
 
-def conditional(spec: dict) -> bool:
+def by_request(spec: dict) -> bool:
     """Whether a model draws only what it is asked for."""
     return bool(spec["network"]["arguments"].get("conditions"))
 
@@ -56,10 +65,10 @@ def place(folder: Path) -> Path:
     return folder / FILE
 
 
-def parts(folder: Path, spec: dict, images: Tensor | None) -> Iterator[str]:
+def parts(folder: Path, spec: dict, images: Tensor | None, how: str = "") -> Iterator[str]:
     """What a model's page shows, from top to bottom."""
     if images is not None:
-        caption = f"{len(images)} images that it drew, first seed 0"
+        caption = ", ".join(filter(None, (f"{len(images)} images that it drew", how)))
         yield html.picture(plots.grid(images, columns=COLUMNS), caption)
     yield from scores(folder)
     rows = [row for row in spec.get("curve", []) if row.get("held_out") is not None]
@@ -84,6 +93,23 @@ def scores(folder: Path) -> Iterator[str]:
         rows = [("right", f"{right} of {found['n']:,}"), ("macro AUC", f"{found['macro_auc']:.4f}")]
         yield html.heading("Its report")
         yield html.table(rows)
+    if (folder / conditional.FILE).exists():
+        yield html.heading("What was asked for, and what it drew")
+        yield html.table(asked(conditional.stored(folder)))
+
+
+def asked(found: dict) -> Iterator[tuple[str, ...]]:
+    """Rows of what a conditional model was asked for: of classes, or of lens parameters."""
+    if "floor" in found:
+        for row in found["scales"]:
+            right = f"{100 * row['accuracy']:.1f} % of {row['n']:,} recognised"
+            yield f"guidance {row['guidance']:g}", right
+        return
+    for name, (title, *_) in parameters.NAMES.items():
+        each = (f"{r['fits'][name]['correlation']:.3f}" for r in found["scales"])
+        scales = (f"guidance {row['guidance']:g}" for row in found["scales"])
+        pairs = ", ".join(f"{a} ({b})" for a, b in zip(each, scales, strict=True))
+        yield f"{title}: correlation", pairs
 
 
 def listed(values: dict) -> str:

@@ -40,7 +40,7 @@ from ..scores.card import (
 from ..scores.distances import frechet
 from ..scores.features import extractor
 from ..scores.statistics import batches_of, statistics, to_uint8
-from ..storage import shipped, write_json
+from ..storage import write_json
 from ..training.fit import HELD_OUT
 from ..training.recipes import CLASSIFIERS
 from . import conditional
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
         found = conditional.of_parameters(model, args.scales or [1.0, 2.0], args.n or 200)
         print(f"{model.folder / conditional.FILE}: {len(found['scales'])} scales of guidance")
     elif model.denoiser.net.classes:
-        judge = models.find(args.judge or shipped("judge64"))
+        judge = models.find(args.judge or "judge64")
         scales = args.scales or [1.0, 1.5, 2.5, 4.0]
         found = conditional.of_classes(model, judge, scales, args.each, args.most)
         print(f"{model.folder / conditional.FILE}: {len(found['scales'])} scales of guidance")

@@ -12,6 +12,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from ..errors import ParameterError
 from .loop import Step
 
+PROJECT = "lensdiff"  # of Weights & Biases
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb"}  # and the package that each needs
 
 
@@ -34,13 +35,20 @@ def tracked(name: str, run: str, folder: Path) -> Iterator[Callable[[Step], None
         raise ParameterError(f"There is no tracker {name!r}; there are {', '.join(TRACKERS)}.")
     PartialState()
     kind = LOGGER_TYPE_TO_CLASS[name]
-    more = {"logging_dir": str(folder)} if kind.requires_logging_directory else {}
     try:
-        tracker = kind(run, **more)
+        if name == "tensorboard":
+            tracker = kind(run, logging_dir=str(folder))
+        else:
+            tracker = kind(PROJECT, name=run)
         tracker.start()
     except ImportError as error:
         cure = f"Install it: python -m pip install {TRACKERS[name]}"
         raise ParameterError(f"{name} is not installed. {cure}") from error
+    except Exception as error:  # a tracker's own, without a key or a network, say
+        reason = f"{name} does not start ({type(error).__name__}: {error})"
+        raise ParameterError(
+            f"{reason}. See its own documentation, or leave --track out."
+        ) from error
     try:
         yield lambda step: tracker.log(values(step), step=step.number)
     finally:

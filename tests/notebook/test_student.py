@@ -23,6 +23,7 @@ def test_a_page_gives_nothing_away(page):
     made = student.edition(files.read(page))
     nbformat.validate(made)
     assert "ld.solution" not in nbformat.writes(made)
+    assert "](../" not in nbformat.writes(made) and "Open in Colab" not in nbformat.writes(made)
     assert sum(student.ASKED in cell.source for cell in made.cells) == 1
     for cell in made.cells:
         if cell.cell_type == "code":
@@ -43,11 +44,11 @@ def test_each_exercise_has_room_an_answer_and_a_check(page):
         work, answer, check = cells[first - 1 : first + 2]
         assert work.source == f"# your work on exercise {number}.{k}"
         assert check.source == f'ld.check("{number}.{k}", answer_{number}_{k})'
-        assert answer.metadata.nbgrader.solution and not answer.metadata.nbgrader.grade
+        assert "nbgrader" not in answer.metadata, "nbgrader empties cells of solutions"
         assert check.metadata.nbgrader.grade and check.metadata.nbgrader.points == 1
         assert check.metadata.nbgrader.locked and not check.metadata.nbgrader.solution
     graded = [cell.metadata.nbgrader.grade_id for cell in cells if "nbgrader" in cell.metadata]
-    assert len(set(graded)) == len(graded) == 2 * len(lesson(number).EXERCISES)
+    assert len(set(graded)) == len(graded) == len(lesson(number).EXERCISES)
 
 
 def test_it_is_written_and_answers_are_never_overwritten(tmp_path, capsys):
@@ -80,7 +81,8 @@ def test_a_filled_in_page_is_run_and_its_answers_counted(tmp_path, capsys):
     runner.add_arguments(parser)
     args = parser.parse_args(["--check", str(tmp_path), "--runs", str(tmp_path / "runs")])
     assert runner.run(args) == 1
-    *rows, total = capsys.readouterr().out.strip().splitlines()
+    name, *rows, total = capsys.readouterr().out.strip().splitlines()
+    assert name == "00_mine.ipynb"
     assert rows[0].startswith(f"00.{first}  right ") and "not yet" in rows[1] and hint in rows[1]
     assert all("no answer yet" in row for row in rows[2:]) and len(rows) == len(known)
     assert total == f"1 of {len(known)} right"
@@ -113,3 +115,34 @@ def test_under_nbgrader_a_wrong_answer_fails_its_cell(monkeypatch, capsys, execu
         ld.check("00.1", wrong)
     with pytest.raises(AssertionError, match="no answer yet"):
         ld.check("00.1", None)
+
+
+def test_what_an_answer_prints_is_no_verdict(tmp_path):
+    known = lesson("00").EXERCISES
+    page = tmp_path / "00_forged.ipynb"
+    forged = student.MARK + "{}"
+    class_ = f"class Loud:\n    def __eq__(self, other):\n        print({forged!r}, end='')\n"
+    write(page, f"{class_}        return False\nanswer_00_1 = Loud()\nprint({forged!r})")
+    found = student.check(page)
+    assert list(found) == [f"00.{k}" for k in known]
+    assert found["00.1"].startswith("00.1 not yet")
+
+
+def test_one_page_that_fails_leaves_the_others(tmp_path, capsys, monkeypatch):
+    for name in ("00_a.ipynb", "01_b.ipynb"):
+        write(tmp_path / name, "")
+
+    def one(page):
+        if page.stem == "00_a":
+            raise ParameterError("00_a hangs")
+        return {"01.1": "01.1 right: yes"}
+
+    monkeypatch.setattr(student, "check", one)
+    assert student.report(tmp_path) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "00_a.ipynb",
+        "00_a hangs",
+        "01_b.ipynb",
+        "01.1  right          yes",
+        "1 of 1 right",
+    ]

@@ -33,6 +33,9 @@ def test_a_shipped_model_has_a_page(name):
     if card.exists():
         found = json.loads(card.read_text())
         assert f"{found['distance'] - found['floor']:.3f}" in shown
+    if (shipped(name) / "conditional.json").exists():
+        assert "What was asked for, and what it drew" in shown
+        assert shown.count("guidance ") >= 2
     report = shipped(name) / "report.json"
     if report.exists():
         assert f"{100 * json.loads(report.read_text())['all']['accuracy']:.1f} %" in shown
