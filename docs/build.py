@@ -11,7 +11,6 @@ import base64
 import importlib
 import json
 import pkgutil
-import re
 import shutil
 import subprocess
 import sys
@@ -27,14 +26,13 @@ from sphinx.cmd.build import main as sphinx
 import lensdiff
 from lensdiff.errors import LensdiffError, StorageError
 from lensdiff.notebook.files import read
-from lensdiff.notebook.opening import is_opening
+from lensdiff.notebook.opening import BADGE, is_opening
 from lensdiff.notebook.plots import CMAP
 from lensdiff.notebook.runner import MATHJAX, TEMPLATE
 from lensdiff.storage import root
 
 COPIED = ("notebooks/*.ipynb", "figures/*", "figures/drawings/*", "data/checkpoints/**/README.md")
 RUNTIME = "onnxruntime-web@1.30.0"  # of the page that draws, from npm
-BADGE = re.compile(r"^\[!\[Open in Colab\].*\n\n", re.M)
 HIDDEN = ("lensdiff.__main__", "lensdiff.notebook.lessons", "lensdiff.studies")
 
 

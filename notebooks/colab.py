@@ -1,4 +1,4 @@
-"""What the first cell of each notebook runs in Colab: install lensdiff, leave Colab's torch alone.
+"""What each notebook runs in Colab before its imports: install lensdiff, leave Colab's torch alone.
 
 The cell has cloned the repository, at the notebook's own version, to where this file lies.
 """

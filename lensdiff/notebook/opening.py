@@ -1,7 +1,8 @@
-"""How each page of the series opens: a badge for Colab, and a cell that installs or looks."""
+"""How each page of the series opens in Colab: a badge, and a cell that installs the package."""
 
 from __future__ import annotations
 
+import re
 import tomllib
 
 from nbformat import NotebookNode
@@ -10,23 +11,18 @@ from nbformat.v4 import new_code_cell
 from ..storage import root
 
 TAG = "colab"  # of the cell
+BEFORE = "injected-parameters"  # the tag of the cell that it follows: the imports come next
+BADGE = re.compile(r"^\[!\[Open in Colab\].*\n+", re.M)
 CELL = """\
-# In Colab this installs lensdiff, at this notebook's version; elsewhere it only looks for it.
-import importlib.util
-import pathlib
+# In Colab this installs lensdiff, at this page's version; elsewhere it does nothing. (Is there no
+# module named lensdiff? Start Jupyter by `make lab`, or choose the kernel of its environment.)
+import os
 import runpy
-import subprocess
 import sys
 
 if "google.colab" in sys.modules:
-    url, place = "{url}", pathlib.Path("/content/lensdiff")
-    options = ["-c", "advice.detachedHead=false", "-q", "--depth", "1", "-b", "v{version}"]
-    if not (place / "notebooks").exists():
-        subprocess.run(["git", "clone", *options, url, str(place)], check=True)
-    runpy.run_path(str(place / "notebooks" / "colab.py"))
-if importlib.util.find_spec("lensdiff") is None:
-    cure = "Start Jupyter by `make lab`, or choose the kernel of the environment that it made."
-    raise ImportError(f"This kernel has no lensdiff. {{cure}}")"""
+    os.system("git -C /content clone -q --depth 1 -b v{version} {url}")
+    runpy.run_path("/content/lensdiff/notebooks/colab.py")"""
 
 
 def project() -> tuple[str, str]:
@@ -48,19 +44,19 @@ def is_opening(cell: NotebookNode) -> bool:
 
 
 def opened(notebook: NotebookNode, name: str) -> NotebookNode:
-    """The page with badge and first cell as they are now, changed in place and returned.
+    """The page with badge and cell as they are now, changed in place and returned.
 
     Execution counts are those of a run from the top.
     """
-    title, *others = notebook.cells[0].source.split("\n")
-    others = [line for line in others if not line.startswith("[![Open in Colab]")]
-    rest = "\n".join(others).strip()
-    notebook.cells[0].source = f"{title}\n\n{badge(name)}\n\n{rest}".rstrip()
+    title, _, rest = BADGE.sub("", notebook.cells[0].source).partition("\n")
+    notebook.cells[0].source = f"{title}\n\n{badge(name)}\n\n{rest.strip()}"
     url, version = project()
-    first = new_code_cell(CELL.format(url=url, version=version), metadata={"tags": [TAG]})
-    first.id = TAG
+    own = new_code_cell(CELL.format(url=url, version=version), metadata={"tags": [TAG]})
+    own.id = TAG
     cells = [cell for cell in notebook.cells if not is_opening(cell)]
-    notebook.cells = [cells[0], first, *cells[1:]]
+    tags = [cell.metadata.get("tags", []) for cell in cells]
+    place = next(i for i, found in enumerate(tags) if BEFORE in found) + 1
+    notebook.cells = [*cells[:place], own, *cells[place:]]
     code = [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
     if any(cell.execution_count for cell in code):
         for number, cell in enumerate(code, 1):

@@ -23,7 +23,7 @@ from ..errors import ParameterError
 from . import exercises
 from .files import read, tidy
 from .lessons import lesson
-from .opening import project
+from .opening import BADGE, project
 
 FOLDER = "student"  # below runs/
 # the sentence that tells where the solution is, with what comes before it on its line
@@ -34,7 +34,6 @@ ASKED = (
 )
 ANSWERED = re.compile(r'(answer_\d\d_\d) = None(?:  #.*)?\nld\.check\("(\d\d\.\d)", \1\)')
 MARK = "lensdiff answers "  # begins the line that a checked page prints last
-BADGE = re.compile(r"^\[!\[Open in Colab\].*\n\n?", re.M)  # it opens the page with its outputs
 SECONDS = 900  # that a cell of a checked page may take
 
 

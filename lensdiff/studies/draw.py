@@ -11,7 +11,7 @@ import numpy as np
 from .. import model as models
 from ..errors import ParameterError
 from ..model import Model
-from ..notebook import plots
+from ..notebook import html
 from ..storage import atomic
 from . import pages
 
@@ -32,12 +32,13 @@ def run(args: argparse.Namespace) -> None:
     picture = out.with_name(out.name + ".png")
     with atomic(array) as part:
         np.save(part, images.numpy(), allow_pickle=False)
-    figure = plots.grid(images[: pages.MOST_SHOWN], columns=min(args.n, pages.COLUMNS))
+    figure, caption = pages.pictured(images)
     with atomic(picture) as part:
         figure.savefig(part, dpi=100)
     about = {"model": args.model, "first seed": args.seed, "sampling": sampling}
     about |= {} if label is None else {"label": " ".join(args.label), "guidance": args.guidance}
-    page = pages.of_images(out.with_name(out.name + ".html"), images, out.name, about)
+    parts = [html.picture(figure, caption), html.table(about.items())]
+    page = html.write(out.with_name(out.name + ".html"), out.name, parts)
     print(f"{array}: {tuple(images.shape)}, values in [0, 1]\n{picture}\n{page}")
 
 

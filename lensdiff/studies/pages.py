@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from .. import model as models
@@ -24,14 +25,11 @@ CURE = "Take another copy of the folder."
 SETTINGS = ("batch", "lr", "ema", "weight", "criterion", "seed")  # of a recipe, in a table
 
 
-def of_images(path: Path, images: Tensor, title: str, about: dict[str, object]) -> Path:
-    """A page of drawn images (n, C, H, W), with what is to be said `about` them."""
+def pictured(images: Tensor) -> tuple[Figure, str]:
+    """A figure of images (n, C, H, W), of many the first, and how many these are."""
     shown = images[:MOST_SHOWN]
     of = f" of {len(images)}" if len(shown) < len(images) else ""
-    caption = f"{len(shown)}{of} images, values in [0, 1]"
-    figure = plots.grid(shown, columns=min(len(shown), COLUMNS))
-    parts = [html.picture(figure, caption), html.table(about.items())]
-    return html.write(path, title, parts)
+    return plots.grid(shown, columns=min(len(shown), COLUMNS)), f"{len(shown)}{of} images"
 
 
 def of_model(name: Path | str, images: Tensor | None = None) -> Path:
@@ -47,7 +45,7 @@ def of_model(name: Path | str, images: Tensor | None = None) -> Path:
         model = models.load(folder)
         sampling = replace(model.sampling, steps=min(model.sampling.steps, MOST))
         images = model.draw(SHOWN, seed=0, sampling=sampling)
-        how = f"first seed 0; {sampling}"
+        how = f", first seed 0; {sampling}"
         if sampling != model.sampling:
             how += f", in place of its own {model.sampling.steps}"
     return html.write(place(folder), folder.name, parts(folder, spec, images, how))
@@ -68,8 +66,8 @@ def place(folder: Path) -> Path:
 def parts(folder: Path, spec: dict, images: Tensor | None, how: str = "") -> Iterator[str]:
     """What a model's page shows, from top to bottom."""
     if images is not None:
-        caption = ", ".join(filter(None, (f"{len(images)} images that it drew", how)))
-        yield html.picture(plots.grid(images, columns=COLUMNS), caption)
+        figure, count = pictured(images)
+        yield html.picture(figure, f"{count} that it drew{how}")
     yield from scores(folder)
     rows = [row for row in spec.get("curve", []) if row.get("held_out") is not None]
     if rows:
