@@ -3,9 +3,11 @@
 PROFILE ?= standard
 PYTHON ?=
 ARGS ?=
+TORCH ?=
 BIN := $(CURDIR)/.venv/bin
 STAMP := .venv/lensdiff.stamp
 PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
+CPU_INDEX := https://download.pytorch.org/whl/cpu
 USABLE := import ensurepip, sys; sys.exit(sys.version_info < (3, 11))
 
 # One environment for every command: the programs, the packages and the Jupyter kernel of .venv and no others.
@@ -29,6 +31,7 @@ help:
 	@echo "make site       build the series as a site into runs/site/html, to be read without a network"
 	@echo "make clean      delete runs/ and the tools' caches; .venv and data/cache stay"
 	@echo "Each makes .venv first if there is none. PYTHON=... chooses the interpreter for it (3.11 or newer)."
+	@echo "TORCH=cpu then installs torch without its libraries for CUDA, from $(CPU_INDEX)"
 	@echo 'ARGS=... goes to python -m lensdiff notebooks or JupyterLab, e.g. make run ARGS="--only 03"'
 
 run: setup
@@ -70,6 +73,12 @@ setup:
 
 $(STAMP): pyproject.toml constraints.txt | .venv/bin/python
 	@echo "== installing into .venv what pyproject.toml asks for; the first time this takes a few minutes"
+ifeq ($(TORCH),cpu)
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt --no-deps -i $(CPU_INDEX) torch torchvision || \
+		{ echo "torch for CPUs can't be had from $(CPU_INDEX). Leave TORCH=cpu out: the build with CUDA runs on CPUs too." >&2; exit 1; }
+else ifneq ($(TORCH),)
+	@echo "TORCH is '$(TORCH)'. Set it to cpu, or leave it out." >&2; exit 1
+endif
 	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e ".[test]"
 	@touch $@
 

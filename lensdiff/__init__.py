@@ -10,7 +10,14 @@ own: errors, runtime; storage, lensing, diffusion; networks, data, notebook; mod
 scores; studies.
 """
 
-import lazy_loader
+import sys
+
+try:
+    import lazy_loader
+except ModuleNotFoundError:
+    cure = "Run .venv/bin/python, which `make run` makes, or: python -m pip install -e ."
+    about = f"What lensdiff needs is not installed in this Python, {sys.executable}"
+    raise ModuleNotFoundError(f"{about}. {cure}") from None
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import psutil
 import torch
@@ -14,15 +15,36 @@ from tqdm.auto import tqdm
 from .errors import ParameterError
 
 PRECISION = "LENSDIFF_PRECISION"  # takes the place of `best_precision`'s own choice
+DEVICE = "LENSDIFF_DEVICE"  # takes the place of `best_device`'s own choice
+DEVICES = {
+    "cuda": lambda: torch.cuda.is_available(),
+    "mps": lambda: torch.backends.mps.is_available(),  # the GPU of a Mac
+    "cpu": lambda: True,
+}
 
 
 def best_device() -> str:
-    """'cuda' where there is one, else 'cpu'."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """The first that there is of 'cuda', 'mps' and 'cpu'.
+
+    LENSDIFF_DEVICE, one of them, takes its place. Raises ParameterError for one that isn't there.
+    """
+    there = [name for name, available in DEVICES.items() if available()]
+    chosen = os.environ.get(DEVICE) or there[0]
+    if chosen not in there:
+        cure = f"Set it to {' or '.join(map(repr, there))}, or leave it out"
+        raise ParameterError(f"{DEVICE} is {chosen!r}, which this machine has not. {cure}.")
+    return chosen
+
+
+def synchronize(device: torch.device | str) -> None:
+    """Wait for what a device still computes; a CPU has nothing to wait for."""
+    kind = torch.device(device).type
+    if kind != "cpu":
+        getattr(torch, kind).synchronize()
 
 
 def best_precision(device: torch.device | str | None = None) -> str:
-    """'bf16' where the device computes in it natively, else 'fp16' on a GPU and 'fp32' on a CPU.
+    """'bf16' where the device computes in it natively, else 'fp16' on CUDA and 'fp32' elsewhere.
 
     LENSDIFF_PRECISION, 'fp32' or 'bf16', takes its place. Raises ParameterError for another value.
     """
@@ -32,14 +54,30 @@ def best_precision(device: torch.device | str | None = None) -> str:
             cure = "Set it to 'fp32' or 'bf16', or leave it out"
             raise ParameterError(f"{PRECISION} is {chosen!r}. {cure}.")
         return chosen
-    if torch.device(device or best_device()).type == "cuda":
+    kind = torch.device(device or best_device()).type
+    if kind == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if cpu_has_bf16() else "fp32"
+    return "bf16" if kind == "cpu" and cpu_has_bf16() else "fp32"
 
 
 def cpu_has_bf16() -> bool:
     """Whether the CPU has instructions for bfloat16."""
     return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+
+
+@contextlib.contextmanager
+def enough_memory(
+    error: type[Exception], what: str, cure: str, device: torch.device | str
+) -> Iterator[None]:
+    """Raises `error`, a sentence with the cure, where `device` has no memory left for the block."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as reason:
+        kinds = (MemoryError, torch.OutOfMemoryError)
+        # of a CPU, torch says it in words alone
+        if not isinstance(reason, kinds) and "allocate memory" not in str(reason):
+            raise
+        raise error(f"The memory of {device} is too small for {what}. {cure}.") from reason
 
 
 def processor() -> str:
@@ -49,8 +87,11 @@ def processor() -> str:
 
 def machine() -> str:
     """What this machine is, in words: the GPU, or the CPU and its threads, and the precision."""
-    if best_device() == "cuda":
+    device = best_device()
+    if device == "cuda":
         return f"{torch.cuda.get_device_name()}, {best_precision()}"
+    if device == "mps":
+        return f"GPU of a Mac ({platform.machine()}), {best_precision()}"
     threads = torch.get_num_threads()
     return f"CPU ({platform.machine()}), {threads} threads, {best_precision()}"
 

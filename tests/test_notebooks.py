@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 from lensdiff.errors import LensdiffError
 from lensdiff.notebook import files, opening, rules
@@ -236,7 +237,8 @@ def test_a_wrong_parameter_gives_a_sentence(
     monkeypatch.setenv("LENSDIFF_RUNS", str(tmp_path))
     namespace: dict[str, object] = {}
     for cell in code(path):
-        source = cell.source.replace("%matplotlib inline", "")
+        source = TransformerManager().transform_cell(cell.source)  # of lines as !git and %run
+        source = source.replace("get_ipython().run_line_magic('matplotlib', 'inline')", "")
         if "ld.notebook.start(" in source:
             with pytest.raises(LensdiffError, match=name):
                 exec(source, namespace)

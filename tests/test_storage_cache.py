@@ -17,13 +17,13 @@ from lensdiff.lensing.survey import diverse
 from lensdiff.storage import (
     atomic,
     cache_folder,
-    cached,
     fingerprint_of,
     read_json,
     write_arrays,
     write_json,
     write_text,
 )
+from lensdiff.storage.cache import cached
 
 SURVEY = diverse(16)
 

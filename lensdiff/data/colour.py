@@ -12,7 +12,7 @@ from ..lensing import colour
 from ..lensing.population import KINDS, sample_params
 from ..lensing.simulate import VERSION
 from ..lensing.survey import diverse
-from ..storage import cached
+from ..storage.cache import cached
 from .images import ImageSet, share_of
 
 TRAIN_IMAGES = 4_000

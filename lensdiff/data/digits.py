@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, ParameterError
-from ..storage import cache_folder, cached
+from ..storage import cache_folder
+from ..storage.cache import cached
 from .images import ImageSet
 
 DIGITS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")

@@ -11,7 +11,8 @@ from ..errors import DataError
 from ..lensing.population import KINDS
 from ..lensing.telescope import min_max
 from ..runtime import quiet
-from ..storage import cached, sha256_of_file
+from ..storage import sha256_of_file
+from ..storage.cache import cached
 from .images import ImageSet
 from .npy import read_image
 

@@ -20,7 +20,8 @@ from ..lensing.population import KINDS, sample_params
 from ..lensing.simulate import VERSION, simulate
 from ..lensing.survey import Survey, diverse
 from ..lensing.telescope import min_max
-from ..storage import atomic, cached, fingerprint_of
+from ..storage import atomic, fingerprint_of
+from ..storage.cache import cached
 
 TRAIN_SEED = 1
 TEST_SEED = 2

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SamplingError
+from ..runtime import enough_memory
 
 Denoise = Callable[..., Tensor]  # (x, sigma, label) -> E[x0 | x]
 States = Iterator[Tensor]  # x after each step
@@ -213,20 +214,22 @@ def draw(
 ) -> Iterator[Tensor]:
     """Yield finished samples, at most `batch` at a time, (<= batch, *shape), one for each seed.
 
-    `options` go to the sampler. Raises SamplingError for an unknown sampler or where the samples
-    are not finite.
+    `options` go to the sampler. Raises SamplingError for an unknown sampler, a batch that is too
+    large for the memory, or where the samples are not finite.
     """
     if sampler not in SAMPLERS:
         raise SamplingError(f"sampler must be one of {tuple(SAMPLERS)}, not {sampler!r}.")
     seeds = list(seeds)
+    smaller = "Give a smaller `batch`, or set LENSDIFF_DEVICE=cpu and load the model again"
     for start in range(0, len(seeds), batch):
         mine = seeds[start : start + batch]
-        x = noise(mine, shape, device) * float(sigmas[0])
         own = None if label is None else label[start : start + batch].to(device)
         if sampler == "ddim":
             options["seeds"] = mine
-        for state in SAMPLERS[sampler](denoise, x, sigmas, own, **options):
-            x = state
+        with enough_memory(SamplingError, f"{len(mine)} images", smaller, device):
+            x = noise(mine, shape, device) * float(sigmas[0])
+            for state in SAMPLERS[sampler](denoise, x, sigmas, own, **options):
+                x = state
         if not x.isfinite().all():
             cure = "For a network that predicts eps, use its own levels and `clamped`."
             raise SamplingError(f"{sampler} gave NaN or infinity. {cure}")

@@ -291,6 +291,7 @@ def code_use(counts: Tensor) -> dict[str, float]:
     `perplexity` is exp of the entropy of their shares (van den Oord et al. 2017, their code);
     `codes_in_use` the share of codes that any latent took.
     """
+    counts = counts.cpu()  # not each device has float64
     shares = counts.double() / counts.sum()
     entropy = -(shares * shares.clamp(min=1e-12).log()).sum()
     return {"perplexity": float(entropy.exp()), "codes_in_use": float((counts > 0).double().mean())}

@@ -14,15 +14,16 @@ TAG = "colab"  # of the cell
 BEFORE = "injected-parameters"  # the tag of the cell that it follows: the imports come next
 BADGE = re.compile(r"^\[!\[Open in Colab\].*\n+", re.M)
 CELL = """\
-# In Colab this installs lensdiff, at this page's version; elsewhere it does nothing. (Is there no
-# module named lensdiff? Start Jupyter by `make lab`, or choose the kernel of its environment.)
-import os
-import runpy
+# Colab has no lensdiff at first, and installs this page's version; elsewhere this does nothing.
+import importlib.util
 import sys
 
-if "google.colab" in sys.modules:
-    os.system("git -C /content clone -q --depth 1 -b v{version} {url}")
-    runpy.run_path("/content/lensdiff/notebooks/colab.py")"""
+if not importlib.util.find_spec("lensdiff") and "google.colab" in sys.modules:
+    !git -C /content -c advice.detachedHead=false clone -q --depth 1 -b v{version} \\
+        {url}
+    %run /content/lensdiff/notebooks/colab.py
+elif not importlib.util.find_spec("lensdiff"):
+    raise ImportError("This kernel has no lensdiff: take that of .venv, as `make lab` does.")"""
 
 
 def project() -> tuple[str, str]:

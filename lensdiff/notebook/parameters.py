@@ -18,7 +18,7 @@ class Run:
     """What a notebook runs with; each checked parameter is an attribute too: `run.seed`.
 
     - `profile`: "smoke", "standard" or "full"; `smoke`: whether it is the first
-    - `device`: "cuda" or "cpu"
+    - `device`: "cuda", "mps" or "cpu"
     - `results`: the folder for what the notebook makes
     - `values`: the checked parameters by name
     """

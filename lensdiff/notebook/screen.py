@@ -10,11 +10,17 @@ import threading
 import time
 from pathlib import Path
 
+from nbclient.exceptions import DeadKernelError
+
 from . import times
 from .files import ANSI, read
 from .plan import Job
 
 TRACEBACK_LINES = 16
+DIED = (
+    "A kernel dies most often for want of memory: close other programs, or take a smaller profile "
+    "or smaller parameters. The same command then goes on from this notebook."
+)
 WIDTH = 100
 
 
@@ -168,6 +174,8 @@ def report(job: Job, error: Exception, failed: Path) -> str:
     if source is not None:
         print("".join(f"    {line}\n" for line in source.splitlines()))
     print(*[ANSI.sub("", line) for line in lines][-TRACEBACK_LINES:], sep="\n")
+    if isinstance(error, DeadKernelError):
+        say(DIED)
     if failed.exists():
         print(f"\nThe notebook as far as it came: {shown(failed)}")
     return where

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import DataError
-from ..runtime import PRECISION, best_device, best_precision, cpu_has_bf16
+from ..runtime import PRECISION, best_device, best_precision, cpu_has_bf16, synchronize
 from ..storage import read_json, root, studies_folder, write_json, write_text
 
 NAME = "runtimes.json"
@@ -43,12 +43,14 @@ PART_SECONDS = 3.0
 
 def kind() -> str:
     """The kind of processor that the notebooks use here: 'gpu', or a CPU's 'bf16' or 'fp32'."""
-    return "gpu" if best_device() == "cuda" else best_precision("cpu")
+    return best_precision("cpu") if best_device() == "cpu" else "gpu"
 
 
 def machine() -> str:
     """What this machine is, in words: its GPU, its cores, and whether they have bfloat16."""
-    gpu = f"{torch.cuda.get_device_name()}, " if best_device() == "cuda" else ""
+    gpus = {"cuda": torch.cuda.get_device_name, "mps": lambda: "GPU of a Mac", "cpu": str}
+    gpu = gpus[best_device()]()
+    gpu += ", " if gpu else ""
     has = "with" if cpu_has_bf16() else "without"
     count = torch.get_num_threads()
     cores = f"{count} CPU core{'s' if count > 1 else ''} ({platform.machine()})"
@@ -190,7 +192,8 @@ def measure() -> dict[str, float]:
         inputs = [torch.randn(BATCH, c, side, side, device=device) for c, side in LEVELS]
         a = torch.randn(MATRIX, MATRIX, device=device, dtype=chosen)
     levels = levels.to(memory_format=torch.channels_last)
-    inputs = [x.to(memory_format=torch.channels_last) for x in inputs]
+    # before 2.14, torch crashes where the first of these norms needs no gradient of its input
+    inputs = [x.to(memory_format=torch.channels_last).requires_grad_() for x in inputs]
     optimizer = torch.optim.AdamW(levels.parameters(), lr=1e-3)
 
     def update() -> None:
@@ -198,7 +201,7 @@ def measure() -> dict[str, float]:
         for level, x in zip(levels, inputs, strict=True):
             with torch.autocast(device, chosen, enabled=chosen != torch.float32):
                 y = level(x)
-            F.mse_loss(y.float(), x).backward()
+            F.mse_loss(y.float(), x.detach()).backward()
         optimizer.step()
 
     return {"update": _median(update, device), "matmul": _median(lambda: a @ a, device)}
@@ -211,8 +214,7 @@ def _median(work: Callable[[], object], device: str) -> float:
     while len(spent) < 2 or time.perf_counter() < end:
         start = time.perf_counter()
         work()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        synchronize(device)
         spent.append(time.perf_counter() - start)
     return statistics.median(spent[1:])
 

@@ -111,11 +111,16 @@ def _error(error: float | None) -> str:
     return "" if error is None else f" ± {error:.2g}"
 
 
-def check_numbers(images: ImageSet, n: int) -> None:
+def check_numbers(images: ImageSet, n: int, drawn: tuple[int, ...] | None = None) -> None:
     """Raise MetricError where `n` images a side are too few, or `images` for that many.
 
-    Call it before anything is generated: that takes long.
+    It is raised, too, where `drawn`, the shape of the others, is not theirs. Call it before
+    anything is generated: that takes long.
     """
+    real = tuple(images.pixels.shape[1:])
+    if drawn is not None and drawn != real:
+        both = f"Images of {real} in {images.name}, and the model draws {drawn}"
+        raise MetricError(f"{both}. Score it on images of the size that it learnt.")
     if n < LEAST:
         raise MetricError(f"{n} images a side: the error bar needs {LEAST} or more.")
     _check_real(images, n)
@@ -223,7 +228,7 @@ def score(
     Raises MetricError where there are too few images.
     """
     n = min(ENOUGH, len(images) // 2) if n is None else n
-    check_numbers(images, n)
+    check_numbers(images, n, model.shape)
     net = extractor(net, best_device()) if isinstance(net, str) else net
     sampling = sampling or model.sampling
     batches = model.generate(range(seed, seed + n), sampling)

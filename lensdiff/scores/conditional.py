@@ -20,7 +20,7 @@ from ..lensing import parameters
 from ..lensing.fit import Fit
 from ..model import Model
 from ..networks.classifier import LensClassifier, predict
-from ..storage import cached
+from ..storage.cache import cached
 from . import classification, distances
 from .card import FIRST_SEED
 from .statistics import KEPT, Statistics, as_stored, batches_of, statistics

@@ -1,4 +1,4 @@
-"""Everything on disk: the root, atomic writes, fingerprints, the cache, and hashed folders.
+"""Everything on disk: the root, atomic writes, fingerprints, and hashed folders.
 
 A file or folder is written under a temporary name and renamed when it is whole, so that a killed
 run leaves nothing that looks complete. Nothing is ever unpickled.
@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, DataError, StorageError
-from ..runtime import progress
 
 FORMAT = "lensdiff-1"  # of every checkpoint and state
 ROOM = "Give it room and write permission, or take another folder."
@@ -149,89 +148,24 @@ def sha256_of_file(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# ---- the cache of images -------------------------------------------------------------------------
-
-
-def cached(
-    name: str,
-    description: dict,
-    shape: tuple[int, ...],
-    batches: Callable[[], Iterator[np.ndarray]],
-    cache: Path | None,
-    **arrays: np.ndarray,
-) -> tuple[Path, str, np.ndarray]:
-    """Open the cache of `description`, or fill it from `batches()` and `arrays`.
-
-    Returns its folder, its fingerprint and its pixels `shape` = (n, channels, H, W), float32,
-    memory-mapped. Raises DataError where it can't be written, is damaged, or holds something else.
-    """
-    fingerprint = fingerprint_of(description)
-    folder = Path(cache or cache_folder()) / f"{name}-{fingerprint[:12]}"
-    if not folder.exists():
-        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-        try:
-            part.mkdir(parents=True)
-            _fill(part, shape, batches(), what=f"{name}: {shape[0]:,} images", **arrays)
-            spec = {"fingerprint": fingerprint, "description": description, "shape": shape}
-            (part / "spec.json").write_text(json.dumps(spec, indent=1))
-            if not folder.exists():
-                part.rename(folder)
-        except OSError as error:
-            if not folder.exists():  # else another process was faster, and its cache serves as well
-                cure = "Give it room and write permission, or set LENSDIFF_CACHE to another folder."
-                raise DataError(f"Can't write the cache {folder} ({error}). {cure}") from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    return folder, fingerprint, _open_cache(folder, fingerprint)
-
-
-def _fill(
-    folder: Path,
-    shape: tuple[int, ...],
-    batches: Iterator[np.ndarray],
-    what: str,
-    **arrays: np.ndarray,
-) -> None:
-    """Write images.npy batch by batch: a full disk is an error then, and no page stays in
-    memory.
-    """
-    descr = np.lib.format.dtype_to_descr(np.dtype(np.float32))
-    header = {"descr": descr, "fortran_order": False, "shape": shape}
-    count = 0
-    with (folder / "images.npy").open("wb") as file, progress(total=shape[0], what=what) as bar:
-        np.lib.format.write_array_header_1_0(file, header)
-        for batch in batches:
-            if batch.shape[1:] != shape[1:]:
-                expected = f"Expected images of shape {shape[1:]} for {folder.name}"
-                raise DataError(f"{expected}, got {batch.shape[1:]}.")
-            file.write(np.ascontiguousarray(batch, np.float32).data)
-            count += len(batch)
-            bar.update(len(batch))
-    if count != shape[0]:
-        raise DataError(f"Expected {shape[0]} images for {folder.name}, got {count}.")
-    for name, values in arrays.items():
-        np.save(folder / f"{name}.npy", values, allow_pickle=False)
-
-
-def _open_cache(folder: Path, fingerprint: str) -> np.ndarray:
-    cure = f"Delete the folder {folder}; it is made again on the next run."
-    try:
-        spec = json.loads((folder / "spec.json").read_text())
-        pixels = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"The cache {folder} can't be read ({error}). {cure}") from error
-    if spec.get("fingerprint") != fingerprint or list(pixels.shape) != spec.get("shape"):
-        differs = "was made from something else (its fingerprint or shape differs)"
-        raise DataError(f"The cache {folder} {differs}. {cure}")
-    return pixels
-
-
 # ---- hashed folders ------------------------------------------------------------------------------
 
 
 def _spec_sha256(spec: dict) -> str:
     """SHA-256 of a description, without the entry that holds it."""
     return fingerprint_of({name: value for name, value in spec.items() if name != "spec_sha256"})
+
+
+def check_free(folder: Path, spec_name: str) -> None:
+    """Raises StorageError where `folder` holds something else than what may be replaced.
+
+    That is a folder with a description `spec_name`, as `write_folder` leaves it, or an empty one.
+    """
+    cure = "Give the name of a new folder, or of one that may be replaced."
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(f"{folder}: a file of this name is there. {cure}")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / spec_name).exists():
+        raise StorageError(f"{folder}: this folder holds other things. {cure}")
 
 
 def write_folder(
@@ -244,8 +178,10 @@ def write_folder(
 ) -> None:
     """Tensors and their description, with a SHA-256 of both, in a folder that appears whole.
 
-    `inside` names folders to be copied into it.
+    `inside` names folders to be copied into it. Raises StorageError where it can't be written, or
+    where `folder` holds something else.
     """
+    check_free(folder, spec_name)
     with atomic_folder(folder) as part:
         for name, other in (inside or {}).items():
             shutil.copytree(other, part / name)
@@ -266,6 +202,9 @@ def read_folder(
     """
     if not folder.exists():
         folder = (set_aside(folder) or [folder])[-1]
+    if not folder.exists():
+        missing = f"{folder}: can't be read as a checkpoint: there is no such folder"
+        raise CheckpointError(f"{missing}. Check the path, or first run what makes it.")
     try:
         spec = json.loads((folder / spec_name).read_text())
         found = sha256_of_file(folder / file_name)

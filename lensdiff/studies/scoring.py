@@ -82,7 +82,7 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card:
     sampling = replace(model.sampling, **changes)
     n = args.n or ENOUGH
     real = folders.folder(args.data) if args.data else lenses("test", model.shape[-1])
-    check_numbers(real, n)
+    check_numbers(real, n, model.shape)
     net = extractor(args.extractor, best_device(), args.inception_weights)
     count = max(n, args.images, LEGACY_IMAGES if args.legacy else 0)
     pictures = to_uint8(model.draw(count, FIRST_SEED, sampling=sampling))

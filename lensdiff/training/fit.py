@@ -23,6 +23,7 @@ from ..networks.classifier import LensClassifier
 from ..networks.latent import Latent
 from ..networks.unet import UNet
 from ..runtime import processor, progress
+from ..storage import check_free
 from .autoencoder import fit_autoencoder
 from .classifier import fit_classifier
 from .diffusion import train
@@ -124,8 +125,12 @@ def fit(
     on from its weights, with a fresh optimiser: a new stage, and recorded so. With `autoencoder`, a
     folder, in place of the recipe's, a diffusion model learns its latents. Returns the model as it
     was saved. Raises DataError where the images don't suit the recipe, CheckpointError where the
-    start or the autoencoder doesn't, TrainingError where training fails.
+    start or the autoencoder doesn't, TrainingError where training fails, StorageError where
+    `folder` holds something else than a model.
     """
+    check_free(Path(folder), models.SPEC)
+    if state is not None and Path(state).resolve() == Path(folder).resolve():
+        raise ParameterError(f"{folder} is to hold the model: give the state another folder.")
     if isinstance(recipe, AutoencoderRecipe):
         return _fit_autoencoder(recipe, images, folder, state, each, rows, start)
     if isinstance(recipe, ClassifierRecipe):

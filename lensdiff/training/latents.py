@@ -12,7 +12,7 @@ import torch
 from ..data.images import ELEMENTS, ImageSet, symmetry
 from ..errors import DataError, ParameterError
 from ..networks.latent import Latent
-from ..storage import cached
+from ..storage.cache import cached
 
 BATCH = 256
 

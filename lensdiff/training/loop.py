@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import TrainingError
+from ..runtime import best_device, enough_memory
 from .state import load_state, save_state
 
 
@@ -51,8 +52,7 @@ class Settings:
     save_every: int = 500  # updates between saved states, where there is a folder for them
     seed: int = 0
     precision: str = "fp32"  # fp16 gets a gradient scaler
-    # updates of the stages before this one, which the step's numbers go on from
-    first_update: int = 0
+    first_update: int = 0  # updates of the stages before this one, from which numbers go on
 
 
 class Task:
@@ -139,7 +139,7 @@ def accelerator_for(precision: str) -> Accelerator:
     mixed = "fp16" if precision == "fp16" else "no"
     if AcceleratorState._shared_state.get("_mixed_precision", mixed) != mixed:
         AcceleratorState._reset_state()  # else accelerate refuses a second precision in one process
-    return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=mixed)
+    return Accelerator(cpu=best_device() == "cpu", mixed_precision=mixed)
 
 
 class Run:
@@ -165,7 +165,10 @@ class Run:
             shares = f"{settings.accumulation} micro-batches x {processes} processes"
             reason = f"batch = {settings.batch} can't be shared by {shares}"
             raise TrainingError(f"{reason}: make it a multiple.")
-        task.saved.to(self.accelerator.device, memory_format=torch.channels_last)
+        device = self.accelerator.device
+        cure = "Take a smaller batch, or more micro-batches (`accumulation`)"
+        self._needs = (f"{settings.batch // settings.accumulation} images", cure, device)
+        task.saved.to(device, memory_format=torch.channels_last)
         weights = task.module.parameters()
         decay = settings.weight_decay
         optimizer = torch.optim.AdamW(
@@ -189,10 +192,7 @@ class Run:
         return seconds / (60 * self.settings.minutes)
 
     def resume(self, folder: Path | str) -> tuple[int, float, float]:
-        """Load the newest state in `folder`; returns its (updates, seconds, loss).
-
-        Where there is none, (0, 0, NaN).
-        """
+        """Load the newest state in `folder`: (updates, seconds, loss); (0, 0, NaN) without one."""
         spec = load_state(folder, self.identity, self._parts(), self.optimizer.optimizer)
         if spec.get("scaler"):
             self.accelerator.scaler.load_state_dict(spec["scaler"])
@@ -210,7 +210,8 @@ class Run:
         if self.share(update, seconds) >= 1:
             yield self._step(update, loss, 0.0, seconds, {})
         while self.share(update, seconds) < 1:
-            loss, lr = self.update(update, seconds)
+            with enough_memory(TrainingError, *self._needs):
+                loss, lr = self.update(update, seconds)
             update += 1
             seconds = time.monotonic() - started
             last = self.share(update, seconds) >= 1
@@ -288,8 +289,8 @@ class Run:
         """Write the state after `update` updates."""
         scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
         extra = {"scaler": scaler, "loss": loss}
-        optimizer = self.optimizer.optimizer
-        save_state(folder, self.identity, update, seconds, self._parts(), optimizer, extra)
+        own = self.optimizer.optimizer
+        save_state(folder, self.identity, update, seconds, self._parts(), own, extra)
 
     def _parts(self) -> dict[str, nn.Module]:
         if self.average is None:

@@ -71,7 +71,8 @@ def _training(canvas: Canvas, x: float) -> None:
     ax = canvas.panel(x - 0.67, 2.0, 1.33, 0.62)
     seen = [row["images_seen"] for row in spec["curve"]]
     ax.plot(seen, [row["held_out"] for row in spec["curve"]], color=ORANGE, linewidth=2)
-    ax.set(xticks=[], yticks=[], yscale="log")
+    ax.set_yscale("log")
+    ax.set(xticks=[], yticks=[])
     ax.minorticks_off()
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)

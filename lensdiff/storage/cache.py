@@ -1,0 +1,89 @@
+"""The cache of images: made once, and opened memory-mapped whenever the same is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from ..runtime import progress
+from . import cache_folder, fingerprint_of
+
+
+def cached(
+    name: str,
+    description: dict,
+    shape: tuple[int, ...],
+    batches: Callable[[], Iterator[np.ndarray]],
+    cache: Path | None,
+    **arrays: np.ndarray,
+) -> tuple[Path, str, np.ndarray]:
+    """Open the cache of `description`, or fill it from `batches()` and `arrays`.
+
+    Returns its folder, its fingerprint and its pixels `shape` = (n, channels, H, W), float32,
+    memory-mapped. Raises DataError where it can't be written, is damaged, or holds something else.
+    """
+    fingerprint = fingerprint_of(description)
+    folder = Path(cache or cache_folder()) / f"{name}-{fingerprint[:12]}"
+    if not folder.exists():
+        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        try:
+            part.mkdir(parents=True)
+            _fill(part, shape, batches(), what=f"{name}: {shape[0]:,} images", **arrays)
+            spec = {"fingerprint": fingerprint, "description": description, "shape": shape}
+            (part / "spec.json").write_text(json.dumps(spec, indent=1))
+            if not folder.exists():
+                part.rename(folder)
+        except OSError as error:
+            if not folder.exists():  # else another process was faster, and its cache serves as well
+                cure = "Give it room and write permission, or set LENSDIFF_CACHE to another folder."
+                raise DataError(f"Can't write the cache {folder} ({error}). {cure}") from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return folder, fingerprint, _open_cache(folder, fingerprint)
+
+
+def _fill(
+    folder: Path,
+    shape: tuple[int, ...],
+    batches: Iterator[np.ndarray],
+    what: str,
+    **arrays: np.ndarray,
+) -> None:
+    """Write images.npy batch by batch: a full disk is an error then, and no page stays in
+    memory.
+    """
+    descr = np.lib.format.dtype_to_descr(np.dtype(np.float32))
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    count = 0
+    with (folder / "images.npy").open("wb") as file, progress(total=shape[0], what=what) as bar:
+        np.lib.format.write_array_header_1_0(file, header)
+        for batch in batches:
+            if batch.shape[1:] != shape[1:]:
+                expected = f"Expected images of shape {shape[1:]} for {folder.name}"
+                raise DataError(f"{expected}, got {batch.shape[1:]}.")
+            file.write(np.ascontiguousarray(batch, np.float32).data)
+            count += len(batch)
+            bar.update(len(batch))
+    if count != shape[0]:
+        raise DataError(f"Expected {shape[0]} images for {folder.name}, got {count}.")
+    for name, values in arrays.items():
+        np.save(folder / f"{name}.npy", values, allow_pickle=False)
+
+
+def _open_cache(folder: Path, fingerprint: str) -> np.ndarray:
+    cure = f"Delete the folder {folder}; it is made again on the next run."
+    try:
+        spec = json.loads((folder / "spec.json").read_text())
+        pixels = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"The cache {folder} can't be read ({error}). {cure}") from error
+    if spec.get("fingerprint") != fingerprint or list(pixels.shape) != spec.get("shape"):
+        differs = "was made from something else (its fingerprint or shape differs)"
+        raise DataError(f"The cache {folder} {differs}. {cure}")
+    return pixels
