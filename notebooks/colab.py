@@ -1,38 +1,43 @@
-"""What each notebook runs in Colab before its imports: install lensdiff, leave Colab's torch alone.
+"""What each notebook runs in Colab before its imports: install lensdiff, change nothing else.
 
-The cell has cloned the repository, at the notebook's own version, to where this file lies.
+The cell has cloned the repository, at the notebook's own version, to where this file lies. What is
+installed stays as it is: a session that has loaded a package can't take another version of it.
 """
 
 import os
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
+import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-KEPT = ("torch", "torchvision", "torchaudio", "numpy", "ipykernel", "jax", "tensorflow")
+NOT_HERE = ("jupyterlab", "papermill")  # Colab is the one, and the other runs pages elsewhere
 
 
 def installed() -> list[str]:
-    """What must stay as it is, as constraints for pip."""
-    found = []
-    for name in KEPT:
-        try:
-            found.append(f"{name}=={version(name)}")
-        except PackageNotFoundError:
-            continue
-    return found
+    """What is there, as constraints for pip."""
+    named = [one for one in distributions() if one.metadata["Name"]]
+    return sorted({f"{one.metadata['Name']}=={one.version}" for one in named})
+
+
+def wanted() -> list[str]:
+    """What lensdiff needs, as pyproject.toml has it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return [text for text in project["dependencies"] if not text.startswith(NOT_HERE)]
 
 
 def main() -> None:
     """Install, make the package importable in this session, and go where the notebooks lie."""
     constraints = ROOT / "colab-constraints.txt"
     constraints.write_text("\n".join(installed()) + "\n", encoding="utf-8")
-    line = [sys.executable, "-m", "pip", "install", "-q", "-c", str(constraints), "-e", str(ROOT)]
-    done = subprocess.run(line, capture_output=True, text=True)
-    if done.returncode:
-        print(done.stdout[-2000:] + done.stderr[-2000:])
-        raise SystemExit("lensdiff could not be installed: see above. Run the cell again.")
+    pip = [sys.executable, "-m", "pip", "install", "-q"]
+    lines = [[*pip, "-c", str(constraints), *wanted()], [*pip, "--no-deps", "-e", str(ROOT)]]
+    for line in lines:
+        done = subprocess.run(line, capture_output=True, text=True)
+        if done.returncode:
+            print(done.stdout[-2000:] + done.stderr[-2000:])
+            raise SystemExit("lensdiff could not be installed: see above. Run the cell again.")
     if str(ROOT) not in sys.path:  # an editable install is seen by new sessions only
         sys.path.insert(0, str(ROOT))
     os.chdir(ROOT / "notebooks")
