@@ -15,6 +15,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -54,6 +55,18 @@ def kernel(folder: Path) -> None:
     (spec / "kernel.json").write_text(json.dumps({"argv": start, "display_name": "Colab"}))
 
 
+def test_colabs_versions_are_within_the_bounds() -> None:
+    """So that pip leaves them as they are: a session can't take another version of what it runs."""
+    lines = (ROOT / "tests" / "colab.txt").read_text(encoding="utf-8").splitlines()[1:]
+    colab = dict(line.split("==") for line in lines)
+    needs = [Requirement(text) for text in PROJECT["dependencies"]]
+    shared = [one for one in needs if one.name in colab]
+    assert len(shared) > 15 and {"torch", "ipywidgets", "ipykernel"} < {one.name for one in shared}
+    assert [
+        f"{one}, not {colab[one.name]}" for one in shared if colab[one.name] not in one.specifier
+    ] == []
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Colab is Linux")
 def test_its_own_cell_makes_the_notebook_run(
@@ -80,5 +93,7 @@ def test_its_own_cell_makes_the_notebook_run(
     assert words.text.startswith("lensdiff is installed; notebooks and data lie in ")
     assert again.outputs == [], "what is installed is not installed again"
     kept = (content / "lensdiff" / "colab-constraints.txt").read_text()
-    assert "torch==" in kept and "numpy==" in kept
+    assert {"torch==", "numpy==", "ipykernel==", "ipywidgets=="} <= {
+        line[: line.index("==") + 2] for line in kept.splitlines()
+    }
     assert sum("image/png" in o.get("data", {}) for c in page.cells for o in c.get("outputs", []))
