@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -68,31 +68,24 @@ def _given(args: argparse.Namespace, *names: str) -> dict:
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
-def _report(step: object) -> None:
-    """A line every 50 updates, and wherever something was held out."""
-    if step.number % 50 and step.held_out is None:
-        return
-    held = "" if step.held_out is None else f", held out {step.held_out:.4f}"
-    for name, value in step.scores.items():
-        held += f", {name} {value:.4f}"
-    seen = f"update {step.number:,}, {step.images_seen:,} images"
-    print(f"{time.strftime('%H:%M')}  {seen}: loss {step.loss:.4f}{held}", flush=True)
-
-
 def _train(args: argparse.Namespace) -> None:
     """Train, tracked where that is asked, and leave a page."""
+    from .runtime import is_main, machine, processes
     from .studies import pages
     from .training import tracking
 
+    if is_main():
+        print(f"{processes()} process{'es' * (processes() > 1)}, {machine()}", flush=True)
     if args.track is None:
-        following = _train_recipe(args, _report)
+        following = _train_recipe(args, tracking.report)
     else:
         _recipe(args)  # before anything is tracked
         place = args.folder.with_name(f"{args.folder.name}-{args.track}")
         with tracking.tracked(args.track, args.folder.name, place) as log:
-            following = _train_recipe(args, lambda step: (_report(step), log(step)))
-    print(f"{args.folder}: trained. {following}", flush=True)
-    print(pages.of_model(args.folder))
+            following = _train_recipe(args, lambda step: (tracking.report(step), log(step)))
+    if is_main():
+        print(f"{args.folder}: trained. {following}", flush=True)
+        print(pages.of_model(args.folder))
 
 
 def _recipe(args: argparse.Namespace) -> object:
@@ -293,4 +286,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as torchrun and Slurm end a process
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Where a computation runs: device, precision, progress bars, and what machine this is."""
+"""Where a computation runs: device, precision, processes, progress bars, what machine this is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import psutil
 import torch
@@ -65,6 +65,39 @@ def cpu_has_bf16() -> bool:
     return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 
 
+def processes() -> int:
+    """How many processes share this run, as torchrun or accelerate has started them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main(number: str = "RANK") -> bool:
+    """Whether this process writes what all share; by LOCAL_RANK, all of its machine."""
+    return int(os.environ.get(number, "0")) == 0
+
+
+def once(work: Callable[[], object]) -> None:
+    """Do `work` in the main process alone, while the others wait until it is done."""
+    if is_main():
+        work()
+    if processes() > 1:
+        from accelerate import PartialState
+
+        PartialState(cpu=best_device() == "cpu").wait_for_everyone()
+
+
+@contextlib.contextmanager
+def together(error: type[Exception]) -> Iterator[None]:
+    """Raises `error`, a sentence with the cure, where another process of the run has ended."""
+    try:
+        yield
+    except RuntimeError as reason:
+        gone = ("closed by peer", "reset by peer", "gloo", "NCCL")
+        if processes() == 1 or not any(words in str(reason) for words in gone):
+            raise
+        cure = "See what it says, and start the run again: with a state it goes on from there"
+        raise error(f"Another of the {processes()} processes has ended. {cure}.") from reason
+
+
 @contextlib.contextmanager
 def enough_memory(
     error: type[Exception], what: str, cure: str, device: torch.device | str
@@ -98,8 +131,8 @@ def machine() -> str:
 
 @functools.cache
 def quiet() -> bool:
-    """Whether nobody watches: LENSDIFF_QUIET is set, or papermill runs this kernel."""
-    if os.environ.get("LENSDIFF_QUIET"):
+    """Whether nobody watches: LENSDIFF_QUIET, a process beside the main one, or papermill."""
+    if os.environ.get("LENSDIFF_QUIET") or not is_main():
         return True
     try:
         return any("papermill" in word for word in psutil.Process().parent().cmdline())

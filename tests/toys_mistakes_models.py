@@ -23,6 +23,8 @@ from toys_mistakes import (
 )
 
 import lensdiff as ld
+from lensdiff import runtime
+from lensdiff.errors import TrainingError
 from lensdiff.training.loop import Run
 
 # ---- training ------------------------------------------------------------------------------------
@@ -61,6 +63,16 @@ def small_gpu(here: Path) -> str:
     error = torch.OutOfMemoryError("CUDA out of memory.")
     with mock.patch.object(Run, "_gradients", side_effect=error):
         return said(*training(here))
+
+
+@mistake("One of several processes that dies")
+def dead_process(here: Path) -> str:
+    def update() -> None:
+        with runtime.together(TrainingError):
+            raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
+
+    with mock.patch.dict(os.environ, WORLD_SIZE="2"):
+        return raised(update)
 
 
 @mistake("A disk without room")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError
-from ..runtime import progress
+from ..runtime import is_main, progress
 from . import cache_folder, fingerprint_of
 
 
@@ -30,22 +31,31 @@ def cached(
     """
     fingerprint = fingerprint_of(description)
     folder = Path(cache or cache_folder()) / f"{name}-{fingerprint[:12]}"
-    if not folder.exists():
-        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-        try:
-            part.mkdir(parents=True)
-            _fill(part, shape, batches(), what=f"{name}: {shape[0]:,} images", **arrays)
-            spec = {"fingerprint": fingerprint, "description": description, "shape": shape}
-            (part / "spec.json").write_text(json.dumps(spec, indent=1))
-            if not folder.exists():
-                part.rename(folder)
-        except OSError as error:
-            if not folder.exists():  # else another process was faster, and its cache serves as well
-                cure = "Give it room and write permission, or set LENSDIFF_CACHE to another folder."
-                raise DataError(f"Can't write the cache {folder} ({error}). {cure}") from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+    if not folder.exists() and is_main("LOCAL_RANK"):
+        spec = {"fingerprint": fingerprint, "description": description, "shape": shape}
+        _make(folder, spec, batches(), what=f"{name}: {shape[0]:,} images", **arrays)
+    while not folder.exists():  # of several processes one fills it
+        time.sleep(0.2)
     return folder, fingerprint, _open_cache(folder, fingerprint)
+
+
+def _make(
+    folder: Path, spec: dict, batches: Iterator[np.ndarray], what: str, **arrays: np.ndarray
+) -> None:
+    """Fill a folder that takes its name when it is whole."""
+    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    try:
+        part.mkdir(parents=True)
+        _fill(part, spec["shape"], batches, what, **arrays)
+        (part / "spec.json").write_text(json.dumps(spec, indent=1))
+        if not folder.exists():
+            part.rename(folder)
+    except OSError as error:
+        if not folder.exists():  # else another process was faster, and its cache serves as well
+            cure = "Give it room and write permission, or set LENSDIFF_CACHE to another folder."
+            raise DataError(f"Can't write the cache {folder} ({error}). {cure}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _fill(

@@ -17,7 +17,7 @@ from ..errors import DataError, ParameterError, TrainingError
 from ..networks import latent
 from ..networks.autoencoder import VQVAE, Autoencoder, code_use
 from ..networks.latent import Latent
-from ..runtime import best_precision, processor, progress
+from ..runtime import best_precision, once, processor, progress
 from ..storage import fingerprint_of
 from .loop import Run, Settings, Step, Task
 from .state import Curve
@@ -245,17 +245,14 @@ def fit_autoencoder(
         if each is not None:
             each(step)
     scores = _measured(step.ema, images, config, rows)
-    latent.save(
-        folder,
-        step.ema,
-        arguments,
-        images.pixels.shape[-2:],
-        curve=curve.rows,
-        scores=scores,
-        data=images.as_dict(),
-        images_seen=step.images_seen,
-        seconds=round(step.seconds),
-        machine=processor(),
-        **spec,
-    )
+    about = {
+        "curve": curve.rows,
+        "scores": scores,
+        "data": images.as_dict(),
+        "images_seen": step.images_seen,
+        "seconds": round(step.seconds),
+        "machine": processor(),
+    }
+    size = images.pixels.shape[-2:]
+    once(lambda: latent.save(folder, step.ema, arguments, size, **about, **spec))
     return latent.load(folder)

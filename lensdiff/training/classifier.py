@@ -16,7 +16,7 @@ from ..data.labels import check_classes
 from ..errors import CheckpointError, ParameterError
 from ..networks import classifier
 from ..networks.classifier import LensClassifier, half, predict
-from ..runtime import processor, progress
+from ..runtime import once, processor, progress
 from ..storage import fingerprint_of
 from .loop import Run, Settings, Step, Task, learning_rate
 from .state import Curve, stages_of
@@ -211,15 +211,14 @@ def fit_classifier(
         curve.add(step)
         if each is not None:
             each(step)
-    classifier.save(
-        folder,
-        model,
-        config=asdict(config),
-        curve=curve.rows,
-        images_seen=step.images_seen,
-        seconds=round(step.seconds, 1),
-        data=images.as_dict(),
-        machine=processor(),
-        stages=stages,
-    )
+    about = {
+        "config": asdict(config),
+        "curve": curve.rows,
+        "images_seen": step.images_seen,
+        "seconds": round(step.seconds, 1),
+        "data": images.as_dict(),
+        "machine": processor(),
+        "stages": stages,
+    }
+    once(lambda: classifier.save(folder, model, **about))
     return classifier.load(folder)

@@ -22,7 +22,7 @@ from ..networks import latent
 from ..networks.classifier import LensClassifier
 from ..networks.latent import Latent
 from ..networks.unet import UNet
-from ..runtime import processor, progress
+from ..runtime import once, processor, progress
 from ..storage import check_free
 from .autoencoder import fit_autoencoder
 from .classifier import fit_classifier
@@ -232,5 +232,6 @@ def _fit_denoiser(
     more["seconds"] = round(step.seconds)
     more["stages"] = stages_of(start.spec if start else None, "recipe")
     more["machine"] = processor()
-    models.save(folder, step.ema, recipe.network, stretch, size, autoencoder, **more)
+    given = (folder, step.ema, recipe.network, stretch, size, autoencoder)
+    once(lambda: models.save(*given, **more))
     return models.load(folder)

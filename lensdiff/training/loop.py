@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import TrainingError
-from ..runtime import best_device, enough_memory
+from ..runtime import best_device, enough_memory, together
 from .state import load_state, save_state
 
 
@@ -210,7 +210,7 @@ class Run:
         if self.share(update, seconds) >= 1:
             yield self._step(update, loss, 0.0, seconds, {})
         while self.share(update, seconds) < 1:
-            with enough_memory(TrainingError, *self._needs):
+            with enough_memory(TrainingError, *self._needs), together(TrainingError):
                 loss, lr = self.update(update, seconds)
             update += 1
             seconds = time.monotonic() - started

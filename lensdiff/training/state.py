@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError
+from ..runtime import is_main
 from ..storage import FORMAT, read_folder, write_folder, write_json
 
 
@@ -106,7 +107,7 @@ class Curve:
         earlier = [one for one in self.rows if one["update"] < step.number]
         self.rows = [*earlier, row]
         self.losses = []
-        if self.path:
+        if self.path and is_main():
             write_json(self.path, self.rows)
 
 

@@ -1,7 +1,11 @@
-"""A training's curves in TensorBoard or Weights & Biases, through accelerate's trackers."""
+"""How a training is followed: lines on the screen, and TensorBoard or Weights & Biases.
+
+The latter through accelerate's trackers.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +14,7 @@ from accelerate import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
 from ..errors import ParameterError
+from ..runtime import is_main
 from .loop import Step
 
 PROJECT = "lensdiff"  # of Weights & Biases
@@ -23,6 +28,17 @@ def values(step: Step) -> dict[str, float]:
     if step.held_out is not None:
         found["held_out"] = step.held_out
     return found | step.scores
+
+
+def report(step: Step) -> None:
+    """Print a line every 50 updates, and wherever something was held out; of the main process."""
+    if not is_main() or (step.number % 50 and step.held_out is None):
+        return
+    held = "" if step.held_out is None else f", held out {step.held_out:.4f}"
+    for name, value in step.scores.items():
+        held += f", {name} {value:.4f}"
+    seen = f"update {step.number:,}, {step.images_seen:,} images"
+    print(f"{time.strftime('%H:%M')}  {seen}: loss {step.loss:.4f}{held}", flush=True)
 
 
 @contextmanager
