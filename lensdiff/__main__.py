@@ -13,6 +13,7 @@ from pathlib import Path
 from .errors import LensdiffError, ParameterError
 from .studies import STUDIES
 
+SHARD_HELP = "the K-th of M parts, for independent jobs; the last to finish joins them"
 BUDGET = ("steps", "minutes", "batch", "lr", "seed")
 DATA_HELP = (
     "a folder of DeepLense files, of Common Test I for a classifier, of MNIST's for digits, of "
@@ -175,6 +176,7 @@ def _add_draw(commands: object) -> None:
     parser.add_argument("--guidance", type=float, default=1.0, help="scale (default: 1)")
     parser.add_argument("--steps", type=int, help="in place of the model's own")
     parser.add_argument("--noiseless", action="store_true", help="without the telescope's noise")
+    parser.add_argument("--shard", metavar="K/M", help=SHARD_HELP)
     parser.add_argument("--out", type=Path, help="without its ending (default: MODEL-seed0)")
 
 
@@ -213,13 +215,14 @@ def _add_score(commands: object) -> None:
         "--recipe", choices=("lensnet", "judge64", "judge-digits"), help="of a judge"
     )
     parser.add_argument("--dry", action="store_true", help="print, and store nothing")
+    parser.add_argument("--shard", metavar="K/M", help=SHARD_HELP)
 
 
 def _score(args: argparse.Namespace) -> None:
     from .studies import pages, scoring
 
-    scoring.run(args)
-    if not args.dry:
+    done = scoring.run(args)
+    if done and not args.dry:
         print(pages.of_model(args.model))
 
 

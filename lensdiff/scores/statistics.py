@@ -59,11 +59,24 @@ class Statistics:
         if len(self.rows) < KEPT:
             self.rows = np.concatenate([self.rows, x[: KEPT - len(self.rows)].astype(np.float32)])
         mean = x.mean(0)
-        n = self.n + len(x)
+        self._add(len(x), mean, (x - mean).T @ (x - mean))
+
+    def join(self, other: Statistics) -> None:
+        """Take in the statistics of other images, which come after these.
+
+        Raises MetricError where they are of another width, or of images of another size.
+        """
+        if other.mean.shape != self.mean.shape or other.size != self.size:
+            raise MetricError("Statistics of other features or images can't be joined.")
+        self.rows = np.concatenate([self.rows, other.rows])[:KEPT]
+        self._add(other.n, other.mean, other.scatter)
+
+    def _add(self, n: int, mean: np.ndarray, scatter: np.ndarray) -> None:
+        total = self.n + n
         shift = mean - self.mean
-        self.scatter += (x - mean).T @ (x - mean) + np.outer(shift, shift) * (self.n * len(x) / n)
-        self.mean = self.mean + shift * (len(x) / n)
-        self.n = n
+        self.scatter += scatter + np.outer(shift, shift) * (self.n * n / total)
+        self.mean = self.mean + shift * (n / total)
+        self.n = total
 
     @classmethod
     def of(cls, rows: np.ndarray) -> Statistics:

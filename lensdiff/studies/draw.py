@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from ..errors import ParameterError
 from ..model import Model
 from ..notebook import html
 from ..storage import atomic
-from . import pages
+from . import pages, shards
+from .shards import Shard
 
 
 def run(args: argparse.Namespace) -> None:
-    """Draw what is asked for and say where it lies.
+    """Draw what is asked for, or a part of it, and say where it lies.
 
     Raises ParameterError for a classifier or an autoencoder.
     """
@@ -26,20 +28,51 @@ def run(args: argparse.Namespace) -> None:
         raise ParameterError(f"{args.model} draws nothing: it is a classifier or an autoencoder.")
     label = wanted(args.label, model)
     sampling = model.sampling if args.steps is None else replace(model.sampling, steps=args.steps)
-    images = model.draw(args.n, args.seed, label, args.guidance, sampling, not args.noiseless)
     out = args.out or Path(f"{model.folder.name}-seed{args.seed}")
     array = out.with_name(out.name + ".npy")
+    about = {"model": args.model, "first seed": args.seed, "sampling": sampling}
+    about |= {} if label is None else {"label": " ".join(args.label), "guidance": args.guidance}
+
+    def drawn(rows: range) -> np.ndarray:
+        first = args.seed + rows.start
+        given = (label, args.guidance, sampling, not args.noiseless)
+        return model.draw(len(rows), first, *given).numpy()
+
+    if args.shard is None:
+        images = drawn(range(args.n))
+        with atomic(array) as part:
+            np.save(part, images, allow_pickle=False)
+    else:
+        job = {**{name: str(value) for name, value in about.items()}, "n": args.n}
+        job |= {"sha256": model.spec["sha256"], "noiseless": args.noiseless}
+        images = part_of(array, Shard.parse(args.shard), drawn, args.n, job)
+        if images is None:
+            return
+    show(out, images, about)
+    print(f"{array}: {images.shape}, values in [0, 1]")
+
+
+def part_of(
+    array: Path, shard: Shard, drawn: Callable[[range], np.ndarray], n: int, job: dict
+) -> np.ndarray | None:
+    """Draw and keep a part; the whole, memory-mapped, where it was the last, else None."""
+    shards.write_part(array, shard, drawn(shard.rows(n)), job)
+    missing = shard.missing(array)
+    print(
+        f"{shard.path(array)}: part {shard.number} of {shard.parts}; to come: {missing or 'none'}"
+    )
+    return None if missing else shards.join_arrays(array, shard, job)
+
+
+def show(out: Path, images: np.ndarray, about: dict) -> None:
+    """Write a picture of the first images, and a page with it, and say where they lie."""
     picture = out.with_name(out.name + ".png")
-    with atomic(array) as part:
-        np.save(part, images.numpy(), allow_pickle=False)
     figure, caption = pages.pictured(images)
     with atomic(picture) as part:
         figure.savefig(part, dpi=100)
-    about = {"model": args.model, "first seed": args.seed, "sampling": sampling}
-    about |= {} if label is None else {"label": " ".join(args.label), "guidance": args.guidance}
     parts = [html.picture(figure, caption), html.table(about.items())]
     page = html.write(out.with_name(out.name + ".html"), out.name, parts)
-    print(f"{array}: {tuple(images.shape)}, values in [0, 1]\n{picture}\n{page}")
+    print(f"{picture}\n{page}")
 
 
 def wanted(words: list[str] | None, model: Model) -> object:

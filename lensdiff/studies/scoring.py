@@ -39,22 +39,32 @@ from ..scores.card import (
 )
 from ..scores.distances import frechet
 from ..scores.features import extractor
-from ..scores.statistics import batches_of, statistics, to_uint8
-from ..storage import write_json
+from ..scores.statistics import Statistics, batches_of, statistics, to_uint8
+from ..storage import fingerprint_of, write_json
 from ..training.fit import HELD_OUT
 from ..training.recipes import CLASSIFIERS
-from . import conditional
+from . import conditional, shards
+from .shards import Shard
 
 LEGACY_IMAGES = 2_500
 LEGACY_SIDE = 128
 
 
-def run(args: argparse.Namespace) -> None:
-    """Find out what there is to score, score it, print it, and store it beside the weights."""
+def run(args: argparse.Namespace) -> bool:
+    """Find out what there is to score, score it, print it, and store it beside the weights.
+
+    Returns whether that is done; after a part of it others may be to come. Raises ParameterError
+    for what has no score, and for options that exclude each other.
+    """
     model = models.load(args.model, precision=args.precision)
     if isinstance(model, Latent):
         cure = "Score a model of its latents; its spec.json has its own error"
         raise ParameterError(f"{args.model} is an autoencoder, which draws nothing. {cure}.")
+    unconditional = isinstance(model, Model) and not model.denoiser.net.classes
+    if args.shard and not (unconditional and not model.denoiser.net.conditions):
+        raise ParameterError("--shard is for the card of an unconditional model. Leave it out.")
+    if args.shard and (args.dry or args.images or args.legacy):
+        raise ParameterError("--shard stores parts of a card alone: no --dry, --images, --legacy.")
     if isinstance(model, LensClassifier):
         print(of_classifier(models.find(args.model), args.recipe, args.data, args.dry))
     elif dict(model.spec.get("recipe") or {}).get("data") == "digits":
@@ -69,14 +79,21 @@ def run(args: argparse.Namespace) -> None:
         found = conditional.of_classes(model, judge, scales, args.each, args.most)
         print(f"{model.folder / conditional.FILE}: {len(found['scales'])} scales of guidance")
     else:
-        print(of_unconditional(model, args).markdown())
+        made = of_unconditional(model, args)
+        if made is None:
+            return False
+        print(made.markdown())
+    return True
 
 
 # ---- an unconditional model ----------------------------------------------------------------------
 
 
-def of_unconditional(model: Model, args: argparse.Namespace) -> Card:
-    """Draw, score, and keep card, features and images beside the weights, unless `args.dry`."""
+def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
+    """Draw, score, and keep card, features and images beside the weights, unless `args.dry`.
+
+    None after a part of it, where others are to come.
+    """
     names = ("sampler", "steps", "levels", "low")
     changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     sampling = replace(model.sampling, **changes)
@@ -85,8 +102,14 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card:
     check_numbers(real, n, model.shape)
     net = extractor(args.extractor, best_device(), args.inception_weights)
     count = max(n, args.images, LEGACY_IMAGES if args.legacy else 0)
-    pictures = to_uint8(model.draw(count, FIRST_SEED, sampling=sampling))
-    found = statistics(net, (x / 255 for x in pictures[:n].split(64)), n, "features")
+    rows = Shard.parse(args.shard).rows(n) if args.shard else range(count)
+    pictures = to_uint8(model.draw(len(rows), FIRST_SEED + rows.start, sampling=sampling))
+    found = statistics(net, (x / 255 for x in pictures[:n].split(64)), what="features")
+    if args.shard:
+        key = fingerprint_of([features_key(model, net, sampling), n])
+        found = part_of(model.folder / "statistics.npz", Shard.parse(args.shard), found, key)
+        if found is None:
+            return None
     made = card_with_error(net, found, real, sampling, FIRST_SEED, n)
     if not args.dry:
         keep_features(model.folder, found, features_key(model, net, sampling))
@@ -97,6 +120,16 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card:
             write_json(model.folder / "legacy.json", old)
         write_json(model.folder / "card.json", made.as_dict())
     return made
+
+
+def part_of(whole: Path, shard: Shard, found: Statistics, key: str) -> Statistics | None:
+    """Keep the statistics of a part; those of the whole where it was the last, else None."""
+    found.save(shard.path(whole), key)
+    missing = shard.missing(whole)
+    print(
+        f"{shard.path(whole)}: part {shard.number} of {shard.parts}; to come: {missing or 'none'}"
+    )
+    return None if missing else shards.join_statistics(whole, shard, key)
 
 
 def resized(batches: Iterable[Tensor], side: int) -> Iterator[Tensor]:

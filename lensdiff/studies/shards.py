@@ -1,0 +1,106 @@
+"""A large job as independent parts: which images are a part's, and how parts become the whole.
+
+Image i of a job has the seed of the first plus i, so that a part is a range of seeds, and the whole
+is the same whatever the number of parts. Whoever finishes last joins them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ParameterError
+from ..scores.statistics import Statistics
+from ..storage import atomic, fingerprint_of, read_json, write_json
+
+CURE = "Delete the part and run it again."
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `number`, from 1, of `parts`."""
+
+    number: int
+    parts: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """From the command line: "3/8". Raises ParameterError for anything else."""
+        number, _, parts = text.partition("/")
+        if not (number.isdigit() and parts.isdigit() and 1 <= int(number) <= int(parts)):
+            raise ParameterError(f"--shard {text}: write 3/8 for the third part of eight.")
+        return cls(int(number), int(parts))
+
+    def rows(self, n: int) -> range:
+        """Which of `n` images are this part's. Raises ParameterError where there are none."""
+        if n < self.parts:
+            raise ParameterError(f"{n} images make no {self.parts} parts. Take fewer parts.")
+        first, last = ((k * n) // self.parts for k in (self.number - 1, self.number))
+        return range(first, last)
+
+    def path(self, whole: Path) -> Path:
+        """Where this part of a file lies: whole.npy, whole.3-of-8.npy."""
+        return whole.with_name(f"{whole.stem}.{self.number}-of-{self.parts}{whole.suffix}")
+
+    def all(self) -> list[Shard]:
+        """All parts of the job."""
+        return [Shard(number, self.parts) for number in range(1, self.parts + 1)]
+
+    def missing(self, whole: Path) -> list[int]:
+        """Numbers of the parts that are not there yet."""
+        return [one.number for one in self.all() if not one.path(whole).exists()]
+
+
+# ---- arrays --------------------------------------------------------------------------------------
+
+
+def write_part(whole: Path, shard: Shard, images: np.ndarray, job: dict) -> None:
+    """Write a part of an array, and beside it what job it is of."""
+    place = shard.path(whole)
+    with atomic(place) as part:
+        np.save(part, images, allow_pickle=False)
+    write_json(place.with_suffix(".json"), {"job": fingerprint_of(job)})
+
+
+def join_arrays(whole: Path, shard: Shard, job: dict) -> np.ndarray:
+    """Write the whole array from its parts, one in memory at a time; the parts are deleted.
+
+    Returns it memory-mapped. Raises ParameterError for a part of another job.
+    """
+    places = [one.path(whole) for one in shard.all()]
+    for place in places:
+        if read_json(place.with_suffix(".json"), CURE).get("job") != fingerprint_of(job):
+            raise ParameterError(f"{place}: this part is of another job. {CURE}")
+    parts = [np.load(place, mmap_mode="r", allow_pickle=False) for place in places]
+    shape = (sum(map(len, parts)), *parts[0].shape[1:])
+    with atomic(whole) as temporary:
+        joined = np.lib.format.open_memmap(temporary, "w+", parts[0].dtype, shape)
+        start = 0
+        for one in parts:
+            joined[start : start + len(one)] = one
+            start += len(one)
+        joined.flush()
+    for place in places:
+        place.unlink()
+        place.with_suffix(".json").unlink()
+    return np.load(whole, mmap_mode="r", allow_pickle=False)
+
+
+# ---- statistics ----------------------------------------------------------------------------------
+
+
+def join_statistics(whole: Path, shard: Shard, key: str) -> Statistics:
+    """Statistics of all parts; the parts are deleted.
+
+    Raises MetricError for a part of another model, sampling or extractor.
+    """
+    places = [one.path(whole) for one in shard.all()]
+    found = [Statistics.load(place, key) for place in places]
+    joined = found[0]
+    for other in found[1:]:
+        joined.join(other)
+    for place in places:
+        place.unlink()
+    return joined

@@ -1,0 +1,129 @@
+"""A job in parts: they are those of the whole, in any order and number, and joined by the last."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toys_scores import Pooled, small_model
+
+from lensdiff import __main__ as command
+from lensdiff.data.images import ImageSet
+from lensdiff.errors import MetricError, ParameterError
+from lensdiff.model import Model
+from lensdiff.scores.statistics import Statistics
+from lensdiff.studies import pages, scoring
+from lensdiff.studies.shards import Shard
+
+pytestmark = pytest.mark.filterwarnings("ignore::lensdiff.scores.card.SampleSizeWarning")
+
+
+@pytest.mark.parametrize(("n", "parts"), [(10, 3), (8, 8), (1_000_003, 7)])
+def test_parts_are_the_whole(n: int, parts: int) -> None:
+    rows = [Shard(number, parts).rows(n) for number in range(1, parts + 1)]
+    assert rows[0].start == 0 and rows[-1].stop == n
+    assert all(one.stop == other.start for one, other in itertools.pairwise(rows))
+    sizes = [len(one) for one in rows]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("text", ["3", "0/4", "5/4", "a/b", "-1/2", "1/0", "1/2/3"])
+def test_what_is_no_part_is_refused(text: str) -> None:
+    with pytest.raises(ParameterError, match="write 3/8 for the third part of eight"):
+        Shard.parse(text)
+
+
+def test_more_parts_than_images_are_refused() -> None:
+    with pytest.raises(ParameterError, match="2 images make no 3 parts"):
+        Shard(1, 3).rows(2)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    return small_model(tmp_path / "m")
+
+
+def draw(model: Model, out: Path, *more: object) -> str:
+    words = ["draw", model.folder, "-n", 7, "--seed", 3, "--out", out, *more]
+    assert command.main([str(word) for word in words]) == 0
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
+def test_images_in_parts_are_those_of_one_run(
+    model: Model, tmp_path: Path, order: tuple[int, ...], capsys: pytest.CaptureFixture
+) -> None:
+    draw(model, tmp_path / "whole")
+    for number in order:
+        assert not (tmp_path / "parts.npy").exists()
+        capsys.readouterr()
+        draw(model, tmp_path / "parts", "--shard", f"{number}/3")
+    assert "to come: none" in capsys.readouterr().out
+    whole, joined = (np.load(tmp_path / f"{name}.npy") for name in ("whole", "parts"))
+    np.testing.assert_allclose(joined, whole, atol=1e-5)
+    assert np.abs(whole[0] - whole[1]).max() > 0.01
+    left = sorted(path.name for path in tmp_path.glob("parts*"))
+    assert left == ["parts.html", "parts.npy", "parts.png"]
+
+
+def test_a_lost_part_is_run_again_alone_and_one_of_another_job_is_refused(
+    model: Model, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    draw(model, tmp_path / "parts", "--shard", "1/2")
+    assert "to come: [2]" in capsys.readouterr().out
+    words = ["draw", str(model.folder), "-n", "7", "--seed", "4", "--shard", "2/2"]
+    assert command.main([*words, "--out", str(tmp_path / "parts")]) == 1
+    assert "parts.1-of-2.npy: this part is of another job" in capsys.readouterr().err
+    draw(model, tmp_path / "parts", "--shard", "2/2")
+    assert np.load(tmp_path / "parts.npy").shape == (7, 1, 16, 16)
+
+
+@pytest.mark.parametrize("sizes", [(5, 20, 3), (1_500, 1_500)])
+def test_statistics_join_to_those_of_all(sizes: tuple[int, ...]) -> None:
+    rows = np.random.default_rng(0).normal(3, 2, (sum(sizes), 6))
+    whole = Statistics.of(rows)
+    joined, *others = (Statistics.of(part) for part in np.split(rows, np.cumsum(sizes)[:-1]))
+    for other in others:
+        joined.join(other)
+    assert joined.n == whole.n
+    np.testing.assert_allclose(joined.mean, whole.mean, rtol=1e-12)
+    np.testing.assert_allclose(joined.covariance, whole.covariance, rtol=1e-11, atol=1e-12)
+    np.testing.assert_array_equal(joined.rows, whole.rows)
+
+
+def test_statistics_of_other_images_do_not_join() -> None:
+    one, other = (Statistics.of(np.eye(4)) for _ in range(2))
+    other.size = (1, 8, 8)
+    with pytest.raises(MetricError, match="can't be joined"):
+        one.join(other)
+
+
+def test_a_score_in_parts_is_the_score(
+    model: Model, lenses16: ImageSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(scoring, "extractor", lambda *_: Pooled(2))
+    monkeypatch.setattr(scoring, "lenses", lambda *_: lenses16)
+    shown = []
+    monkeypatch.setattr(pages, "of_model", lambda name: shown.append(name))
+    words = ["score", str(model.folder), "-n", "16", "--precision", "fp32"]
+    assert command.main(words) == 0
+    whole = json.loads((model.folder / "card.json").read_text())
+    (model.folder / "card.json").unlink()
+    for number in (2, 1, 3):
+        assert not (model.folder / "card.json").exists()
+        assert command.main([*words, "--shard", f"{number}/3"]) == 0
+    joined = json.loads((model.folder / "card.json").read_text())
+    assert joined["distance"] == pytest.approx(whole["distance"], rel=1e-4)
+    assert joined["n_generated"] == 16 and len(shown) == 2, "a page for the whole alone"
+    assert not list(model.folder.glob("statistics*"))
+
+
+@pytest.mark.parametrize("more", ["--dry", "--legacy"])
+def test_a_part_of_a_score_takes_no_other_work(
+    model: Model, more: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert command.main(["score", str(model.folder), "--shard", "1/2", more]) == 1
+    assert "parts of a card alone" in capsys.readouterr().err
