@@ -90,6 +90,18 @@ def test_a_solution_is_trained_scored_and_stored_once(study, tmp_path, monkeypat
     assert study("all") == found
 
 
+def test_a_schedule_without_signal_is_sampled_from_a_lower_level_too(study, tmp_path, monkeypatch):
+    plan = recipes.PUBLISHED["plain"]
+    sigmoid = plan.recipe.scaled(sigmas=Uniform("sigmoid", 40))
+    monkeypatch.setitem(recipes.PUBLISHED, "plain", replace(plan, recipe=sigmoid))
+    assert float(recipes.PUBLISHED["plain"].levels[-1]) > recipes.NO_SIGNAL
+    _, whole, lower = study("plain")["rows"]
+    assert lower["name"] == "plain from a lower level" and lower["calls"] == 5
+    assert lower["high"] == sigmoid.sampling.high
+    assert lower["card"]["distance"] != whole["own_card"]["distance"]
+    assert (tmp_path / "recipes" / "plain-lower.png").exists()
+
+
 def test_images_are_drawn_once_even_where_scoring_failed(study, tmp_path, monkeypatch, capsys):
     def broken(*_: object) -> None:
         raise MetricError("the score fails")
