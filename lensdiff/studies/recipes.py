@@ -217,7 +217,7 @@ def from_lower(solution: Published, net: nn.Module, args: argparse.Namespace) ->
     """The source's own sampler once more, from where the common one begins.
 
     A schedule that ends without any signal begins at a level where an error of the predicted noise
-    is multiplied by tens of thousands (Lin et al. 2024, section 3.1).
+    is multiplied by tens of thousands (Lin et al. 2024, section 3.2).
     """
     model = train(solution, args.work, args.steps)
     high = model.sampling.high
