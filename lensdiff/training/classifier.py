@@ -16,9 +16,10 @@ from ..data.labels import check_classes
 from ..errors import CheckpointError, ParameterError
 from ..networks import classifier
 from ..networks.classifier import LensClassifier, half, predict
-from ..runtime import once, processor, progress
+from ..runtime import once, processes, processor, progress
 from ..storage import fingerprint_of
 from .loop import Run, Settings, Step, Task, learning_rate
+from .norms import share_norms
 from .state import Curve, stages_of
 
 
@@ -160,6 +161,8 @@ def train_classifier(
     (see `check_classes`), TrainingError where the loss is not finite.
     """
     check_classes(images, model.classes, unbalanced)
+    if processes() > 1:
+        share_norms(model)
     train_rows, held_rows = rows or images.split()
     numbers = [int(row) for row in train_rows]
     identity = fingerprint_of([asdict(config), model.arguments, images.fingerprint, numbers])

@@ -78,6 +78,35 @@ tensors = {key: value.contiguous() for key, value in step.model.state_dict().ite
 save_file(tensors, f"{folder}/model-{os.environ.get('RANK', '0')}.safetensors")
 """
 
+# the same, of a classifier, whose batch norms see the batch of all processes
+CLASSIFIER = """
+import os
+import sys
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from lensdiff.data.images import ImageSet
+from lensdiff.lensing.population import KINDS
+from lensdiff.networks.classifier import LensClassifier
+from lensdiff.training.classifier import ClassifierConfig, train_classifier
+
+folder, = sys.argv[1:]
+os.makedirs(folder, exist_ok=True)
+torch.manual_seed(0)
+pixels = np.random.default_rng(0).random((60, 1, 40, 40)).astype(np.float32)
+images = ImageSet("toy", pixels, "toy", KINDS, np.arange(60) % 3, symmetries=8)
+net = LensClassifier(size=40, pretrained=False, dropout=0.0)
+config = ClassifierConfig(frozen_steps=3, steps=2, batch=12, warmup_steps=10)
+tensors = {}
+for step in train_classifier(net, images, config, state=folder):
+    tensors[f"loss-{step.number}"] = torch.tensor(step.loss)
+norms = {key: value for key, value in net.named_buffers() if "running_var" in key}
+tensors |= {key: value.contiguous() for key, value in norms.items()}
+save_file(tensors, f"{folder}/model-{os.environ.get('RANK', '0')}.safetensors")
+"""
+
 
 def newest(state: Path) -> int:
     """Updates of the newest saved state."""
@@ -181,6 +210,72 @@ def test_two_processes_learn_one_codebook(tmp_path: Path) -> None:
             assert torch.equal(first[key], second[key]), (folder.name, key)
             if folder == shared:
                 assert (first[key] - tensor).square().mean().sqrt() < 1e-4, key
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_classifier_as_one(tmp_path: Path) -> None:
+    script = tmp_path / "classifier.py"
+    script.write_text(CLASSIFIER)
+    alone = tmp_path / "alone"
+    shared = tmp_path / "shared"
+    running = [start(script, alone), start(script, shared, processes=2)]
+    assert [one.wait(timeout=PATIENCE) for one in running] == [0, 0]
+    expected = load_file(alone / "model-0.safetensors")
+    first = load_file(shared / "model-0.safetensors")
+    second = load_file(shared / "model-1.safetensors")
+    for key, tensor in expected.items():
+        assert torch.equal(first[key], second[key]), key
+        apart = (first[key] - tensor).square().mean().sqrt() / tensor.square().mean().sqrt()
+        # updates of an untrained backbone of sixteen blocks multiply a rounding by ten thousand
+        assert apart < (1e-5 if key == "loss-1" else 3e-2), (key, apart)
+    assert sum("running_var" in key for key in expected) > 50
+
+
+NORMS = """
+import os
+import sys
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+from safetensors.torch import save_file
+
+from lensdiff.training.norms import share_norms
+
+torch.manual_seed(0)
+layers = []
+for _ in range(12):
+    layers += [nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.SiLU()]
+net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(3 * 64, 8), nn.BatchNorm1d(8)).double()
+x = torch.randn(12, 3, 8, 8, dtype=torch.float64)
+wanted = torch.randn(12, 8, dtype=torch.float64)
+model = net
+if "RANK" in os.environ:
+    distributed.init_process_group("gloo")
+    share_norms(net)
+    model = DistributedDataParallel(net)
+    share = slice(6 * int(os.environ["RANK"]), 6 + 6 * int(os.environ["RANK"]))
+    x, wanted = x[share], wanted[share]
+(model(x) - wanted).square().mean().backward()
+tensors = {key: p.grad for key, p in net.named_parameters()}
+tensors |= {f"{key}.kept": value for key, value in net.named_buffers()}
+save_file(tensors, f"{sys.argv[1]}-{os.environ.get('RANK', '0')}.safetensors")
+"""
+
+
+@pytest.mark.slow
+def test_batch_norm_over_two_processes_is_that_of_the_whole_batch(tmp_path: Path) -> None:
+    """Gradients and running statistics, in float64."""
+    script = tmp_path / "norms.py"
+    script.write_text(NORMS)
+    running = [start(script, tmp_path / "alone"), start(script, tmp_path / "both", processes=2)]
+    assert [one.wait(timeout=PATIENCE) for one in running] == [0, 0]
+    expected = load_file(tmp_path / "alone-0.safetensors")
+    for process in (0, 1):
+        found = load_file(tmp_path / f"both-{process}.safetensors")
+        for key, tensor in expected.items():
+            torch.testing.assert_close(found[key], tensor, rtol=1e-9, atol=1e-11, msg=key)
+    assert expected["1.running_var.kept"].dtype == torch.float64
 
 
 # ---- the command, as torchrun starts it ----------------------------------------------------------

@@ -1,0 +1,65 @@
+"""Batch norm over the batch of all processes, on CPUs too (torch's SyncBatchNorm needs GPUs)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..runtime import processes
+
+
+class Sum(torch.autograd.Function):
+    """The sum of a tensor over all processes; its gradient is that of all their losses."""
+
+    @staticmethod
+    def forward(context: object, x: Tensor) -> Tensor:
+        found = x.clone()
+        distributed.all_reduce(found)
+        return found
+
+    @staticmethod
+    def backward(context: object, gradient: Tensor) -> Tensor:
+        found = gradient.clone()
+        distributed.all_reduce(found)
+        return found
+
+
+def normalised(norm: _BatchNorm, x: Tensor) -> Tensor:
+    """x (n, C, ...) by mean and variance over the equal shares of all processes.
+
+    The running statistics move as torch's do (Ioffe & Szegedy 2015, algorithm 1).
+    """
+    axes = [0, *range(2, x.ndim)]
+    shape = [1, -1, *[1] * (x.ndim - 2)]
+    values = x if x.dtype == torch.float64 else x.float()
+    sums = torch.cat([values.sum(axes), values.square().sum(axes)])
+    count = processes() * x.numel() // x.shape[1]
+    mean, square = (Sum.apply(sums) / count).chunk(2)
+    variance = square - mean.square()
+    with torch.no_grad():
+        norm.num_batches_tracked += 1
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    found = (values - mean.view(shape)) * scale.view(shape) + norm.bias.view(shape)
+    return found.to(x.dtype)
+
+
+class Shared:
+    """Put before a batch norm's class: in training it normalises with the other processes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        found = normalised(self, x)
+        # timm's norms have the activation in them
+        return self.act(self.drop(found)) if hasattr(self, "act") else found
+
+
+def share_norms(model: nn.Module) -> None:
+    """Let the batch norms of a model, in place, see the batch of all processes."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and not isinstance(module, Shared):
+            kind = type(module)
+            module.__class__ = type(f"Shared{kind.__name__}", (Shared, kind), {})
