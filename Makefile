@@ -67,6 +67,11 @@ clean:
 	find lensdiff tests notebooks '(' -name __pycache__ -o -name .ipynb_checkpoints ')' -prune -exec rm -rf {} +
 
 setup:
+ifneq ($(filter-out cpu,$(TORCH)),)
+	@echo "TORCH is '$(TORCH)'. Set it to cpu, or leave it out." >&2; exit 1
+endif
+	@[ -z "$(TORCH)" ] || [ ! -e $(STAMP) ] || \
+		echo "== .venv is there already, and stays as it is: delete it for another torch"
 	@mkdir -p runs
 	@[ -x .venv/bin/python ] || rm -f $(STAMP)
 	@$(MAKE) --silent --no-print-directory $(STAMP)
@@ -76,8 +81,6 @@ $(STAMP): pyproject.toml constraints.txt | .venv/bin/python
 ifeq ($(TORCH),cpu)
 	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt --no-deps -i $(CPU_INDEX) torch torchvision || \
 		{ echo "torch for CPUs can't be had from $(CPU_INDEX). Leave TORCH=cpu out: the build with CUDA runs on CPUs too." >&2; exit 1; }
-else ifneq ($(TORCH),)
-	@echo "TORCH is '$(TORCH)'. Set it to cpu, or leave it out." >&2; exit 1
 endif
 	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e ".[test]"
 	@touch $@

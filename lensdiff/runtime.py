@@ -91,7 +91,7 @@ def together(error: type[Exception]) -> Iterator[None]:
     try:
         yield
     except RuntimeError as reason:
-        gone = ("closed by peer", "reset by peer", "gloo", "NCCL")
+        gone = ("closed by peer", "reset by peer", "remote process exited")
         if processes() == 1 or not any(words in str(reason) for words in gone):
             raise
         cure = "See what it says, and start the run again: with a state it goes on from there"
@@ -107,8 +107,9 @@ def enough_memory(
         yield
     except (MemoryError, RuntimeError) as reason:
         kinds = (MemoryError, torch.OutOfMemoryError)
-        # of a CPU, torch says it in words alone
-        if not isinstance(reason, kinds) and "allocate memory" not in str(reason):
+        # of other devices than CUDA, and of its libraries, torch says it in words alone
+        words = ("allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+        if not isinstance(reason, kinds) and not any(one in str(reason) for one in words):
             raise
         raise error(f"The memory of {device} is too small for {what}. {cure}.") from reason
 

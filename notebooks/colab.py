@@ -5,6 +5,7 @@ installed stays as it is: a session that has loaded a package can't take another
 """
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -16,9 +17,13 @@ NOT_HERE = ("jupyterlab", "papermill")  # Colab is the one, and the other runs p
 
 
 def installed() -> list[str]:
-    """What is there, as constraints for pip."""
-    named = [one for one in distributions() if one.metadata["Name"]]
-    return sorted({f"{one.metadata['Name']}=={one.version}" for one in named})
+    """What is there, as constraints for pip: of several versions the one that Python imports."""
+    found: dict[str, str] = {}
+    for one in distributions():
+        name = re.sub(r"[-_.]+", "-", one.metadata["Name"] or "").lower()
+        if name and re.fullmatch(r"\d+(\.\d+)*([a-z+.\d-]*)", one.version):
+            found.setdefault(name, one.version)
+    return [f"{name}=={version}" for name, version in sorted(found.items())]
 
 
 def wanted() -> list[str]:
@@ -37,7 +42,7 @@ def main() -> None:
         done = subprocess.run(line, capture_output=True, text=True)
         if done.returncode:
             print(done.stdout[-2000:] + done.stderr[-2000:])
-            raise SystemExit("lensdiff could not be installed: see above. Run the cell again.")
+            raise RuntimeError("lensdiff could not be installed: see above. Run the cell again.")
     if str(ROOT) not in sys.path:  # an editable install is seen by new sessions only
         sys.path.insert(0, str(ROOT))
     os.chdir(ROOT / "notebooks")

@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,8 @@ def test_lensdiff_lines_run_in_order(tmp_path: Path) -> None:
         assert run.returncode == 0, run.stderr[-3000:]
     assert (tmp_path / "runs" / "own" / "spec.json").exists()
     assert (tmp_path / "runs" / "own-lenses.png").exists()
+
+
+def test_the_clone_line_has_the_projects_address() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"git clone --depth 1 {project['urls']['Repository']} " in README

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from lensdiff import runtime
-from lensdiff.errors import ParameterError
+from lensdiff.errors import ParameterError, TrainingError
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,56 @@ def test_a_precision_can_be_chosen_for_a_whole_run(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("LENSDIFF_PRECISION", "fp8")
     with pytest.raises(ParameterError, match=r"^LENSDIFF_PRECISION is 'fp8'\. Set it to 'fp32' or"):
         runtime.best_precision()
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB). Tried to allocate 1 GB."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=str,
+)
+def test_whatever_says_that_memory_is_short_is_one_sentence(reason: Exception) -> None:
+    with (
+        pytest.raises(TrainingError, match=r"^The memory of cpu is too small for 9 images\. L"),
+        runtime.enough_memory(TrainingError, "9 images", "Less", "cpu"),
+    ):
+        raise reason
+
+
+def test_another_error_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with (
+        pytest.raises(RuntimeError, match="shapes differ"),
+        runtime.enough_memory(TrainingError, "9 images", "Less", "cpu"),
+        runtime.together(TrainingError),
+    ):
+        raise RuntimeError("shapes differ")
+
+
+def test_a_lost_process_is_one_sentence_where_there_are_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(RuntimeError, match="gloo"), runtime.together(TrainingError):
+        raise lost
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with (
+        pytest.raises(TrainingError, match=r"^Another of the 4 processes has ended"),
+        runtime.together(TrainingError),
+    ):
+        raise lost
+
+
+def test_the_main_process_alone_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+    runtime.once(lambda: done.append("alone"))
+    monkeypatch.setenv("RANK", "1")
+    runtime.once(lambda: done.append("second"))
+    assert done == ["alone"]

@@ -276,7 +276,8 @@ def test_torch_for_cpus_comes_from_its_own_index(clone: Path) -> None:
 
 def test_ci_runs_make_test_from_anywhere(tmp_path: Path) -> None:
     make = program(tmp_path / "bin" / "make", 'echo "$PWD: make $*"')
-    program(tmp_path / "bin" / "chromium", "exit 0")
+    for name in ("chromium", "npm"):
+        program(tmp_path / "bin" / name, "exit 0")
     environment = os.environ | {"PATH": f"{make.parent}{os.pathsep}{os.environ['PATH']}"}
     run = subprocess.run(
         [ROOT / ".ci" / "run"],

@@ -136,6 +136,11 @@ def old_python(here: Path) -> str:
     return subprocess.run(words, cwd=here, env=own, capture_output=True, text=True).stderr
 
 
+@mistake("A command of make in another folder")
+def another_folder(here: Path) -> str:
+    return subprocess.run(["make", "run"], cwd=here, capture_output=True, text=True).stderr
+
+
 @mistake("`make site` without Node.js")
 def no_npm(here: Path) -> str:
     with (

@@ -14,14 +14,14 @@ TAG = "colab"  # of the cell
 BEFORE = "injected-parameters"  # the tag of the cell that it follows: the imports come next
 BADGE = re.compile(r"^\[!\[Open in Colab\].*\n+", re.M)
 CELL = """\
-# Colab has no lensdiff at first, and installs this page's version; elsewhere this does nothing.
-import importlib.util
+import importlib.util  # Colab has no lensdiff at first, and installs this page's version of it
+import runpy
 import sys
 
 if not importlib.util.find_spec("lensdiff") and "google.colab" in sys.modules:
-    !git -C /content -c advice.detachedHead=false clone -q --depth 1 -b v{version} \\
-        {url}
-    %run /content/lensdiff/notebooks/colab.py
+    !git -C /content -c advice.detachedHead=false clone -q --depth 1 \\
+        -b v{version} {url} lensdiff-v{version}
+    runpy.run_path("/content/lensdiff-v{version}/notebooks/colab.py")
 elif not importlib.util.find_spec("lensdiff"):
     raise ImportError("This kernel has no lensdiff: take that of .venv, as `make lab` does.")"""
 

@@ -116,7 +116,8 @@ def exporter(folder: Path) -> HTMLExporter:
     MathJax is copied there, so that equations are shown without a network.
     """
     place = folder / MATHJAX
-    if not place.exists():
+    own = storage.sha256_of_file(TEMPLATE / MATHJAX)
+    if not place.exists() or storage.sha256_of_file(place) != own:
         folder.mkdir(parents=True, exist_ok=True)
         with storage.atomic(place) as part:
             shutil.copyfile(TEMPLATE / MATHJAX, part)

@@ -11,6 +11,7 @@ import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -61,13 +62,18 @@ def cache_folder() -> Path:
 # ---- atomic writes -------------------------------------------------------------------------------
 
 
+def _own() -> str:
+    """A name that no other process has, be it on another machine that shares the disk."""
+    return f"{os.getpid()}-{secrets.token_hex(4)}"
+
+
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary file beside `path`, which takes its name when the block ends well.
 
     Raises StorageError where it can't be written.
     """
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
+    part = path.with_name(f"{path.stem}.{_own()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
@@ -85,8 +91,8 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
     An old one is replaced. Raises StorageError where it can't be written.
     """
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    old = folder.with_name(f"{folder.name}.{os.getpid()}.old")
+    part = folder.with_name(f"{folder.name}.{_own()}.part")
+    old = folder.with_name(f"{folder.name}.{_own()}.old")
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)

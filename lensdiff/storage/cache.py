@@ -15,6 +15,8 @@ from ..errors import DataError
 from ..runtime import is_main, progress
 from . import cache_folder, fingerprint_of
 
+PATIENCE_S = 4 * 3600  # for another process that fills a cache
+
 
 def cached(
     name: str,
@@ -34,9 +36,18 @@ def cached(
     if not folder.exists() and is_main("LOCAL_RANK"):
         spec = {"fingerprint": fingerprint, "description": description, "shape": shape}
         _make(folder, spec, batches(), what=f"{name}: {shape[0]:,} images", **arrays)
-    while not folder.exists():  # of several processes one fills it
-        time.sleep(0.2)
+    _wait_for(folder)  # of several processes one fills it
     return folder, fingerprint, _open_cache(folder, fingerprint)
+
+
+def _wait_for(folder: Path) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not folder.exists():
+        if time.monotonic() > end:
+            waited = f"{PATIENCE_S / 3600:g} hours"
+            cure = "See what the process that fills it says, and start again."
+            raise DataError(f"The cache {folder} did not appear within {waited}. {cure}")
+        time.sleep(0.2)
 
 
 def _make(

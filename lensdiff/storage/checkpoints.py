@@ -6,6 +6,7 @@ against data/checkpoints, `python -m lensdiff study gallery` writes it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import urllib.request
@@ -81,14 +82,16 @@ def fetch(source: str, place: Path, sha256: str) -> None:
     Raises CheckpointError with the cure where it doesn't come, or is another one.
     """
     cure = f"Download {source} and put it at {place}, or set {MIRROR} to another address."
-    place.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):  # `atomic` says why it can't be written
+        place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with urllib.request.urlopen(source, timeout=SECONDS) as answer:
+            content = answer.read()
+    except (OSError, ValueError, HTTPException) as error:
+        reason = f"it comes with no wheel and could not be fetched ({error})"
+        raise CheckpointError(f"{place.parent.name}: {reason}. {cure}") from error
     with atomic(place) as part:
-        try:
-            with urllib.request.urlopen(source, timeout=SECONDS) as answer:
-                part.write_bytes(answer.read())
-        except (OSError, ValueError, HTTPException) as error:
-            reason = f"it comes with no wheel and could not be fetched ({error})"
-            raise CheckpointError(f"{place.parent.name}: {reason}. {cure}") from error
+        part.write_bytes(content)
         found = sha256_of_file(part)
         if found != sha256:
             raise CheckpointError(f"{source} has the SHA-256 {found}, not {sha256}. {cure}")

@@ -57,11 +57,12 @@ def part_of(
 ) -> np.ndarray | None:
     """Draw and keep a part; the whole, memory-mapped, where it was the last, else None."""
     shards.write_part(array, shard, drawn(shard.rows(n)), job)
-    missing = shard.missing(array)
-    print(
-        f"{shard.path(array)}: part {shard.number} of {shard.parts}; to come: {missing or 'none'}"
-    )
-    return None if missing else shards.join_arrays(array, shard, job)
+    with shards.joining(array, shard) as last:
+        if not last:
+            return None
+        shards.join_arrays(array, shard, job)
+        shards.clear(array, shard)
+    return np.load(array, mmap_mode="r", allow_pickle=False)
 
 
 def show(out: Path, images: np.ndarray, about: dict) -> None:

@@ -7,7 +7,7 @@ drew, a classifier a report.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,34 +102,54 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
     check_numbers(real, n, model.shape)
     net = extractor(args.extractor, best_device(), args.inception_weights)
     count = max(n, args.images, LEGACY_IMAGES if args.legacy else 0)
-    rows = Shard.parse(args.shard).rows(n) if args.shard else range(count)
+    shard = Shard.parse(args.shard) if args.shard else None
+    rows = shard.rows(n) if shard else range(count)
     pictures = to_uint8(model.draw(len(rows), FIRST_SEED + rows.start, sampling=sampling))
     found = statistics(net, (x / 255 for x in pictures[:n].split(64)), what="features")
-    if args.shard:
-        key = fingerprint_of([features_key(model, net, sampling), n])
-        found = part_of(model.folder / "statistics.npz", Shard.parse(args.shard), found, key)
-        if found is None:
-            return None
-    made = card_with_error(net, found, real, sampling, FIRST_SEED, n)
+
+    def made_of(found: Statistics) -> Card:
+        return card_with_error(net, found, real, sampling, FIRST_SEED, n)
+
+    key = features_key(model, net, sampling)
+    if shard:
+        return of_parts(model.folder, shard, found, key, made_of, n)
+    made = made_of(found)
     if not args.dry:
-        keep_features(model.folder, found, features_key(model, net, sampling))
         if args.images:
             keep_images(model.folder, pictures[: args.images], images_key(model, sampling))
         if args.legacy:
             old = legacy(net, pictures[:LEGACY_IMAGES], model)
             write_json(model.folder / "legacy.json", old)
-        write_json(model.folder / "card.json", made.as_dict())
+        keep(model.folder, found, key, made)
     return made
 
 
-def part_of(whole: Path, shard: Shard, found: Statistics, key: str) -> Statistics | None:
-    """Keep the statistics of a part; those of the whole where it was the last, else None."""
-    found.save(shard.path(whole), key)
-    missing = shard.missing(whole)
-    print(
-        f"{shard.path(whole)}: part {shard.number} of {shard.parts}; to come: {missing or 'none'}"
-    )
-    return None if missing else shards.join_statistics(whole, shard, key)
+def keep(folder: Path, found: Statistics, key: list, made: Card) -> None:
+    """Store features and card beside the weights."""
+    keep_features(folder, found, key)
+    write_json(folder / "card.json", made.as_dict())
+
+
+def of_parts(
+    folder: Path,
+    shard: Shard,
+    found: Statistics,
+    key: list,
+    made_of: Callable[[Statistics], Card],
+    n: int,
+) -> Card | None:
+    """Keep the statistics of a part of `n` images; the card of all where it was the last."""
+    whole = folder / "statistics.npz"
+    own = fingerprint_of([key, n])
+    found.save(shard.path(whole), own)
+    with shards.joining(whole, shard) as last:
+        if not last:
+            return None
+        joined = shards.join_statistics(whole, shard, own)
+        made = made_of(joined)
+        keep(folder, joined, key, made)
+        shards.clear(whole, shard)
+    return made
 
 
 def resized(batches: Iterable[Tensor], side: int) -> Iterator[Tensor]:

@@ -6,6 +6,8 @@ is the same whatever the number of parts. Whoever finishes last joins them.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,54 +55,79 @@ class Shard:
         return [one.number for one in self.all() if not one.path(whole).exists()]
 
 
+@contextlib.contextmanager
+def joining(whole: Path, shard: Shard) -> Iterator[bool]:
+    """Whether this process is to join the parts: all are there, and no other does it."""
+    missing = shard.missing(whole)
+    own = f"part {shard.number} of {shard.parts}"
+    print(f"{shard.path(whole)}: {own}; to come: {missing or 'none'}")
+    mark = whole.with_name(f"{whole.name}.joining")
+    if missing:
+        yield False
+        return
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        print(f"{mark}: another job joins the parts. If it was killed: delete this, run again.")
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def clear(whole: Path, shard: Shard) -> None:
+    """Delete the parts, once the whole is stored."""
+    for one in shard.all():
+        one.path(whole).unlink(missing_ok=True)
+        one.path(whole).with_suffix(".json").unlink(missing_ok=True)
+
+
 # ---- arrays --------------------------------------------------------------------------------------
 
 
 def write_part(whole: Path, shard: Shard, images: np.ndarray, job: dict) -> None:
-    """Write a part of an array, and beside it what job it is of."""
+    """Write what job a part is of, and then the part."""
     place = shard.path(whole)
+    write_json(place.with_suffix(".json"), {"job": fingerprint_of(job)})
     with atomic(place) as part:
         np.save(part, images, allow_pickle=False)
-    write_json(place.with_suffix(".json"), {"job": fingerprint_of(job)})
 
 
-def join_arrays(whole: Path, shard: Shard, job: dict) -> np.ndarray:
-    """Write the whole array from its parts, one in memory at a time; the parts are deleted.
+def join_arrays(whole: Path, shard: Shard, job: dict) -> None:
+    """Write the whole array from its parts, one in memory at a time.
 
-    Returns it memory-mapped. Raises ParameterError for a part of another job.
+    Raises ParameterError for a part of another job.
     """
     places = [one.path(whole) for one in shard.all()]
     for place in places:
         if read_json(place.with_suffix(".json"), CURE).get("job") != fingerprint_of(job):
             raise ParameterError(f"{place}: this part is of another job. {CURE}")
-    parts = [np.load(place, mmap_mode="r", allow_pickle=False) for place in places]
-    shape = (sum(map(len, parts)), *parts[0].shape[1:])
+    headers = [np.load(place, mmap_mode="r", allow_pickle=False) for place in places]
+    shape = (sum(map(len, headers)), *headers[0].shape[1:])
+    kind = headers[0].dtype
+    del headers  # Windows renames and deletes nothing that is mapped
     with atomic(whole) as temporary:
-        joined = np.lib.format.open_memmap(temporary, "w+", parts[0].dtype, shape)
+        joined = np.lib.format.open_memmap(temporary, "w+", kind, shape)
         start = 0
-        for one in parts:
-            joined[start : start + len(one)] = one
-            start += len(one)
+        for place in places:
+            images = np.load(place, allow_pickle=False)
+            joined[start : start + len(images)] = images
+            start += len(images)
         joined.flush()
-    for place in places:
-        place.unlink()
-        place.with_suffix(".json").unlink()
-    return np.load(whole, mmap_mode="r", allow_pickle=False)
+        del joined
 
 
 # ---- statistics ----------------------------------------------------------------------------------
 
 
 def join_statistics(whole: Path, shard: Shard, key: str) -> Statistics:
-    """Statistics of all parts; the parts are deleted.
+    """Statistics of all parts.
 
     Raises MetricError for a part of another model, sampling or extractor.
     """
-    places = [one.path(whole) for one in shard.all()]
-    found = [Statistics.load(place, key) for place in places]
-    joined = found[0]
-    for other in found[1:]:
+    joined, *others = (Statistics.load(one.path(whole), key) for one in shard.all())
+    for other in others:
         joined.join(other)
-    for place in places:
-        place.unlink()
     return joined

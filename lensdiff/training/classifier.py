@@ -19,7 +19,7 @@ from ..networks.classifier import LensClassifier, half, predict
 from ..runtime import once, processes, processor, progress
 from ..storage import fingerprint_of
 from .loop import Run, Settings, Step, Task, learning_rate
-from .norms import share_norms
+from .processes import share_norms
 from .state import Curve, stages_of
 
 

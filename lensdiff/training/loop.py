@@ -21,12 +21,12 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import TrainingError
-from ..runtime import best_device, enough_memory, together
+from ..runtime import enough_memory, together
+from .processes import accelerator_for, mean_over
 from .state import load_state, save_state
 
 
@@ -134,14 +134,6 @@ def ema_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | 
     return average
 
 
-def accelerator_for(precision: str) -> Accelerator:
-    """An Accelerator with a gradient scaler for fp16; other precisions are the network's own."""
-    mixed = "fp16" if precision == "fp16" else "no"
-    if AcceleratorState._shared_state.get("_mixed_precision", mixed) != mixed:
-        AcceleratorState._reset_state()  # else accelerate refuses a second precision in one process
-    return Accelerator(cpu=best_device() == "cpu", mixed_precision=mixed)
-
-
 class Run:
     """One training run: the task, its optimizer, the average of its weights, and its saved state.
 
@@ -214,6 +206,8 @@ class Run:
                 loss, lr = self.update(update, seconds)
             update += 1
             seconds = time.monotonic() - started
+            if self.accelerator.num_processes > 1:
+                seconds = mean_over(self.accelerator, seconds)  # all spend one budget
             last = self.share(update, seconds) >= 1
             save = update % self.settings.save_every == 0 or last
             if state and save and self.accelerator.is_main_process:
@@ -253,7 +247,7 @@ class Run:
             process = accelerator.process_index
             torch.manual_seed(task.random_seed(self.settings, update, process))
             loss = self._gradients(task.batch(update, device))
-        loss = float(accelerator.reduce(torch.tensor(loss, device=device), "mean"))
+        loss = mean_over(accelerator, loss)
         number = update + 1 + self.settings.first_update
         if not math.isfinite(loss):
             cure = f"Lower lr (now {lr:.2g}), or use precision bf16 or fp32."

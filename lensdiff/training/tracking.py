@@ -14,7 +14,7 @@ from accelerate import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
 from ..errors import ParameterError
-from ..runtime import is_main
+from ..runtime import best_device, is_main
 from .loop import Step
 
 PROJECT = "lensdiff"  # of Weights & Biases
@@ -49,7 +49,7 @@ def tracked(name: str, run: str, folder: Path) -> Iterator[Callable[[Step], None
     """
     if name not in TRACKERS:
         raise ParameterError(f"There is no tracker {name!r}; there are {', '.join(TRACKERS)}.")
-    PartialState()
+    PartialState(cpu=best_device() == "cpu")
     kind = LOGGER_TYPE_TO_CLASS[name]
     try:
         if name == "tensorboard":

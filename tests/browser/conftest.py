@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,8 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """The browser. Without one these tests are skipped, with what to install."""
+    if sys.platform != "linux":
+        pytest.skip("Chromium is driven on Linux alone")
     found = next(filter(None, map(shutil.which, NAMES)), None)
     with sync_playwright() as driver:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -67,6 +68,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory, theme: str) -> Iterator[str]:
     home = tmp_path_factory.mktemp("lab")
     for path in with_sliders():
         nbformat.write(up_to_sliders(path), home / path.name)
+    first = root() / "notebooks" / "00_quickstart.ipynb"
+    shutil.copyfile(first, home / "whole.ipynb")
     settings = home / "config" / SETTINGS
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps({"theme": theme}))
@@ -121,6 +124,34 @@ def choose_kernel(page: Page) -> None:
         assert "kernel" in dialog.inner_text().lower(), dialog.inner_text()
         dialog.locator(".jp-mod-accept").click()
         page.wait_for_selector(".jp-NotebookPanel-toolbar [data-status='idle']", timeout=60_000)
+
+
+def test_the_first_page_runs_whole(chromium, lab: str, theme: str) -> None:
+    """As it is committed, from its first cell to its last."""
+    if "Dark" in theme:
+        pytest.skip("once is enough")
+    context = chromium.new_context(viewport={"width": 1300, "height": 1000})
+    page = context.new_page()
+    watched = Watched(page)
+    run_all(page, lab, "whole.ipynb")
+    page.wait_for_selector(".jp-NotebookPanel-toolbar [data-status='busy']", timeout=30_000)
+    page.wait_for_selector(".jp-NotebookPanel-toolbar [data-status='idle']", timeout=150_000)
+    kept = json.loads(saved(page, lab))["content"]["cells"]
+    code = [
+        cell for cell in kept if cell["cell_type"] == "code" and "".join(cell["source"]).strip()
+    ]
+    assert all(cell["execution_count"] for cell in code)
+    assert not [o for cell in code for o in cell["outputs"] if o["output_type"] == "error"]
+    assert not [e for e in watched.errors if not HARMLESS.search(e)]
+    context.close()
+
+
+def saved(page: Page, base: str) -> str:
+    """The notebook as JupyterLab saves it."""
+    page.keyboard.press("Control+s")
+    page.wait_for_timeout(1_500)
+    with urllib.request.urlopen(f"{base}/api/contents/whole.ipynb?token=lens") as answer:
+        return answer.read().decode()
 
 
 def test_every_slider_makes_another_picture(chromium, lab: str, theme: str) -> None:

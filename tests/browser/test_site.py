@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -55,8 +56,11 @@ def offline(chromium) -> Iterator[object]:
 
 
 def pages(site: Path) -> list[Path]:
-    kept = [site / "index.html", site / "api.html", *sorted((site / "notebooks").glob("*.html"))]
-    return [*kept, *(site / "data" / "checkpoints").rglob("*.html")]
+    made = {"search.html", "genindex.html", "py-modindex.html"}  # of Sphinx's own
+    found = [path for path in sorted(site.rglob("*.html")) if "_modules" not in path.parts]
+    kept = [path for path in found if path.name not in made]
+    assert {"index", "api", "draw", "mistakes", "00_quickstart"} <= {path.stem for path in kept}
+    return kept
 
 
 def test_every_page_opens_with_its_equations_and_pictures(site: Path, offline) -> None:
@@ -79,7 +83,7 @@ def test_every_page_opens_with_its_equations_and_pictures(site: Path, offline) -
 def test_no_page_is_wider_than_a_phone(site: Path, offline) -> None:
     page = offline.new_page()
     page.set_viewport_size(PHONE)
-    for path in [*pages(site), site / "draw.html"]:
+    for path in pages(site):
         page.goto(path.as_uri())
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= PHONE["width"], path.name
@@ -93,10 +97,29 @@ def test_its_links_lead_somewhere(site: Path, offline) -> None:
         page.goto(path.as_uri())
         links = page.evaluate("[...document.querySelectorAll('main a[href]')].map(a => a.href)")
         for link in links:
-            file = link.partition("#")[0].removeprefix("file://")
-            if link.startswith("file:") and not Path(file).exists():
+            file, _, place = link.removeprefix("file://").partition("#")
+            if not link.startswith("file:"):
+                continue
+            if not Path(file).exists() or (place and not has_place(Path(file), place)):
                 missing.append(f"{path.name}: {link}")
     assert not missing
+    page.close()
+
+
+def has_place(path: Path, place: str) -> bool:
+    """Whether a page has what an address ends with after #."""
+    text = path.read_text(encoding="utf-8")
+    return f'id="{place}"' in text or f'id="{unquote(place)}"' in text
+
+
+def test_each_notebook_opens_in_colab_and_can_be_downloaded(site: Path, offline) -> None:
+    page = offline.new_page()
+    for path in sorted((site / "notebooks").glob("*.html")):
+        page.goto(path.as_uri())
+        links = page.evaluate("[...document.querySelectorAll('a[href]')].map(a => a.href)")
+        colab = [link for link in links if "colab.research.google.com" in link]
+        assert colab and all(f"{path.stem}.ipynb" in link for link in colab)
+        assert any(link.endswith(f"{path.stem}.ipynb") and "file:" in link for link in links)
     page.close()
 
 

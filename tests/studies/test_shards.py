@@ -80,6 +80,36 @@ def test_a_lost_part_is_run_again_alone_and_one_of_another_job_is_refused(
     assert np.load(tmp_path / "parts.npy").shape == (7, 1, 16, 16)
 
 
+def test_only_one_job_joins(model: Model, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    draw(model, tmp_path / "parts", "--shard", "1/2")
+    mark = tmp_path / "parts.npy.joining"
+    mark.touch()
+    draw(model, tmp_path / "parts", "--shard", "2/2")
+    assert "another job joins the parts" in capsys.readouterr().out
+    assert not (tmp_path / "parts.npy").exists() and len(list(tmp_path.glob("parts.*.npy"))) == 2
+    mark.unlink()
+    draw(model, tmp_path / "parts", "--shard", "2/2")
+    assert (tmp_path / "parts.npy").exists() and not mark.exists()
+
+
+def test_a_score_that_fails_keeps_its_parts(
+    model: Model, lenses16: ImageSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(scoring, "extractor", lambda *_: Pooled(2))
+    monkeypatch.setattr(scoring, "lenses", lambda *_: lenses16)
+
+    def broken(*_: object) -> None:
+        raise MetricError("the card fails")
+
+    monkeypatch.setattr(scoring, "card_with_error", broken)
+    words = ["score", str(model.folder), "-n", "16", "--precision", "fp32", "--shard"]
+    assert command.main([*words, "1/2"]) == 0
+    assert command.main([*words, "2/2"]) == 1
+    assert len(list(model.folder.glob("statistics.*-of-2.npz"))) == 2
+    assert not list(model.folder.glob("*.joining"))
+
+
 @pytest.mark.parametrize("sizes", [(5, 20, 3), (1_500, 1_500)])
 def test_statistics_join_to_those_of_all(sizes: tuple[int, ...]) -> None:
     rows = np.random.default_rng(0).normal(3, 2, (sum(sizes), 6))

@@ -1,12 +1,34 @@
-"""Batch norm over the batch of all processes, on CPUs too (torch's SyncBatchNorm needs GPUs)."""
+"""What several processes do together: means, and batch norms over the batch of all.
+
+The latter on CPUs too: torch's SyncBatchNorm needs GPUs.
+"""
 
 from __future__ import annotations
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..runtime import processes
+from ..runtime import best_device, processes
+
+
+def accelerator_for(precision: str) -> Accelerator:
+    """An Accelerator with a gradient scaler for fp16; other precisions are the network's own."""
+    mixed = "fp16" if precision == "fp16" else "no"
+    if AcceleratorState._shared_state.get("_mixed_precision", mixed) != mixed:
+        AcceleratorState._reset_state()  # else accelerate refuses a second precision in one process
+    return Accelerator(cpu=best_device() == "cpu", mixed_precision=mixed)
+
+
+def mean_over(accelerator: Accelerator, value: float) -> float:
+    """The mean of a number over all processes."""
+    own = torch.tensor(value, device=accelerator.device)
+    return float(accelerator.reduce(own, "mean"))
+
+
+# ---- batch norms ---------------------------------------------------------------------------------
 
 
 class Sum(torch.autograd.Function):
