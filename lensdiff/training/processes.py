@@ -36,12 +36,14 @@ class Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(context: object, x: Tensor) -> Tensor:
+        """The sum of what each process gives."""
         found = x.clone()
         distributed.all_reduce(found)
         return found
 
     @staticmethod
     def backward(context: object, gradient: Tensor) -> Tensor:
+        """The sum of the gradients of each process's loss."""
         found = gradient.clone()
         distributed.all_reduce(found)
         return found
@@ -72,6 +74,7 @@ class Shared:
     """Put before a batch norm's class: in training it normalises with the other processes."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """x normalised, as the class behind this one has it where it is not training."""
         if not self.training:
             return super().forward(x)
         found = normalised(self, x)

@@ -57,7 +57,11 @@ def offline(chromium) -> Iterator[object]:
 
 def pages(site: Path) -> list[Path]:
     made = {"search.html", "genindex.html", "py-modindex.html"}  # of Sphinx's own
-    found = [path for path in sorted(site.rglob("*.html")) if "_modules" not in path.parts]
+    found = [
+        path
+        for path in sorted(site.rglob("*.html"))
+        if not {"_modules", "_static"} & set(path.parts)
+    ]
     kept = [path for path in found if path.name not in made]
     assert {"index", "api", "draw", "mistakes", "00_quickstart"} <= {path.stem for path in kept}
     return kept
