@@ -159,6 +159,20 @@ def too_large(notebook: nbformat.NotebookNode) -> str:
     return f"is {size / 1e6:.2f} MB, {limit}; its largest cells: {', '.join(largest)}."
 
 
+def open_again(folder: Path) -> list[Path]:
+    """Give the pages of a folder badge and opening cell as they are now, and run nothing.
+
+    For another address or version in pyproject.toml. Returns the pages that changed.
+    """
+    changed = []
+    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
+        text = nbformat.writes(opened(read(path), path.name)) + "\n"
+        if text != path.read_text(encoding="utf-8"):
+            write_text(path, text)
+            changed.append(path)
+    return changed
+
+
 def publish(run: Path, committed: Path) -> None:
     """Replace the committed notebook by its tidied run, unless someone edited it while it ran.
 

@@ -25,7 +25,7 @@ from nbconvert import HTMLExporter
 from .. import storage
 from ..errors import ParameterError, StorageError
 from . import screen, student, times
-from .files import publish, read, tidy
+from .files import open_again, publish, read, tidy
 from .helpers import PROFILES
 from .plan import Job, chosen, due, known_stamps, parse_value, plan
 
@@ -184,6 +184,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a parameter",
     )
     parser.add_argument("--runs", type=Path, metavar="DIR", help="where results go (default: runs)")
+    again = "write badges and the cell for Colab anew, for another address or version; run nothing"
+    parser.add_argument("--openings", action="store_true", help=again)
     edition = "write the series without outputs and solutions into runs/student, with work cells"
     parser.add_argument("--student", action="store_true", help=edition)
     checked = "run a filled-in page of it, or a folder of them, and say which answers are right"
@@ -212,6 +214,10 @@ def run(args: argparse.Namespace, root: Path | None = None) -> int:
     root = root or storage.root()
     if args.student or args.check:
         return students(args, root)
+    if args.openings:
+        changed = open_again(root / "notebooks")
+        print(f"{len(changed)} notebooks changed.")
+        return 0
     parameters = {name: parse_value(value) for name, value in args.parameters}
     jobs = chosen(plan(root, args.profile, parameters), args.only, parameters)
     if args.in_place and parameters:

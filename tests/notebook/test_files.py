@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from toys_notebooks import FIRST, write
 
-from lensdiff.notebook import files, plots
+from lensdiff.notebook import files, opening, plots
 from lensdiff.storage import root as home
 
 
@@ -163,3 +163,20 @@ def test_a_notebook_that_is_too_large_names_its_largest_cells(
     )
     assert capsys.readouterr().out.startswith(sentence)
     assert path.stat().st_size > 1.6e6
+
+
+def test_another_version_reaches_every_page_without_running_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = home() / "notebooks" / "01_forward_process.ipynb"
+    page = tmp_path / source.name
+    page.write_bytes(source.read_bytes())
+    assert files.open_again(tmp_path) == []
+    monkeypatch.setattr(
+        opening, "project", lambda: ("https://github.com/someone/lensdiff", "9.9.9")
+    )
+    assert files.open_again(tmp_path) == [page]
+    text = page.read_text(encoding="utf-8")
+    assert text.count("v9.9.9") == 4 and "v0.1.0" not in text
+    assert "github.com/lensdiff/" not in text.replace("someone/lensdiff", "")
+    assert files.open_again(tmp_path) == []
