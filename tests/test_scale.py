@@ -1,0 +1,59 @@
+"""docs/scale.md: its commands are commands, its numbers are those of the shipped models."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import lensdiff as ld
+from lensdiff.__main__ import parser_for
+from lensdiff.notebook.files import parameter_names, read
+from lensdiff.storage import checkpoints
+from lensdiff.studies import cost
+from lensdiff.studies.shards import Shard
+from lensdiff.training import recipes
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", PAGE, re.M | re.S)
+LINES = [line.strip() for block in BLOCKS for line in block.splitlines()]
+OURS = [line for line in LINES if "-m lensdiff" in line]
+
+
+def test_there_are_commands_of_each_kind() -> None:
+    programs = {line.split()[0] for line in LINES if line and not line.startswith("#")}
+    assert {"python", "torchrun", "for", "papermill"} <= programs and len(OURS) >= 4
+
+
+@pytest.mark.parametrize("line", OURS)
+def test_each_command_is_one(line: str) -> None:
+    words = shlex.split(line.replace("$SLURM_ARRAY_TASK_ID", "3"))
+    words = words[words.index("lensdiff") + 1 :]
+    given = parser_for(words).parse_args(words)
+    if given.command == "train":
+        assert given.recipe in recipes.every() and given.state
+    if given.command in ("draw", "score"):
+        assert Shard.parse(given.shard) == Shard(3, 8)
+        assert Path(given.model).name in checkpoints.known()
+
+
+def test_papermill_gets_a_parameter_that_there_is() -> None:
+    (line,) = [line for line in LINES if line.startswith("papermill")]
+    words = shlex.split(line)
+    path = ROOT / words[1]
+    assert path.is_file() and words[words.index("-p") + 1] in parameter_names(read(path))
+
+
+@pytest.mark.parametrize("name", ["lens64", "lens150", "latent150"])
+def test_the_costs_are_those_of_the_models(name: str) -> None:
+    row = re.search(rf"^\| {name} \| (.*) \|$", PAGE, re.M)[1].split(" | ")
+    model = ld.load(name, device="cpu", precision="fp32")
+    operations = cost.flops(model)
+    training = 3 * operations * model.spec["images_seen"]
+    side = model.shape[-1]
+    expected = (operations / 1e9, training / 1e15, cost.training_bytes(model) / 1e6, side**2 * 4e-3)
+    for text, number in zip(row, expected, strict=True):
+        assert float(text) == pytest.approx(number, abs=0.51 * 10 ** -len(text.partition(".")[2]))
