@@ -129,8 +129,8 @@ def test_k_of_the_sersic_law(lenstronomys: bool, k: float) -> None:
 def test_speed_beside_lenstronomy() -> None:
     """150 pixels: twice as fast as lenstronomy's loop; 10,000 observed images in 3 minutes.
 
-    Processor seconds of pairs that follow each other, and the best of up to twenty pairs, since
-    other programs share caches and cores with the test.
+    Processor seconds of pairs that follow each other, and the best of up to sixty pairs over two
+    minutes, since other programs share caches and cores with the test.
     """
     survey = diverse(150, use_lenstronomy_k=True)
     oracle = Lenstronomy(survey)
@@ -144,12 +144,13 @@ def test_speed_beside_lenstronomy() -> None:
         return timeit.timeit(work, number=1, timer=time.process_time)
 
     pairs = []
-    for _ in range(20):
+    for _ in range(60):
         theirs = seconds(lambda: [oracle(row) for row in few]) / len(few)
         ours = seconds(lambda: render(many, survey)) / len(many)
         pairs.append((theirs / ours, theirs, ours))
         if theirs > 2 * ours:
             break
+        time.sleep(1)  # a busy neighbour may be done then
     ratio, theirs, ours = max(pairs)
     observed = seconds(lambda: list(simulate(many, survey, 6))) / len(many)
     print(f"\n150 x 150, an image: lenstronomy {1e3 * theirs:.1f} ms, lensdiff {1e3 * ours:.1f} ms")
