@@ -62,7 +62,7 @@ def cache_folder() -> Path:
 # ---- atomic writes -------------------------------------------------------------------------------
 
 
-def _own() -> str:
+def own_name() -> str:
     """A name that no other process has, be it on another machine that shares the disk."""
     return f"{os.getpid()}-{secrets.token_hex(4)}"
 
@@ -73,7 +73,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
     Raises StorageError where it can't be written.
     """
-    part = path.with_name(f"{path.stem}.{_own()}.part{path.suffix}")
+    part = path.with_name(f"{path.stem}.{own_name()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
@@ -91,8 +91,8 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
     An old one is replaced. Raises StorageError where it can't be written.
     """
-    part = folder.with_name(f"{folder.name}.{_own()}.part")
-    old = folder.with_name(f"{folder.name}.{_own()}.old")
+    part = folder.with_name(f"{folder.name}.{own_name()}.part")
+    old = folder.with_name(f"{folder.name}.{own_name()}.old")
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..runtime import is_main, progress
-from . import cache_folder, fingerprint_of
+from . import cache_folder, fingerprint_of, own_name
 
 PATIENCE_S = 4 * 3600  # for another process that fills a cache
 
@@ -54,7 +53,7 @@ def _make(
     folder: Path, spec: dict, batches: Iterator[np.ndarray], what: str, **arrays: np.ndarray
 ) -> None:
     """Fill a folder that takes its name when it is whole."""
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    part = folder.with_name(f"{folder.name}.{own_name()}.part")
     try:
         part.mkdir(parents=True)
         _fill(part, spec["shape"], batches, what, **arrays)
