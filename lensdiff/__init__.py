@@ -39,6 +39,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "data.digits": ["digits"],
         "data.folders": ["common_test", "download", "folder", "pictures"],
         "data.images": ["ImageSet", "lenses", "simulated"],
+        "data.parts": ["simulated_parts"],
         "lensing.survey": ["diverse", "model_i"],
         "model": ["Model", "Sampling", "load", "save"],
         "notebook": ["drawings", "plots"],

@@ -175,21 +175,25 @@ def simulated(
     kind: str = "mixed",
     cache: Path | str | None = None,
     noiseless: bool = False,
+    first: int = 0,
 ) -> ImageSet:
     """`n` observed lenses, each scaled to span [0, 1], with their truth.
 
     They are simulated once, then read from the cache. With `noiseless`, the light as it arrives:
-    point-spread function, but no noise.
+    point-spread function, but no noise. `first` is the number of the first lens: image i is the
+    same in every set of this seed that has it.
     """
     description = {"simulator": VERSION, "survey": asdict(survey), "n": n, "seed": seed}
     description |= {"kind": kind, "scale": "min_max"}
-    params = sample_params(n, kind, seed, survey)
+    params = sample_params(n, kind, seed, survey, first)
     shape = (n, 1, survey.pixels, survey.pixels)
-    if noiseless:  # only then, so that the fingerprints of observed sets stay as they were
+    if noiseless:  # only then, so that the fingerprints of other sets stay as they were
         description["noiseless"] = True
+    if first:
+        description["first"] = first
 
     def batches() -> Iterator[np.ndarray]:
-        for batch in simulate(params, survey, seed, noiseless=noiseless):
+        for batch in simulate(params, survey, seed, noiseless=noiseless, first=first):
             yield min_max(batch)[:, None]
 
     name = f"{survey.name}-{survey.pixels}{'-noiseless' if noiseless else ''}"

@@ -73,12 +73,13 @@ def einstein_radius_arcsec(mass_msun: np.ndarray | float, survey: Survey) -> np.
 
 
 def sample_params(
-    n: int, kind: str = "mixed", seed: int = 0, survey: Survey | None = None
+    n: int, kind: str = "mixed", seed: int = 0, survey: Survey | None = None, first: int = 0
 ) -> np.ndarray:
     """Draw the truth of `n` images: a structured array (n,), dtype `PARAMS`, units in its names.
 
-    `kind` is one of `KINDS`, or "mixed" for the three in turn. Row i depends on the seed and on i
-    alone. Raises ParameterError for another kind or a negative n.
+    `kind` is one of `KINDS`, or "mixed" for the three in turn; `first` is the number of the first
+    image. The truth of image i depends on the seed and on i alone. Raises ParameterError for
+    another kind or a negative n.
     """
     survey = survey or diverse()
     if kind not in (*KINDS, "mixed"):
@@ -86,10 +87,10 @@ def sample_params(
     if n < 0:
         raise ParameterError(f"n must not be negative, got {n}.")
     params = np.zeros(n, PARAMS)
-    params["label"] = np.arange(n) % 3 if kind == "mixed" else KINDS.index(kind)
-    u = np.random.default_rng([seed, 0]).random((n, 24)).T  # one row of u a parameter
+    params["label"] = np.arange(first, first + n) % 3 if kind == "mixed" else KINDS.index(kind)
+    u = _uniforms([seed, 0], first, (n, 24)).T  # one row of u a parameter
     _draw_lens_and_source(params, u, survey)
-    u_subhalos = np.random.default_rng([seed, 1]).random((n, MAX_SUBHALOS, 3))
+    u_subhalos = _uniforms([seed, 1], first, (n, MAX_SUBHALOS, 3))
     _draw_subhalos(params, params["label"] == 1, u[16], u_subhalos, survey)
     axion = params["label"] == 2
     mass = log_uniform(u[17], survey.axion_mass_ev)
@@ -98,6 +99,13 @@ def sample_params(
     params["string_half_length_arcsec"] = np.where(axion, 0.03 * 1e-22 / mass, 0)
     params["string_mass_msun"] = np.where(axion, survey.string_mass_msun, 0)
     return params
+
+
+def _uniforms(seed: list[int], first: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Uniform numbers (n, ...) of the rows from `first`, as if all rows before had been drawn."""
+    rng = np.random.default_rng(seed)
+    rng.bit_generator.advance(first * int(np.prod(shape[1:])))  # one step a number
+    return rng.random(shape)
 
 
 def _uniform(u: np.ndarray, prior: tuple[float, float]) -> np.ndarray:

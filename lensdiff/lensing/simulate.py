@@ -186,9 +186,14 @@ def simulate(
     device: torch.device | str = "cpu",
     chunk: int = 192,
     noiseless: bool = False,
+    first: int = 0,
 ) -> Iterator[np.ndarray]:
-    """Yield the observed (or noiseless) images of `params`, (<= chunk, H, W) at a time."""
+    """Yield the observed (or noiseless) images of `params`, (<= chunk, H, W) at a time.
+
+    `first` is the number of the first image, on which its noise depends.
+    """
     for start in range(0, len(params), chunk):
         part = params[start : start + chunk]
         light = render(part, survey, device)
-        yield light.cpu().numpy() if noiseless else observe(light, part, survey, seed, start)
+        number = first + start
+        yield light.cpu().numpy() if noiseless else observe(light, part, survey, seed, number)

@@ -6,6 +6,7 @@ for step in train(denoiser, images, config, state="runs/state"):
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,7 +203,8 @@ def run_fingerprint(
     """What a saved state must agree with: configuration, network, scaling, data and rows."""
     shapes = {name: list(tensor.shape) for name, tensor in denoiser.state_dict().items()}
     network = [shapes, denoiser.scaling.name, denoiser.data_std, denoiser.precision]
-    return fingerprint_of([repr(config), *network, images.fingerprint, [int(row) for row in rows]])
+    learnt = hashlib.sha256(np.ascontiguousarray(rows, np.int64)).hexdigest()
+    return fingerprint_of([repr(config), *network, images.fingerprint, learnt])
 
 
 def train(

@@ -10,10 +10,11 @@ import torch
 from ..data.colour import colour_lenses
 from ..data.digits import digits
 from ..data.folders import common_test, folder, pictures
-from ..data.images import TEST_SEED, TRAIN_SEED, ImageSet, lenses, simulated
+from ..data.images import TEST_SEED, TRAIN_SEED, ImageSet, lenses, share_of, simulated
+from ..data.parts import parts_of, simulated_parts
 from ..diffusion.process import Denoiser
 from ..errors import ParameterError
-from ..lensing.survey import Survey
+from ..lensing.survey import Survey, diverse
 from ..model import NETWORKS, Sampling
 from ..networks.autoencoder import AUTOENCODERS, Autoencoder
 from ..runtime import best_precision
@@ -25,16 +26,26 @@ DATA = ("lenses", "colour", "digits")
 
 
 def _images(
-    data: str, split: str, pixels: int, noiseless: bool, cache: Path | str | None
+    data: str,
+    split: str,
+    pixels: int,
+    noiseless: bool,
+    cache: Path | str | None,
+    n: int | None,
 ) -> ImageSet:
-    """The default images of a recipe. Raises ParameterError for other `data`."""
+    """The default images of a recipe, or `n` of its lenses. Raises ParameterError for others."""
     if data not in DATA:
         raise ParameterError(f"data must be one of {DATA}, not {data!r}.")
+    if n is not None and (n < 1 or data != "lenses"):
+        raise ParameterError(f"{n} images can't be had: only lenses are simulated, one or more.")
     if data == "digits":
         return digits(split, cache=cache)
     if data == "colour":
         return colour_lenses(split, pixels, cache=cache)
-    return lenses(split, pixels, cache=cache, noiseless=noiseless)
+    if n is not None and len(parts_of(n)) > 1:
+        _, seed = share_of(split, n, n)
+        return simulated_parts(diverse(pixels), n, seed, cache=cache, noiseless=noiseless)
+    return lenses(split, pixels, n, cache, noiseless)
 
 
 @dataclass(frozen=True)
@@ -72,9 +83,14 @@ class Recipe:
         precision = precision or best_precision()
         return Denoiser(NETWORKS[self.kind](**self.network), self.prediction, precision=precision)
 
-    def images(self, split: str = "train", cache: Path | str | None = None) -> ImageSet:
-        """Digits, or the default lenses of its size, with or without noise as it learns them."""
-        return _images(self.data, split, self.pixels, self.noiseless, cache)
+    def images(
+        self, split: str = "train", cache: Path | str | None = None, n: int | None = None
+    ) -> ImageSet:
+        """Digits, or the default lenses of its size, with or without noise as it learns them.
+
+        `n` lenses in place of the default number; many of them in parts (`data.parts`).
+        """
+        return _images(self.data, split, self.pixels, self.noiseless, cache, n)
 
     def scaled(self, **changes: object) -> Recipe:
         """The recipe with other training settings (fields of TrainConfig).
@@ -135,9 +151,14 @@ class AutoencoderRecipe:
         torch.manual_seed(self.train.seed)
         return AUTOENCODERS[self.kind](**self.network)
 
-    def images(self, split: str = "train", cache: Path | str | None = None) -> ImageSet:
-        """Digits, or the default lenses of its size, with or without noise as it learns them."""
-        return _images(self.data, split, self.pixels, self.noiseless, cache)
+    def images(
+        self, split: str = "train", cache: Path | str | None = None, n: int | None = None
+    ) -> ImageSet:
+        """Digits, or the default lenses of its size, with or without noise as it learns them.
+
+        `n` lenses in place of the default number; many of them in parts (`data.parts`).
+        """
+        return _images(self.data, split, self.pixels, self.noiseless, cache, n)
 
     def scaled(self, **changes: object) -> AutoencoderRecipe:
         """The recipe with other training settings (fields of AutoencoderConfig).
@@ -186,15 +207,18 @@ def images_of(
     recipe: Recipe | AutoencoderRecipe | ClassifierRecipe,
     data: Path | str | None = None,
     symmetries: int = 1,
+    n: int | None = None,
 ) -> ImageSet:
-    """The images that a recipe learns: its own, or those of the folder `data`.
+    """The images that a recipe learns: its own, `n` of them, or those of the folder `data`.
 
     It holds MNIST's own files for a recipe of digits, pictures for one of lenses in colour, Common
     Test I for a classifier of lenses, and DeepLense files for others; `symmetries` are these
     files'. Raises DataError as the readers.
     """
     if not data:
-        return recipe.images("train")
+        return recipe.images("train") if n is None else recipe.images("train", n=n)
+    if n is not None:
+        raise ParameterError("A folder is learnt as a whole: leave --images out.")
     if recipe.data == "digits":
         return digits(source=data)
     if recipe.data == "colour":

@@ -1,0 +1,143 @@
+"""Train a recipe on simulated lenses or on a folder, and leave a page."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import ParameterError
+
+BUDGET = ("steps", "minutes", "batch", "lr", "seed")
+DATA_HELP = (
+    "a folder of DeepLense files, of Common Test I for a classifier, of MNIST's for digits, of "
+    "pictures for lenses in colour"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's own options."""
+    parser.add_argument("recipe", help="lens64, lens150, classes64, lensnet, digits-vq, ...")
+    parser.add_argument("folder", type=Path, help="where the model goes")
+    parser.add_argument("--state", type=Path, help="folder for the full state, to resume from")
+    parser.add_argument("--data", type=Path, help=DATA_HELP)
+    parser.add_argument("--symmetries", type=int, choices=(1, 2, 8), default=1, help="of --data")
+    parser.add_argument("--unbalanced", action="store_true", help="unequal classes are fine")
+    parser.add_argument("--start", help="a model to go on from: a new stage, with a new optimiser")
+    for name, kind, what in (
+        ("steps", int, "updates"),
+        ("minutes", float, "minutes"),
+        ("batch", int, "images an update"),
+        ("lr", float, "learning rate"),
+        ("seed", int, "seed"),
+    ):
+        parser.add_argument(f"--{name}", type=kind, help=f"{what}, in place of the recipe's")
+    parser.add_argument("--autoencoder", help="whose latents a latent recipe learns: its folder")
+    parser.add_argument("--width", type=int, help="channels of a denoiser's first level")
+    what = "simulated lenses to learn, any number; of a classifier's images, only so many"
+    parser.add_argument("--images", type=int, help=what)
+    parser.add_argument("--head", choices=("attention", "plain"), help="of a classifier")
+    parser.add_argument("--size", type=int, help="side of what a classifier's backbone sees")
+    parser.add_argument("--backbone", help="of a classifier: any name that timm knows")
+    parser.add_argument("--weights", type=Path, help="file of the backbone's pretrained weights")
+    track = "also show the curve there: tensorboard (files beside the model) or wandb"
+    parser.add_argument("--track", metavar="TRACKER", help=track)
+
+
+def _given(args: argparse.Namespace, *names: str) -> dict:
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, tracked where that is asked, and leave a page."""
+    from ..runtime import is_main, machine, processes
+    from ..training import tracking
+    from . import pages
+
+    if is_main():
+        print(f"{processes()} process{'es' * (processes() > 1)}, {machine()}", flush=True)
+    if args.track is None:
+        following = _train_recipe(args, tracking.report)
+    else:
+        _recipe(args)  # before anything is tracked
+        place = args.folder.with_name(f"{args.folder.name}-{args.track}")
+        with tracking.tracked(args.track, args.folder.name, place) as log:
+            following = _train_recipe(args, lambda step: (tracking.report(step), log(step)))
+    if is_main():
+        print(f"{args.folder}: trained. {following}", flush=True)
+        print(pages.of_model(args.folder))
+
+
+def _recipe(args: argparse.Namespace) -> object:
+    """The recipe that `args` name. Raises ParameterError where there is none."""
+    from ..training import recipes
+
+    known = recipes.every()
+    if args.recipe not in known:
+        raise ParameterError(f"There is no recipe {args.recipe!r}; there are {', '.join(known)}.")
+    return known[args.recipe]
+
+
+def _train_recipe(args: argparse.Namespace, each: Callable[[object], object]) -> str:
+    """Train what `args` name; returns a sentence on what comes next."""
+    from ..training import recipes
+
+    recipe = _recipe(args)
+    following = f"Score it with: python -m lensdiff score {args.folder}"
+    if isinstance(recipe, recipes.AutoencoderRecipe):
+        _train_autoencoder(args, recipe, each)
+        following = f"Learn its latents with: train RECIPE DIR --autoencoder {args.folder}"
+    elif isinstance(recipe, recipes.ClassifierRecipe):
+        _train_classifier(args, recipe, each)
+    else:
+        _train_denoiser(args, recipe, each)
+    return following
+
+
+def _refuse(args: argparse.Namespace, recipe: str, *names: str) -> None:
+    for name in _given(args, *names):
+        raise ParameterError(f"--{name} does not apply to the recipe {recipe}. Leave it out.")
+
+
+def _train_autoencoder(args: argparse.Namespace, recipe: object, each: Callable) -> None:
+    from ..training.fit import fit
+    from ..training.recipe import images_of
+
+    others = ("head", "size", "backbone", "weights", "width", "start", "autoencoder")
+    _refuse(args, recipe.name, *others)
+    recipe = recipe.scaled(**_given(args, *BUDGET))
+    images = images_of(recipe, args.data, args.symmetries, args.images)
+    fit(recipe, images, args.folder, args.state, each)
+
+
+def _train_denoiser(args: argparse.Namespace, recipe: object, each: Callable) -> None:
+    from ..training.fit import fit
+    from ..training.recipe import images_of
+
+    _refuse(args, recipe.name, "head", "size", "backbone", "weights")
+    recipe = recipe.scaled(**_given(args, *BUDGET))
+    recipe = recipe if args.width is None else recipe.widened(args.width)
+    if args.data and recipe.noiseless:
+        print("Files hold no noiseless images: the recipe learns them as they are, noise and all.")
+        recipe = replace(recipe, noiseless=False)
+    images = images_of(recipe, args.data, args.symmetries, args.images)
+    more = (args.start, args.unbalanced, args.autoencoder)
+    fit(recipe, images, args.folder, args.state, each, None, *more)
+
+
+def _train_classifier(args: argparse.Namespace, recipe: object, each: Callable) -> None:
+    import numpy as np
+
+    from ..training.fit import HELD_OUT, fit
+    from ..training.recipe import images_of
+
+    _refuse(args, recipe.name, "minutes", "width", "autoencoder")
+    recipe = recipe.scaled(**_given(args, "steps", "batch", "lr", "seed"))
+    chosen = _given(args, "head", "size", "backbone", "weights")
+    recipe = replace(recipe, model={**recipe.model, **chosen})
+    images = images_of(recipe, args.data, args.symmetries)
+    rows, held = images.split(HELD_OUT)
+    fewer = np.random.default_rng(recipe.train.seed).permutation(rows)[: args.images]
+    split = (np.sort(fewer), held)
+    fit(recipe, images, args.folder, args.state, each, split, args.start, args.unbalanced)
