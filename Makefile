@@ -20,11 +20,13 @@ SMOKE := env LENSDIFF_PROFILE=smoke LENSDIFF_QUIET=1
 SHARED := env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TWO := -n 2 --dist loadfile
 
-.PHONY: help run test lab notebooks figures site clean setup
+.PHONY: help run test test-gpu benchmark lab notebooks figures site clean setup
 
 help:
 	@echo "make run        execute every notebook into runs/$(PROFILE)/ (PROFILE=smoke, standard or full)"
 	@echo "make test       ruff, the tests, and every notebook at profile smoke"
+	@echo "make test-gpu   the tests and notebooks that use a CUDA device, on one; without one it says so"
+	@echo "make benchmark  measure lensdiff beside other libraries; what is stored already is left as it is"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make notebooks  execute the committed notebooks again, in place, and strip what GitHub can't render"
 	@echo "make figures    draw the drawings of figures/drawings again"
@@ -49,6 +51,21 @@ test: setup
 	@echo; echo "==== 4 of 4: the chain of notebooks by papermill, profile smoke"
 	@$(PY) -m lensdiff notebooks --profile smoke --force
 	@echo; echo "==== all passed"
+
+test-gpu: setup
+	@$(PY) -c "import sys, torch; sys.exit(not torch.cuda.is_available())" || \
+		{ echo "There is no CUDA device here: make test runs all that needs none." >&2; exit 1; }
+	@echo; echo "==== 1 of 3: the tests marked gpu"
+	@LENSDIFF_QUIET=1 $(PY) -m pytest -q -m gpu
+	@echo; echo "==== 2 of 3: every notebook by pytest --nbval-lax on this device, profile smoke"
+	@rm -rf runs/nbval-gpu && mkdir -p runs/nbval-gpu
+	@$(SMOKE) LENSDIFF_RUNS="$(CURDIR)/runs/nbval-gpu" $(PY) -m pytest -q --nbval-lax --nbval-current-env notebooks/
+	@echo; echo "==== 3 of 3: the chain of notebooks by papermill, profile standard"
+	@$(PY) -m lensdiff notebooks --profile standard --force
+	@echo; echo "==== all passed"
+
+benchmark: setup
+	@$(PY) -m lensdiff study benchmark $(or $(ARGS),all)
 
 lab: setup
 	@$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_quickstart.ipynb $(ARGS)

@@ -107,9 +107,12 @@ def training_bytes(model: Model) -> int:
 
 def bytes_kept(model: Model, n: int) -> int:
     """Bytes that autograd keeps of a training step of `n` images, each storage counted once."""
-    denoiser = model.denoiser
-    device = next(denoiser.parameters()).device
-    x = torch.randn(n, *model.denoised_shape, device=device)
+    device = next(model.denoiser.parameters()).device
+    return bytes_kept_by(model.denoiser, torch.randn(n, *model.denoised_shape, device=device))
+
+
+def bytes_kept_by(denoiser: Denoiser, x: Tensor) -> int:
+    """The same of a denoiser and a batch `x` (n, C, H, W)."""
     kept: list[Tensor] = []
 
     def keep(tensor: Tensor) -> Tensor:
@@ -119,7 +122,7 @@ def bytes_kept(model: Model, n: int) -> int:
     denoiser.requires_grad_(True)
     try:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            denoiser(x, torch.ones(n, device=device))
+            denoiser(x, torch.ones(len(x), device=x.device))
     finally:
         denoiser.requires_grad_(False)
     storages = {tensor.untyped_storage().data_ptr(): tensor for tensor in kept}

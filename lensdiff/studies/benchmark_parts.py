@@ -1,0 +1,252 @@
+"""What the benchmark measures, a row at a time: each function takes the number of rounds."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .. import model as models
+from ..data.folders import folder
+from ..data.images import Stretch, lenses
+from ..diffusion.process import Denoiser
+from ..lensing.population import sample_params
+from ..lensing.simulate import render
+from ..lensing.survey import diverse
+from ..model import Sampling
+from ..networks.unet import UNet
+from ..runtime import best_device, best_precision
+from ..scores.distances import frechet, frechet_error
+from ..scores.features import extractor
+from ..scores.statistics import Statistics, reference
+from ..training import recipes
+from ..training.diffusion import Batches, TrainConfig
+from . import cost, peers, samplers
+from .paired import alternate
+from .peer_files import Files
+from .peer_lenses import Lenstronomy
+
+SIDES = (64, 128, 150)
+ROWS = (2_500, 10_000)  # images a side of a distance
+WIDTH = 2_048  # of features, as Inception's
+MODEL = "lens64"
+SCORED = 512
+SLOW = Sampling("ddim", 250)  # beside which the model's own sampler is held
+CALLS = (5, 8, 12, 16, 20, 28, 40)
+BATCHES = (1, 4, 16, 64)
+FILES = 1_000
+GROWING = {"side": (32, 64, 128, 256), "batch": (2, 8, 32, 64), "width": (24, 48, 96)}
+PEAK = """
+import sys
+from lensdiff.studies import benchmark_parts
+print(benchmark_parts.own_peak(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+def rounded(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Seconds to five digits."""
+    return {name: [float(f"{x:.5g}") for x in found] for name, found in seconds.items()}
+
+
+# ---- training ------------------------------------------------------------------------------------
+
+
+def own_peak(name: str, side: int) -> int | None:
+    """Bytes that two updates of a contender need at most, in a process of its own.
+
+    On a CPU what the process holds more at its peak than before the network was built; None where
+    there is no /proc.
+    """
+    cuda = best_device() == "cuda"
+    if not cuda and not Path("/proc/self/status").exists():
+        return None
+    before = 0 if cuda else _status("VmRSS")
+    made = peers.contender(name, side)
+    for _ in range(2):
+        next(made.updates)
+    return torch.cuda.max_memory_allocated() if cuda else _status("VmHWM") - before
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+def peak_bytes(name: str, side: int) -> int | None:
+    """`own_peak`, in a fresh process."""
+    words = [sys.executable, "-c", PEAK, name, str(side)]
+    said = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()[-1]
+    return None if said == "None" else int(said)
+
+
+def training(side: int, rounds: int) -> dict:
+    """Updates of every contender in turn, at one batch, and the memory of each."""
+    made = {name: peers.contender(name, side) for name in peers.CONTENDERS}
+    seconds = alternate({k: lambda v=v: next(v.updates) for k, v in made.items()}, rounds)
+    return {
+        "batch": peers.BATCH,
+        "seconds": rounded(seconds),
+        "parameters": {name: one.parameters for name, one in made.items()},
+        "peak_bytes": {name: peak_bytes(name, side) for name in made},
+    }
+
+
+# ---- scores --------------------------------------------------------------------------------------
+
+
+def features(n: int, seed: int) -> np.ndarray:
+    """Random features (n, WIDTH) whose variances fall as those of a real extractor do."""
+    rng = np.random.default_rng(seed)
+    mixed = np.random.default_rng(0).standard_normal((WIDTH, WIDTH)) / WIDTH**0.5
+    scale = 1 / np.arange(1, WIDTH + 1) ** 0.5
+    return rng.standard_normal((n, WIDTH)) * scale @ mixed + 0.01 * seed
+
+
+def frechet_distance(n: int, rounds: int) -> dict:
+    """Our distance and pytorch-fid's of the same means and covariances; and our error bar."""
+    theirs = peers.library("pytorch_fid.fid_score").calculate_frechet_distance
+    a, b = (Statistics.of(features(n, seed)) for seed in (1, 2))
+    moments = (a.mean, a.covariance, b.mean, b.covariance)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # its sqrtm call, gone in SciPy 1.18
+        works = {"ours": lambda: frechet(a, b), "pytorch-fid": lambda: theirs(*moments)}
+        seconds = alternate(works, max(3, rounds - 2))
+        values = {name: float(work()) for name, work in works.items()}
+    error_s = cost.seconds(lambda: frechet_error(a, b), repeats=1)
+    return {"seconds": rounded(seconds), "distances": values, "error_s": round(error_s, 2)}
+
+
+# ---- data ----------------------------------------------------------------------------------------
+
+
+def simulation(kind: str, rounds: int) -> dict:
+    """Noiseless lenses of one class at 150 pixels: ours at once, lenstronomy's one by one."""
+    survey = diverse(150, use_lenstronomy_k=True)
+    oracle = Lenstronomy(survey)
+    many = sample_params(48, kind, 5, survey)
+    few = many[:6]
+    works = {
+        "ours": lambda: render(many, survey),
+        "lenstronomy": lambda: [oracle(row) for row in few],
+    }
+    lenses_of = {"ours": len(many), "lenstronomy": len(few)}
+    return {"seconds": rounded(alternate(works, rounds)), "lenses": lenses_of}
+
+
+def reading(rounds: int) -> dict:
+    """An epoch of .npy files of 150 pixels, read, scaled and turned: ours, and a DataLoader's."""
+    with tempfile.TemporaryDirectory() as work:
+        root = Path(work) / "files"
+        root.mkdir()
+        for i, image in enumerate(lenses("test", 150, FILES).pixels):
+            np.save(root / f"{i:05}.npy", image)
+        filled = cost.seconds(lambda: folder(root, 8, Path(tempfile.mkdtemp(dir=work))), 1)
+        images = folder(root, 8, Path(work) / "cache")
+        config = TrainConfig(steps=1, batch=32)
+        batches = Batches(images, np.arange(FILES), Stretch.of(images.pixels), config)
+        count = FILES // config.batch
+
+        def ours() -> None:
+            for update in range(count):
+                batches(update)
+
+        def theirs() -> None:
+            loader = torch.utils.data.DataLoader(
+                Files(root), config.batch, shuffle=True, num_workers=2, drop_last=True
+            )
+            for batch in loader:
+                torch.randn_like(batch)
+
+        works = {"ours": ours, "DataLoader": theirs}
+        seconds = alternate(works, rounds)
+    return {"files": FILES, "first_s": round(filled, 3), "seconds": rounded(seconds)}
+
+
+# ---- sampling ------------------------------------------------------------------------------------
+
+
+def calls(rounds: int) -> dict:
+    """Distances of one model at several numbers of calls, and by DDIM at 250; seconds of each."""
+    model = models.load(MODEL)
+    net = extractor("efficientnet", best_device())
+    real = reference(net, lenses("test", model.shape[-1]), range(SCORED))
+    slow = replace(SLOW, levels=model.sampling.levels, high=model.sampling.high)
+    slow = replace(slow, low=model.sampling.low, clamp=model.sampling.clamp)
+    chosen = [replace(model.sampling, steps=steps) for steps in CALLS] + [slow]
+    found = []
+    for sampling in chosen:
+        row = samplers.score(model, sampling, net, real, SCORED)
+        found.append({"sampler": sampling.sampler, **row})
+    x = torch.randn(16, *model.shape)
+    with torch.no_grad():
+        call = cost.seconds(lambda: model.denoiser(x, 1.0), rounds) / len(x)
+    return {"n": SCORED, "call_s": float(f"{call:.4g}"), "samplers": found}
+
+
+def batches(rounds: int) -> dict:
+    """Seconds of a network call of batches of several sizes, in each precision there is."""
+    works = {}
+    for precision in dict.fromkeys(("fp32", best_precision())):
+        denoiser = models.load(MODEL, precision=precision).denoiser
+        device = next(denoiser.parameters()).device
+        for n in BATCHES:
+            x = torch.randn(n, 1, 64, 64, device=device)
+            works[f"{precision}, {n}"] = functools.partial(
+                denoiser, x, torch.ones(n, device=device)
+            )
+    with torch.no_grad():
+        return {"seconds": rounded(alternate(works, rounds))}
+
+
+# ---- growth --------------------------------------------------------------------------------------
+
+
+def growth(what: str, rounds: int) -> dict:
+    """Update, call and memory of a training step of `lens64`'s network, with one thing changed."""
+    recipe = recipes.every()[MODEL]
+    found = []
+    for value in GROWING[what]:
+        side = value if what == "side" else 64
+        plan = recipe.widened(value) if what == "width" else recipe
+        plan = plan.scaled(batch=value if what == "batch" else 8)
+        denoiser = Denoiser(UNet(**plan.network), "edm", precision=best_precision())
+        denoiser = denoiser.to(best_device(), memory_format=torch.channels_last)
+        x = torch.randn(plan.train.batch, 1, side, side, device=best_device())
+        with torch.no_grad():
+            call_s = cost.seconds(lambda d=denoiser, x=x: d(x, 1.0), rounds)
+        update_s = cost.update_seconds(denoiser, (1, side, side), plan.as_dict())
+        kept = cost.bytes_kept_by(denoiser, x)
+        row = {"value": value, "call_s": call_s, "update_s": update_s, "kept_bytes": kept}
+        found.append(row | {"parameters": peers.count(denoiser)})
+    return {"batch": 8, "measured": found}
+
+
+def limits(rounds: int) -> dict:
+    """Operations a second that this machine reaches in a product of matrices and a convolution."""
+    device = best_device()
+    found = {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        a = torch.randn(2_048, 2_048, device=device, dtype=dtype)
+        x = torch.randn(16, 128, 64, 64, device=device, dtype=dtype)
+        x = x.contiguous(memory_format=torch.channels_last)
+        kernel = torch.randn(128, 128, 3, 3, device=device, dtype=dtype)
+        kernel = kernel.contiguous(memory_format=torch.channels_last)
+        works: dict[str, tuple[Callable[[], object], float]] = {
+            "matmul": (lambda a=a: a @ a, 2 * 2_048**3),
+            "convolution": (
+                lambda x=x, k=kernel: F.conv2d(x, k, padding=1),
+                2 * 9 * 128**2 * 16 * 64**2,
+            ),
+        }
+        for work, (run, operations) in works.items():
+            found[f"{work}, {name}"] = float(f"{operations / cost.seconds(run, rounds):.4g}")
+    return {"operations_per_s": found}

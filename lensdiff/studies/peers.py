@@ -1,0 +1,205 @@
+"""What a user would take instead: networks of other libraries, trained as their users train them.
+
+Each has the widths of the best published FID, 32, 64, 64, 128, and the loss, optimiser and average
+of its own documentation or trainer. Sides are padded to multiples of 8 where they must be. Images
+are at hand: reading them is not part of it. `pip install lensdiff[benchmark]` brings the libraries.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..data.images import ImageSet
+from ..diffusion.process import Denoiser
+from ..errors import ParameterError
+from ..networks.unet import UNet
+from ..runtime import best_device, best_precision
+from ..training import recipes
+from ..training.diffusion import TrainConfig, train
+
+WIDTHS = (32, 64, 64, 128)
+BATCH = 16
+IMAGES = 64  # random ones, at hand
+# As ours but without the folding stem, at the weights of denoising-diffusion-pytorch's
+UNFOLDED = {"channels": (32, 48, 64, 96), "blocks": 2, "attention_levels": (3,), "unshuffle": 1}
+FOLDS = {64: 2, 128: 4, 150: 5}  # pixels a side that ours folds, by the side of an image
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network in training: its number of weights, and an iterator of its updates."""
+
+    parameters: int
+    updates: Iterator[object]
+
+
+def library(name: str) -> object:
+    """A module of another library. Raises ParameterError, with the cure, where it is missing."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        cure = 'Run `make benchmark`, or: python -m pip install -e ".[benchmark]"'
+        raise ParameterError(f"{name} is not installed ({error}). {cure}.") from error
+
+
+def count(net: nn.Module) -> int:
+    """Number of weights."""
+    return sum(p.numel() for p in net.parameters())
+
+
+# ---- ours ----------------------------------------------------------------------------------------
+
+
+def ours(side: int, fast: bool = True, network: dict | None = None) -> Contender:
+    """Our loop with all that belongs to it: batches from a set, flips and turns, the average.
+
+    The network is that of `lens64` and `lens150`, which fold so many pixels that their grid inside
+    is the same; or one of `network`'s arguments. `fast`: in the device's own precision.
+    """
+    standard = {**recipes.every()["lens64"].network, "unshuffle": FOLDS.get(side, 1)}
+    net = UNet(**(network or standard))
+    precision = best_precision() if fast else "fp32"
+    denoiser = Denoiser(net, "edm", precision=precision)
+    pixels = np.random.default_rng(0).random((IMAGES, 1, side, side), np.float32)
+    images = ImageSet("random pixels", pixels, "random", symmetries=8)
+    return Contender(count(net), train(denoiser, images, TrainConfig(steps=10**6, batch=BATCH)))
+
+
+def unfolded(side: int, fast: bool = True) -> Contender:
+    """Ours without the folding stem, at the weights of the peers' network."""
+    return ours(-(-side // 8) * 8, fast, UNFOLDED)
+
+
+# ---- peers ---------------------------------------------------------------------------------------
+
+
+def _updates(
+    net: nn.Module,
+    loss: Callable[[Tensor], Tensor],
+    side: int,
+    optimizer: torch.optim.Optimizer,
+    average: Callable[[], object],
+    fast: bool,
+) -> Iterator[float]:
+    """Updates of a peer; `fast`: in bfloat16 by autocast, channels last, if the device has it."""
+    device = torch.device(best_device())
+    pixels = torch.rand(IMAGES, 1, side, side, device=device)
+    if fast:
+        net.to(memory_format=torch.channels_last)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+    low = torch.bfloat16 if best_precision() == "bf16" else torch.float16
+    enabled = fast and best_precision() != "fp32"
+    while True:
+        x = pixels[torch.randint(IMAGES, (BATCH,), device=device)]
+        with torch.autocast(device.type, low, enabled=enabled):
+            found = loss(x)
+        found.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average()
+        yield float(found.detach())
+
+
+def denoising_diffusion_pytorch(side: int, fast: bool = False) -> Contender:
+    """The best published FID's: sigmoid, x0, Adam at 8e-5, EMA 0.995, as its `Trainer` has them."""
+    theirs = library("denoising_diffusion_pytorch")
+    side = -(-side // 8) * 8
+    device = best_device()
+    multipliers = tuple(width // WIDTHS[0] for width in WIDTHS)
+    net = theirs.Unet(dim=WIDTHS[0], dim_mults=multipliers, channels=1)
+    process = theirs.GaussianDiffusion(
+        net, image_size=side, objective="pred_x0", beta_schedule="sigmoid"
+    ).to(device)
+    average = library("ema_pytorch").EMA(process, beta=0.995, update_every=10).to(device)
+    optimizer = torch.optim.Adam(process.parameters(), 8e-5, betas=(0.9, 0.99))
+    return Contender(count(net), _updates(process, process, side, optimizer, average.update, fast))
+
+
+def diffusers(side: int, fast: bool = False) -> Contender:
+    """`UNet2DModel` as in its guide to unconditional training: noise predicted, AdamW, EMA."""
+    theirs = library("diffusers")
+    side = -(-side // 8) * 8
+    attended = ("DownBlock2D",) * 3 + ("AttnDownBlock2D",)
+    net = theirs.UNet2DModel(
+        sample_size=side,
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=WIDTHS,
+        down_block_types=attended,
+        up_block_types=tuple(name.replace("Down", "Up") for name in reversed(attended)),
+    ).to(best_device())
+    schedule = theirs.DDPMScheduler(1000)
+    average = library("diffusers.training_utils").EMAModel(net.parameters())
+
+    def loss(x: Tensor) -> Tensor:
+        x = 2 * x - 1
+        noise = torch.randn_like(x)
+        t = torch.randint(1000, (len(x),), device=x.device)
+        return F.mse_loss(net(schedule.add_noise(x, noise, t), t).sample, noise)
+
+    optimizer = torch.optim.AdamW(net.parameters(), 1e-4)
+    kept = net.parameters
+    return Contender(
+        count(net), _updates(net, loss, side, optimizer, lambda: average.step(kept()), fast)
+    )
+
+
+class _Azula(nn.Module):
+    """azula's U-Net, told the time through its own sines, as its tutorials build backbones."""
+
+    def __init__(self, width: int = 128):
+        super().__init__()
+        layers = library("azula.nn.layers")
+        self.time = nn.Sequential(layers.SineEncoding(width), nn.Linear(width, width), nn.SiLU())
+        blocks = {"hid_channels": WIDTHS, "hid_blocks": (2,) * 4, "norm": "group"}
+        self.net = library("azula.nn.unet").UNet(1, 1, mod_features=width, **blocks)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.net(x, self.time(t))
+
+
+def azula(side: int, fast: bool = False) -> Contender:
+    """azula's U-Net in its `KarrasDenoiser`, Adam at 1e-3, as in its README; it has no average."""
+    side = -(-side // 8) * 8
+    schedule = library("azula.noise").VPSchedule()
+    denoiser = library("azula.denoise").KarrasDenoiser(_Azula(), schedule).to(best_device())
+    optimizer = torch.optim.Adam(denoiser.parameters(), 1e-3)
+
+    def loss(x: Tensor) -> Tensor:
+        return denoiser.loss(2 * x - 1, torch.rand(len(x), device=x.device))
+
+    made = _updates(denoiser, loss, side, optimizer, lambda: None, fast)
+    return Contender(count(denoiser), made)
+
+
+CONTENDERS: dict[str, tuple[Callable[..., Contender], bool]] = {  # and whether `fast`
+    "ours": (ours, True),
+    "ours, fp32": (ours, False),
+    "ours without folding": (unfolded, True),
+    "denoising-diffusion-pytorch": (denoising_diffusion_pytorch, False),
+    "denoising-diffusion-pytorch, bf16": (denoising_diffusion_pytorch, True),
+    "diffusers": (diffusers, False),
+    "diffusers, bf16": (diffusers, True),
+    "azula": (azula, False),
+    "azula, bf16": (azula, True),
+}
+
+
+def contender(name: str, side: int) -> Contender:
+    """One of `CONTENDERS`, for images of `side` pixels, each time with the same first weights.
+
+    Raises ParameterError for another name, or where its library is missing.
+    """
+    if name not in CONTENDERS:
+        raise ParameterError(f"There is no contender {name!r}; there are {', '.join(CONTENDERS)}.")
+    build, fast = CONTENDERS[name]
+    torch.manual_seed(0)
+    return build(side, fast)

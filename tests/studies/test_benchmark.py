@@ -1,0 +1,150 @@
+"""The benchmark: turns, ratios, contenders that train, and rows that are measured once."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lensdiff import __main__ as command
+from lensdiff.errors import ParameterError
+from lensdiff.storage import read_json
+from lensdiff.studies import benchmark, benchmark_parts, paired, peers
+from lensdiff.studies.peer_files import Files
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_contenders_take_turns() -> None:
+    called = []
+    works = {name: lambda name=name: called.append(name) for name in "abc"}
+    found = paired.alternate(works, 3)
+    assert called == list("abc" * 4)  # the first turn is not counted
+    assert {name: len(seconds) for name, seconds in found.items()} == {"a": 3, "b": 3, "c": 3}
+    assert min(min(seconds) for seconds in found.values()) >= 0
+
+
+def test_two_rounds_are_too_few() -> None:
+    with pytest.raises(ParameterError, match="2 rounds have no spread"):
+        paired.alternate({"a": lambda: None}, 2)
+
+
+def test_a_ratio_is_of_medians_and_its_spread_of_rounds() -> None:
+    found = paired.ratio([4.0, 6.0, 100.0], [1.0, 2.0, 2.0])
+    assert (found.median, found.low, found.high) == (3.0, 3.0, 50.0)
+    assert str(found) == "3 (3 to 50)"
+    # 8 lenses in the seconds in which the other makes 2
+    assert paired.ratio([4.0] * 3, [4.0] * 3, per_slow=2, per_fast=8).median == 4
+
+
+@pytest.mark.parametrize("name", peers.CONTENDERS)
+def test_each_contender_trains(name: str) -> None:
+    """Two updates have finite losses that differ; of a peer it is the same batch and noise, so
+    that its weights have changed. A second one that is built has the same first weights.
+    """
+    losses = []
+    for _ in range(2):
+        made = peers.contender(name, 16)
+        torch.manual_seed(1)
+        first = next(made.updates)
+        torch.manual_seed(1)
+        second = next(made.updates)
+        losses.append([getattr(step, "loss", step) for step in (first, second)])
+    assert np.isfinite(losses).all() and losses[0][0] != losses[0][1]
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-3)
+
+
+def test_ours_without_folding_has_the_weights_of_the_best_published_network() -> None:
+    own = peers.contender("ours without folding", 16).parameters
+    theirs = peers.contender("denoising-diffusion-pytorch", 16).parameters
+    assert own == pytest.approx(theirs, rel=0.02)
+
+
+def test_sides_are_padded_where_a_peer_needs_it() -> None:
+    """150 is no multiple of 8, and a network of four levels has skips of one size."""
+    for name in ("denoising-diffusion-pytorch", "diffusers", "azula", "ours without folding"):
+        next(peers.contender(name, 20).updates)
+
+
+def test_a_missing_library_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ParameterError, match=r"no_such_library is not installed .*make benchmark"):
+        peers.library("no_such_library")
+    with pytest.raises(ParameterError, match="There is no contender 'x'; there are ours, "):
+        peers.contender("x", 16)
+
+
+def test_the_memory_of_a_larger_image_is_larger() -> None:
+    if not Path("/proc/self/status").exists():
+        assert benchmark_parts.own_peak("ours", 16) is None
+        return
+    small, large = (benchmark_parts.peak_bytes("diffusers", side) for side in (16, 64))
+    assert 0 < small < large
+
+
+def test_both_distances_are_the_same_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark_parts, "WIDTH", 48)
+    found = benchmark_parts.frechet_distance(200, 5)
+    assert found["distances"]["ours"] == pytest.approx(found["distances"]["pytorch-fid"], rel=1e-6)
+    assert len(found["seconds"]["ours"]) == 3 and found["error_s"] >= 0
+
+
+def test_files_are_read_as_a_user_reads_them(tmp_path: Path) -> None:
+    image = np.arange(12.0).reshape(3, 4)[:3, :3]
+    np.save(tmp_path / "a.npy", image[None])
+    torch.manual_seed(0)
+    files = Files(tmp_path)
+    seen = {tuple(files[0].flatten().tolist()) for _ in range(200)}
+    assert len(files) == 1 and len(seen) == 8  # flips and turns
+    assert all(min(one) == -1 and max(one) == 1 for one in seen)
+
+
+def test_rows_are_measured_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(benchmark_parts, "FILES", 64)
+    words = ["study", "benchmark", "limits", "reading", "--rounds", "3", "--out", str(tmp_path)]
+    assert command.main(words) == 0
+    first = read_json(tmp_path / "benchmark.json", "")
+    assert "About 1.5 minutes on two CPU cores" in capsys.readouterr().out
+    assert command.main(words) == 0
+    assert read_json(tmp_path / "benchmark.json", "") == first
+    limits, files = first["rows"]
+    assert limits["part"] == "limits" and limits["kind"] == benchmark.kind()
+    assert {"torch", "azula", "diffusers"} <= set(limits["versions"]) and limits["machine"]
+    assert min(limits["operations_per_s"].values()) > 1e8
+    assert set(files["seconds"]) == {"ours", "DataLoader"} and files["first_s"] > 0
+
+
+@pytest.mark.parametrize("what", benchmark_parts.GROWING)
+def test_what_grows_is_measured(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"side": (8, 32), "batch": (1, 8), "width": (16, 64)}
+    monkeypatch.setattr(benchmark_parts, "GROWING", few)
+    low, high = benchmark_parts.growth(what, 3)["measured"]
+    assert (low["value"], high["value"]) == few[what]
+    assert high["kept_bytes"] > low["kept_bytes"] > 0
+    assert (high["parameters"] > low["parameters"]) == (what == "width")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("nothing", "There is no part 'nothing'; there are all, training, "),
+        ("limits --rounds 3", "--rounds makes a trial"),
+    ],
+)
+def test_what_can_not_be_is_a_sentence(
+    words: str, sentence: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert command.main(["study", "benchmark", *words.split()]) == 1
+    assert sentence in capsys.readouterr().err
+
+
+def test_the_tests_have_what_the_benchmark_needs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert set(extras["benchmark"]) < set(extras["test"])
+    names = {text.split(">")[0] for text in extras["benchmark"]}
+    assert names == {"azula", "denoising-diffusion-pytorch", "diffusers", "lenstronomy"}
