@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "paired",
         "peer_files",
         "peer_lenses",
+        "peer_quality",
         "peers",
         "physics",
         "recipes",

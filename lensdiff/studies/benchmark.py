@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from importlib import metadata
 from pathlib import Path
 
+import torch
+
 from ..errors import ParameterError
 from ..lensing.population import KINDS
 from ..notebook import times
 from ..runtime import best_device, best_precision, machine
-from ..storage import studies_folder
+from ..storage import root, studies_folder
+from ..training.published import OURS, PUBLISHED
 from . import benchmark_parts as parts
+from . import cost, peer_quality
+from .recipes import SCORED
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study benchmark training frechet"
@@ -55,14 +61,20 @@ PARTS = {
     ),
     "limits": Part({"machine": parts.limits}, 0.5),
 }
+QUALITY = "quality"  # it also needs a folder for its states
+QUALITY_MINUTES = 45 * len(peer_quality.BUILDERS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
-    known = ", ".join(PARTS)
+    known = ", ".join((*PARTS, QUALITY))
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"all, or some of {known}")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
+    parser.add_argument("--updates", type=int, help="of each peer, in place of thirty minutes")
+    parser.add_argument("-n", type=int, default=SCORED, help="images to generate for a score")
     parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
+    work = root() / "runs" / "benchmark"
+    parser.add_argument("--work", type=Path, default=work, help="states of the peers' trainings")
 
 
 def circumstances() -> dict:
@@ -79,23 +91,42 @@ def kind() -> str:
     return best_precision() if best_device() == "cpu" else machine()
 
 
+def image_seconds() -> float:
+    """Seconds that the recipe `ours`, trained for as long, takes for an image here."""
+    plan = PUBLISHED[OURS].recipe
+    net = plan.denoiser().to(best_device(), memory_format=torch.channels_last)
+    x = torch.randn(16, 1, plan.pixels, plan.pixels, device=best_device())
+    with torch.no_grad():
+        return plan.sampling.calls * cost.seconds(lambda: net(x, 1.0)) / len(x)
+
+
 def run(args: argparse.Namespace) -> None:
     """Measure and store each row that is not stored already for this kind of processor.
 
-    Raises ParameterError for a part that there isn't, or for fewer rounds in the place of results.
+    Raises ParameterError for a part that there isn't, or for a trial in the place of results.
     """
-    names = list(PARTS) if "all" in args.names else list(dict.fromkeys(args.names))
+    every = (*PARTS, QUALITY)
+    names = list(every) if "all" in args.names else list(dict.fromkeys(args.names))
     for name in names:
-        if name not in PARTS:
-            raise ParameterError(f"There is no part {name!r}; there are all, {', '.join(PARTS)}.")
-    if args.rounds != 5 and args.out == studies_folder():
-        raise ParameterError("--rounds makes a trial: give it --out, a folder.")
-    minutes = sum(PARTS[name].minutes for name in names)
+        if name not in every:
+            raise ParameterError(f"There is no part {name!r}; there are all, {', '.join(every)}.")
+    trial = (args.rounds, args.updates, args.n) != (5, None, SCORED)
+    if trial and args.out == studies_folder():
+        cure = "give it --out, a folder"
+        raise ParameterError(f"--rounds, --updates and -n make a trial: {cure}.")
+    minutes = sum(PARTS[name].minutes if name in PARTS else QUALITY_MINUTES for name in names)
     print(f"About {minutes:g} minutes on two CPU cores with bfloat16, twice that without.")
-    table = Table(args.out / FILE, {"rounds": args.rounds})
-    for name in names:
-        for row, compute in PARTS[name].rows.items():
-            table.row(
-                {"part": name, "row": row, "kind": kind()},
-                lambda compute=compute: {**circumstances(), **compute(args.rounds)},
-            )
+    about = {"rounds": args.rounds, "updates": args.updates, "n": args.n}
+    table = Table(args.out / FILE, about)
+
+    def row(part: str, name: str, compute: Callable[[], dict]) -> None:
+        key = {"part": part, "row": name, "kind": kind()}
+        table.row(key, lambda: {**circumstances(), **compute()})
+
+    for part in names:
+        for name, compute in PARTS[part].rows.items() if part in PARTS else ():
+            row(part, name, lambda compute=compute: compute(args.rounds))
+    for name in peer_quality.BUILDERS if QUALITY in names else ():
+        given = {"out": args.out, "work": args.work, "updates": args.updates, "n": args.n}
+        work = functools.partial(peer_quality.quality, name, **given)
+        row(QUALITY, name, lambda work=work: work(image_s=image_seconds()))

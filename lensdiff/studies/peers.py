@@ -7,9 +7,10 @@ are at hand: reading them is not part of it. `pip install lensdiff[benchmark]` b
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -34,10 +35,16 @@ FOLDS = {64: 2, 128: 4, 150: 5}  # pixels a side that ours folds, by the side of
 
 @dataclass(frozen=True)
 class Contender:
-    """A network in training: its number of weights, and an iterator of its updates."""
+    """A network in training: its number of weights, and an iterator of its updates.
+
+    `saved` are the parts of its state, each with `state_dict` and `load_state_dict`; `draw(n,
+    calls)` gives images (n, 1, side, side) in [0, 1] by its library's sampler and the average.
+    """
 
     parameters: int
     updates: Iterator[object]
+    saved: dict = field(default_factory=dict)
+    draw: Callable[[int, int], Tensor] | None = None
 
 
 def library(name: str) -> object:
@@ -80,25 +87,36 @@ def unfolded(side: int, fast: bool = True) -> Contender:
 # ---- peers ---------------------------------------------------------------------------------------
 
 
+def lower(fast: bool) -> torch.autocast:
+    """Autocast to the device's own precision, or none where not `fast`."""
+    low = torch.float16 if best_precision() == "fp16" else torch.bfloat16
+    return torch.autocast(best_device(), low, enabled=fast and best_precision() != "fp32")
+
+
 def _updates(
     net: nn.Module,
     loss: Callable[[Tensor], Tensor],
-    side: int,
+    pixels: Tensor | int,
     optimizer: torch.optim.Optimizer,
     average: Callable[[], object],
     fast: bool,
 ) -> Iterator[float]:
-    """Updates of a peer; `fast`: in bfloat16 by autocast, channels last, if the device has it."""
-    device = torch.device(best_device())
-    pixels = torch.rand(IMAGES, 1, side, side, device=device)
+    """Updates of a peer on images (n, 1, H, W), mirrored at random, or on random ones of a side.
+
+    `fast`: in bfloat16 by autocast, channels last, if the device has it.
+    """
+    device = best_device()
+    if isinstance(pixels, int):
+        pixels = torch.rand(IMAGES, 1, pixels, pixels)
     if fast:
         net.to(memory_format=torch.channels_last)
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-    low = torch.bfloat16 if best_precision() == "bf16" else torch.float16
-    enabled = fast and best_precision() != "fp32"
     while True:
-        x = pixels[torch.randint(IMAGES, (BATCH,), device=device)]
-        with torch.autocast(device.type, low, enabled=enabled):
+        x = pixels[torch.randint(len(pixels), (BATCH,))]
+        mirrored = torch.rand(BATCH, 1, 1, 1) < 0.5
+        x = torch.where(mirrored, x.flip(-1), x).to(device)
+        if fast:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with lower(fast):
             found = loss(x)
         found.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -108,7 +126,9 @@ def _updates(
         yield float(found.detach())
 
 
-def denoising_diffusion_pytorch(side: int, fast: bool = False) -> Contender:
+def denoising_diffusion_pytorch(
+    side: int, fast: bool = False, pixels: Tensor | None = None
+) -> Contender:
     """The best published FID's: sigmoid, x0, Adam at 8e-5, EMA 0.995, as its `Trainer` has them."""
     theirs = library("denoising_diffusion_pytorch")
     side = -(-side // 8) * 8
@@ -120,10 +140,39 @@ def denoising_diffusion_pytorch(side: int, fast: bool = False) -> Contender:
     ).to(device)
     average = library("ema_pytorch").EMA(process, beta=0.995, update_every=10).to(device)
     optimizer = torch.optim.Adam(process.parameters(), 8e-5, betas=(0.9, 0.99))
-    return Contender(count(net), _updates(process, process, side, optimizer, average.update, fast))
+
+    @torch.no_grad()
+    def draw(n: int, calls: int) -> Tensor:
+        model = average.ema_model
+        model.sampling_timesteps = calls
+        with lower(fast):
+            return model.ddim_sample((n, 1, side, side)).float().clamp(0, 1).cpu()
+
+    given = side if pixels is None else pixels
+    made = _updates(process, process, given, optimizer, average.update, fast)
+    saved = {"net": process, "average": average, "optimizer": optimizer}
+    return Contender(count(net), made, saved, draw)
 
 
-def diffusers(side: int, fast: bool = False) -> Contender:
+@torch.no_grad()
+def _draw_by_solver(
+    net: nn.Module, average: object, schedule: object, fast: bool, n: int, calls: int
+) -> Tensor:
+    """Images by diffusers' DPM-Solver++ with the averaged weights."""
+    solver = library("diffusers").DPMSolverMultistepScheduler.from_config(schedule.config)
+    solver.set_timesteps(calls)
+    average.store(net.parameters())
+    average.copy_to(net.parameters())
+    x = torch.randn(n, 1, net.config.sample_size, net.config.sample_size, device=net.device)
+    for t in solver.timesteps:
+        with lower(fast):
+            noise = net(x, t).sample
+        x = solver.step(noise.float(), t, x).prev_sample
+    average.restore(net.parameters())
+    return ((x + 1) / 2).clamp(0, 1).cpu()
+
+
+def diffusers(side: int, fast: bool = False, pixels: Tensor | None = None) -> Contender:
     """`UNet2DModel` as in its guide to unconditional training: noise predicted, AdamW, EMA."""
     theirs = library("diffusers")
     side = -(-side // 8) * 8
@@ -146,9 +195,12 @@ def diffusers(side: int, fast: bool = False) -> Contender:
         return F.mse_loss(net(schedule.add_noise(x, noise, t), t).sample, noise)
 
     optimizer = torch.optim.AdamW(net.parameters(), 1e-4)
-    kept = net.parameters
+
+    draw = functools.partial(_draw_by_solver, net, average, schedule, fast)
+    given = side if pixels is None else pixels
+    made = _updates(net, loss, given, optimizer, lambda: average.step(net.parameters()), fast)
     return Contender(
-        count(net), _updates(net, loss, side, optimizer, lambda: average.step(kept()), fast)
+        count(net), made, {"net": net, "average": average, "optimizer": optimizer}, draw
     )
 
 
@@ -176,7 +228,7 @@ def azula(side: int, fast: bool = False) -> Contender:
     def loss(x: Tensor) -> Tensor:
         return denoiser.loss(2 * x - 1, torch.rand(len(x), device=x.device))
 
-    made = _updates(denoiser, loss, side, optimizer, lambda: None, fast)
+    made = _updates(denoiser, loss, side, optimizer, lambda: None, fast)  # random images alone
     return Contender(count(denoiser), made)
 
 

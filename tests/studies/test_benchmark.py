@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lensdiff import __main__ as command
+from lensdiff.data.images import ImageSet, simulated
 from lensdiff.errors import ParameterError
+from lensdiff.lensing.survey import diverse
 from lensdiff.storage import read_json
-from lensdiff.studies import benchmark, benchmark_parts, paired, peers
+from lensdiff.studies import benchmark, benchmark_parts, paired, peer_quality, peers
 from lensdiff.studies.peer_files import Files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,6 +121,45 @@ def test_rows_are_measured_once(
     assert set(files["seconds"]) == {"ours", "DataLoader"} and files["first_s"] > 0
 
 
+@pytest.mark.slow
+def test_peers_are_trained_resumed_and_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed run goes on from its state; images of both lengths are scored with their errors."""
+
+    def few(split: str, pixels: int, n: int = 64) -> ImageSet:
+        return simulated(diverse(pixels), n, seed=len(split), cache=tmp_path / "cache")
+
+    monkeypatch.setattr(peer_quality, "lenses", few)
+    monkeypatch.setattr(peer_quality, "SAVE_S", 0)
+    monkeypatch.setattr(peer_quality, "LONG", 3)
+    monkeypatch.setattr(peer_quality, "FITTED", 2)
+    words = "study benchmark quality --updates 12 -n 24 --out".split()
+    words += [str(tmp_path / "out"), "--work", str(tmp_path / "work")]
+    made = peers.contender("diffusers", 64)
+    place = tmp_path / "work" / "diffusers.pt"
+    monkeypatch.setattr(peer_quality, "TIMED", 3)
+    assert peer_quality.train(made, 5, place)[0] == 5
+    counted = []
+    step = peers.library("diffusers.training_utils").EMAModel.step
+    theirs = peers.library("diffusers.training_utils").EMAModel
+    monkeypatch.setattr(theirs, "step", lambda self, w: counted.append(1) or step(self, w))
+    state = torch.load(place, weights_only=True)
+    torch.save({**state, "updates": 12}, place)
+    assert command.main(words) == 0
+    assert len(counted) == 7  # the other five were in the state
+    rows = read_json(tmp_path / "out" / "benchmark.json", "")["rows"]
+    assert [row["row"] for row in rows] == list(peer_quality.BUILDERS)
+    for row in rows:
+        assert row["updates"] == 12 and row["images_seen"] == 12 * peers.BATCH
+        assert row["long"]["card"]["calls"] == 3 and row["equal_time"]["card"]["calls"] >= 2
+        for what in ("equal_time", "long"):
+            card = row[what]["card"]
+            assert card["excess_error"] > 0 and card["distance"] > card["floor"]
+            picture = tmp_path / "out" / "benchmark" / f"{row['row']}-{what}.png"
+            assert Image.open(picture).size == (8 * 64, 3 * 64)
+
+
 @pytest.mark.parametrize("what", benchmark_parts.GROWING)
 def test_what_grows_is_measured(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     few = {"side": (8, 32), "batch": (1, 8), "width": (16, 64)}
@@ -132,7 +174,7 @@ def test_what_grows_is_measured(what: str, monkeypatch: pytest.MonkeyPatch) -> N
     ("words", "sentence"),
     [
         ("nothing", "There is no part 'nothing'; there are all, training, "),
-        ("limits --rounds 3", "--rounds makes a trial"),
+        ("limits --rounds 3", "make a trial: give it --out"),
     ],
 )
 def test_what_can_not_be_is_a_sentence(
