@@ -54,8 +54,16 @@ def parameters(path: Path) -> dict[str, object]:
 
 def test_the_series_is_there() -> None:
     numbers = [path.stem[:2] for path in PATHS]
-    assert numbers == ["00", "01", "02", "03", "04", "05", "06", "07", "08", "12", "13"]
+    assert numbers == ["00", "01", "02", "03", "04", "05", "06", "07", "08", "10", "12", "13"]
     assert numbers == sorted(LESSONS)
+
+
+def test_the_map_of_the_series_and_the_readme_have_every_notebook() -> None:
+    others = [path.name for path in PATHS[1:]]
+    map_ = prose(PATHS[0]).partition("## The map of the series")[2].partition("## ")[0]
+    assert re.findall(r"^\| \[[^]]*\]\((\S+)\)", map_, re.M) == others
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| \[\d\d [^]]*\]\(notebooks/(\S+)\)", readme, re.M)[1:] == others
 
 
 @every

@@ -179,9 +179,8 @@ def simulated(
 ) -> ImageSet:
     """`n` observed lenses, each scaled to span [0, 1], with their truth.
 
-    They are simulated once, then read from the cache. With `noiseless`, the light as it arrives:
-    point-spread function, but no noise. `first` is the number of the first lens: image i is the
-    same in every set of this seed that has it.
+    They are simulated once, then read from the cache. With `noiseless`, the light before its noise.
+    `first` is the number of the first lens: image i is the same in all sets of a seed.
     """
     description = {"simulator": VERSION, "survey": asdict(survey), "n": n, "seed": seed}
     description |= {"kind": kind, "scale": "min_max"}

@@ -181,7 +181,8 @@ _OURS = Recipe(
     noiseless=True,
     sampling=Sampling(steps=20, high=80.0, low=0.04),
 )
-# The same without the telescope's help: it learns lenses as they are observed, noise and all.
+# Without the telescope's help: it learns lenses as they are observed, noise and all. EDM's own
+# prediction then, without a weight, and a lower last level.
 _OURS_OBSERVED = replace(
     _OURS.scaled(weight="none"),
     name="ours-observed",
@@ -233,7 +234,7 @@ PUBLISHED = {
         ),
         _published(_FACES, 128, 1000, 1.0, _FACES_SAYS),
         _published(_SHORT, 128, 200, 1.0, "the same with T = 200, beta unchanged"),
-        _published(_COLOUR, 128, 1000, 1.0, _FACES_SAYS),
+        _published(_COLOUR, 128, 1000, 1.0, "the same, on lenses in colour"),
         _published(
             _VQ,
             28,
@@ -245,9 +246,7 @@ PUBLISHED = {
             LENS64_VQ,
         ),
         Published(_OURS, _OURS, Says("this series", 64, steps=20), 20),
-        Published(
-            _OURS_OBSERVED, _OURS_OBSERVED, Says("the same, learnt with noise", 64, steps=20), 20
-        ),
+        Published(_OURS_OBSERVED, _OURS_OBSERVED, Says("lenses as observed", 64, steps=20), 20),
         Published(_OURS_COLOUR, _OURS_COLOUR, Says("this series", 128, steps=20), 20),
     )
 }

@@ -7,6 +7,7 @@ import torch
 
 from lensdiff.diffusion.process import Uniform
 from lensdiff.model import NETWORKS
+from lensdiff.notebook.lessons import n10_five_recipes
 from lensdiff.training import recipes
 from lensdiff.training.published import OURS, PUBLISHED, WHOLE_IMAGES
 
@@ -44,6 +45,10 @@ def test_every_solution_is_known_to_the_command_line_small_and_whole():
             whole = {**vars(solution.whole.train)}
             differing = {key for key in small if small[key] != whole[key]}
             assert differing <= {"steps", "held_out_every", "held_out_images", "save_every"}
+
+
+def test_the_page_offers_every_recipe():
+    assert n10_five_recipes.RECIPES == tuple(PUBLISHED)
 
 
 def test_each_recipe_has_what_its_source_fixes():

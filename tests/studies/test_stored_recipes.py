@@ -1,0 +1,76 @@
+"""What is stored of the published solutions is of today's recipes, and carries what 10 says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lensdiff.storage import fingerprint_of, read_json, studies_folder
+from lensdiff.studies import recipes as study
+from lensdiff.training.published import OURS, PUBLISHED
+
+STORED = read_json(studies_folder() / study.FILE, "")
+ROWS = {row["name"]: row for row in STORED["rows"]}
+TRAINED = [name for name in PUBLISHED if name in ROWS]
+SOURCES = ("ddpm", "sigmoid-ddim", "cosine-l1", "faces", "vq-latents")
+
+
+def excess(name: str, card: str = "card") -> float:
+    return ROWS[name][card]["distance"] - ROWS[name][card]["floor"]
+
+
+def test_a_recipe_of_each_source_is_stored_and_ours():
+    assert {*SOURCES, OURS} <= set(TRAINED)
+    known = {*PUBLISHED, *(f"{name} from a lower level" for name in PUBLISHED), "test lenses"}
+    assert set(ROWS) <= known and len(ROWS) == len(STORED["rows"])
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_row_is_of_the_recipe_as_it_is_now(name):
+    row = ROWS[name]
+    recipe = PUBLISHED[name].recipe
+    assert row["recipe_sha256"] == fingerprint_of(recipe.as_dict())
+    assert row["images_seen"] == recipe.train.steps * recipe.train.batch
+    assert row["curve"][-1]["images_seen"] == row["images_seen"]
+    assert row["curve"][-1]["held_out"] < row["curve"][0]["held_out"]
+    card = row["card"]
+    assert card["n_generated"] == card["n_reference"] == study.SCORED
+    assert card["sampling"] == str(recipe.sampling) and card["calls"] == 20
+    assert card["excess_error"] > 0
+    assert row["own_card"]["n_generated"] == row["like_own"]["n_generated"] == study.OWN
+    assert row["own_sampler"]["calls"] <= study.OWN_CALLS
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_its_pictures_show_lenses(name):
+    side = PUBLISHED[name].recipe.pixels
+    for ending, count in (("", study.SHOWN), ("-own", study.SHOWN // 4)):
+        path = studies_folder() / "recipes" / f"{name}{ending}.png"
+        picture = np.asarray(Image.open(path), float) / 255
+        assert picture.shape[:2] == (count // study.COLUMNS * side, study.COLUMNS * side)
+        assert picture.max() > 0.7 and picture.std() > 0.02
+
+
+def test_ours_is_ahead_of_every_published_recipe():
+    ours = ROWS[OURS]
+    for name in TRAINED:
+        if ROWS[name]["physics"] and not name.startswith(OURS):
+            errors = [row["card"]["excess_error"] for row in (ours, ROWS[name])]
+            assert excess(name) - excess(OURS) > 4 * np.hypot(*errors), name
+
+
+def test_latents_draw_the_soundest_lenses_and_lack_the_noise():
+    grey = [name for name in TRAINED if ROWS[name]["physics"]]
+    broken = {name: ROWS[name]["physics"]["with_a_defect"]["generated"] for name in grey}
+    assert min(broken, key=broken.get) == "vq-latents"
+    assert excess("vq-latents") > 3 * excess(OURS)
+
+
+def test_a_schedule_without_signal_is_sampled_from_a_lower_level_too():
+    """Those that are stored; the excess of the sigmoid schedule's own sampler says why."""
+    for name in (name for name in ROWS if name.endswith("from a lower level")):
+        solution = PUBLISHED[name.removesuffix(" from a lower level")]
+        assert float(solution.levels[-1]) > study.NO_SIGNAL > ROWS[name]["high"]
+        assert (studies_folder() / "recipes" / f"{solution.name}-lower.png").exists()
+    assert excess("sigmoid-ddim", "own_card") > 4 * excess("sigmoid-ddim", "like_own")
