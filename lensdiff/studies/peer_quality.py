@@ -49,7 +49,9 @@ def train(made: peers.Contender, updates: int | None, place: Path) -> tuple[int,
         state = torch.load(place, weights_only=True, map_location=best_device())
         for name, part in made.saved.items():
             part.load_state_dict(state[name])
-        done, updates, seconds = state["done"], state["updates"], state["seconds"]
+        done = state["done"]
+        updates = state["updates"]
+        seconds = state["seconds"]
     else:
         seconds = update_seconds(made)
         done = TIMED

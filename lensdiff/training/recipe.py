@@ -45,7 +45,8 @@ def _images(
     if n is not None and len(parts_of(n)) > 1:
         _, seed = share_of(split, n, n)
         return simulated_parts(diverse(pixels), n, seed, cache=cache, noiseless=noiseless)
-    return lenses(split, pixels, n, cache, noiseless)
+    more = {} if n is None else {"n": n}
+    return lenses(split, pixels, cache=cache, noiseless=noiseless, **more)
 
 
 @dataclass(frozen=True)

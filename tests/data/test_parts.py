@@ -18,8 +18,8 @@ from lensdiff.data.parts import Joined, simulated_part, simulated_parts
 from lensdiff.errors import DataError
 from lensdiff.lensing.population import sample_params
 from lensdiff.lensing.survey import diverse
-from lensdiff.storage import read_json
-from lensdiff.training import recipes
+from lensdiff.storage import fingerprint_of, read_json
+from lensdiff.training import diffusion, recipes
 
 SURVEY = diverse(16)
 MOST_BYTES = 30  # a lens, as docs/scale.md says
@@ -208,3 +208,16 @@ def test_a_million_lenses_cost_few_bytes_each(tmp_path: Path) -> None:
     assert 8 < each <= MOST_BYTES
     page = (Path(__file__).resolve().parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
     assert f"at most {MOST_BYTES} bytes a lens" in " ".join(page.split())
+
+
+def test_the_fingerprint_of_a_run_is_that_of_a_list_of_its_rows(monkeypatch) -> None:
+    """States of earlier versions are resumed: they have it of a list."""
+    monkeypatch.setattr(diffusion, "ROWS", 3)
+    net = tiny()
+    images = ImageSet("some", np.zeros((10, 1, 16, 16), np.float32), "abc")
+    shapes = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
+    known = [repr(config()), shapes, net.scaling.name, net.data_std, net.precision, "abc"]
+    for n in (1, 3, 7, 9):
+        rows = np.arange(n) + 1
+        expected = fingerprint_of([*known, rows.tolist()])
+        assert diffusion.run_fingerprint(net, images, rows, config()) == expected
