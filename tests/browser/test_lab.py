@@ -134,8 +134,8 @@ def test_the_first_page_runs_whole(chromium, lab: str, theme: str) -> None:
     page = context.new_page()
     watched = Watched(page)
     run_all(page, lab, "whole.ipynb")
-    page.wait_for_selector(".jp-NotebookPanel-toolbar [data-status='busy']", timeout=30_000)
-    page.wait_for_selector(".jp-NotebookPanel-toolbar [data-status='idle']", timeout=150_000)
+    page.wait_for_selector(".jp-NotebookPanel-toolbar [data-status='busy']", timeout=90_000)
+    page.wait_for_selector(".jp-NotebookPanel-toolbar [data-status='idle']", timeout=240_000)
     kept = json.loads(saved(page, lab))["content"]["cells"]
     code = [
         cell for cell in kept if cell["cell_type"] == "code" and "".join(cell["source"]).strip()

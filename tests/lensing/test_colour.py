@@ -119,4 +119,11 @@ def test_the_sample_in_the_repository_is_what_the_simulator_gives():
     made = next(colour.simulate_colour(truth, survey, 3))
     stored = pictures(root() / "data" / "sample" / "colour", 128, symmetries=8)
     assert stored.pixels.shape == made.shape
-    assert np.mean(np.abs(stored.pixels - made) > 1.5 / 255) < 1e-3
+    other = np.abs(stored.pixels - made) > 1.5 / 255
+    # A Poisson number whose mean differs in its last digit, as it may between processors, can take
+    # one more random number, and then the noise of what follows in its band is other noise. The
+    # rest is equal to a step: with other noise throughout, more than half of all pixels differ.
+    assert np.median(other.mean((1, 2, 3))) < 2e-3
+    assert other.mean() < 0.02
+    blocks = (stored.pixels - made).reshape(8, 3, 16, 8, 16, 8).mean((3, 5))
+    assert np.abs(blocks).max() < 0.1

@@ -208,7 +208,9 @@ def test_two_processes_learn_one_codebook(tmp_path: Path) -> None:
         for key, tensor in expected.items():
             assert torch.equal(first[key], second[key]), (folder.name, key)
             if folder == shared:
-                assert (first[key] - tensor).square().mean().sqrt() < 1e-4, key
+                # Adam makes steps of the rate even of a gradient that is rounding alone, as that of
+                # a bias behind a norm: three of them come to 6e-4, to either side
+                assert (first[key] - tensor).square().mean().sqrt() < 2e-4, key
 
 
 @pytest.mark.slow
