@@ -104,14 +104,17 @@ def run_all(page: Page, base: str, name: str) -> None:
     page.goto(f"{base}/lab/tree/{name}?token=lens&reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     page.wait_for_selector(".jp-NotebookPanel-toolbar [data-status='idle']", timeout=60_000)
-    begun = page.locator(".jp-InputPrompt").filter(has_text=re.compile(r"\[(\*|\d)"))
+    # a committed page has numbers from its last run
+    numbered = page.locator(".jp-InputPrompt").filter(has_text=re.compile(r"\[\d"))
+    running = page.locator(".jp-InputPrompt").filter(has_text=re.compile(r"\[\*"))
+    before = numbered.count()
     for _ in range(3):
         choose_kernel(page)
         page.click("#jp-MainMenu .lm-MenuBar-item:has-text('Run')")
         page.click(".lm-Menu-item:has-text('Run All Cells') >> nth=0")
         end = time.monotonic() + 8
         while time.monotonic() < end:
-            if begun.count():
+            if running.count() or numbered.count() > before:
                 return
             page.wait_for_timeout(200)
     raise AssertionError(f"{name} does not run")
