@@ -112,7 +112,8 @@ def quality(
     torch.manual_seed(0)
     pixels = torch.from_numpy(np.array(lenses("train", SIDE).pixels))
     made = BUILDERS[name](SIDE, True, pixels)
-    updates, update_s = train(made, updates, work / f"{name}.pt")
+    own = "" if updates is None else f"-{updates}"  # a trial's state is no other run's
+    updates, update_s = train(made, updates, work / f"{name}{own}.pt")
     call_s = cost.seconds(lambda: made.draw(16, 2)) / 32
     net = extractor("efficientnet", best_device())
     test = lenses("test", SIDE)

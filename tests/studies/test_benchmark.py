@@ -137,7 +137,7 @@ def test_peers_are_trained_resumed_and_scored(
     words = "study benchmark quality --updates 12 -n 24 --out".split()
     words += [str(tmp_path / "out"), "--work", str(tmp_path / "work")]
     made = peers.contender("diffusers", 64)
-    place = tmp_path / "work" / "diffusers.pt"
+    place = tmp_path / "work" / "diffusers-12.pt"
     monkeypatch.setattr(peer_quality, "TIMED", 3)
     assert peer_quality.train(made, 5, place)[0] == 5
     counted = []
