@@ -74,10 +74,10 @@ def _recipe(name: str, network: dict, sigmas: Uniform, **changes: object) -> Rec
     plain = {"batch": 32, "lr": 2e-4, "ema": 0.9999, "decay_share": 0.0, "warmup_steps": 0}
     steps = UPDATES[name]
     looks = {"held_out_every": -(-steps // 8), "held_out_images": 64, "save_every": -(-steps // 4)}
-    # no level that it never learnt
+    # no level that it never learnt; rounded, since processors differ in the last digit
     table = table_of(sigmas)
-    low = max(0.018, float(table[0]))
-    high = min(40.0, float(table[-1]))
+    low = max(0.018, round(float(table[0]), 6))
+    high = min(40.0, round(float(table[-1]), 6))
     return Recipe(
         name=name,
         network=network,
