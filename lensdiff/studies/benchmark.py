@@ -9,22 +9,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from importlib import metadata
 from pathlib import Path
 
-import torch
-
 from ..errors import ParameterError
 from ..lensing.population import KINDS
 from ..notebook import times
 from ..runtime import best_device, best_precision, machine
 from ..storage import root, studies_folder
-from ..training.published import OURS, PUBLISHED
 from . import benchmark_parts as parts
-from . import cost, peer_quality
+from . import benchmark_whole, peer_quality
 from .recipes import SCORED
 from .table import Table
 
@@ -59,7 +57,12 @@ PARTS = {
     "growth": Part(
         {what: lambda rounds, what=what: parts.growth(what, rounds) for what in parts.GROWING}, 4
     ),
+    "scores": Part(
+        {f"{n}": lambda _, n=n: benchmark_whole.scores(n) for n in benchmark_whole.SCORES},
+        2,
+    ),
     "limits": Part({"machine": parts.limits}, 0.5),
+    "start": Part({"first lens": lambda _: benchmark_whole.first_lens()}, 4),
 }
 QUALITY = "quality"  # it also needs a folder for its states
 QUALITY_MINUTES = 45 * len(peer_quality.BUILDERS)
@@ -70,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     known = ", ".join((*PARTS, QUALITY))
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"all, or some of {known}")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
-    parser.add_argument("--updates", type=int, help="of each peer, in place of thirty minutes")
+    parser.add_argument("--updates", type=int, help="of each peer, in place of ours' time")
     parser.add_argument("-n", type=int, default=SCORED, help="images to generate for a score")
     parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
     work = root() / "runs" / "benchmark"
@@ -89,15 +92,6 @@ def circumstances() -> dict:
 def kind() -> str:
     """What rows of one kind of processor are told apart by: its precision, or the GPU's name."""
     return best_precision() if best_device() == "cpu" else machine()
-
-
-def image_seconds() -> float:
-    """Seconds that the recipe `ours`, trained for as long, takes for an image here."""
-    plan = PUBLISHED[OURS].recipe
-    net = plan.denoiser().to(best_device(), memory_format=torch.channels_last)
-    x = torch.randn(16, 1, plan.pixels, plan.pixels, device=best_device())
-    with torch.no_grad():
-        return plan.sampling.calls * cost.seconds(lambda: net(x, 1.0)) / len(x)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -126,7 +120,7 @@ def run(args: argparse.Namespace) -> None:
     for part in names:
         for name, compute in PARTS[part].rows.items() if part in PARTS else ():
             row(part, name, lambda compute=compute: compute(args.rounds))
-    for name in peer_quality.BUILDERS if QUALITY in names else ():
-        given = {"out": args.out, "work": args.work, "updates": args.updates, "n": args.n}
-        work = functools.partial(peer_quality.quality, name, **given)
-        row(QUALITY, name, lambda work=work: work(image_s=image_seconds()))
+    given = {"out": args.out, "work": args.work, "updates": args.updates, "n": args.n}
+    every_way = itertools.product(peer_quality.BUILDERS, peer_quality.WAYS)
+    for name, how in every_way if QUALITY in names else ():
+        row(QUALITY, f"{name}, {how}", functools.partial(peer_quality.quality, name, how, **given))

@@ -1,13 +1,16 @@
-"""Lenses drawn by other libraries' networks after thirty minutes of training, scored as ours are.
+"""Lenses drawn by other libraries' networks after as much training time as ours, scored alike.
 
-Each has its own recipe, precision bfloat16 where there is one, and its own best sampler, once in
-the time that ours takes for an image, once in 250 calls.
+The recipe `ours` has the updates that fill thirty minutes of two cores. A peer has those that take
+as long as these: both train in turns, on any machine, and the ratio of the times of an update says
+how many. Each has its own recipe, bfloat16 where there is one, and its own sampler: in the time
+that ours takes for an image, and in `LONG` calls.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,28 +24,47 @@ from ..scores.card import FIRST_SEED, SampleSizeWarning, card
 from ..scores.features import extractor
 from ..scores.jackknife import excess_errors
 from ..scores.statistics import as_stored, reference, statistics
+from ..training.diffusion import train as train_ours
+from ..training.published import OURS, PUBLISHED
 from . import cost, peers
 from .ablations import keep_pictures
+from .paired import alternate
 from .physics import physics
 from .recipes import COLUMNS, FITTED, SCORED, SHOWN, mended
 
 BUILDERS = {
     "denoising-diffusion-pytorch": peers.denoising_diffusion_pytorch,
     "diffusers": peers.diffusers,
+    "azula": peers.azula,
 }
 SIDE = 64
-MINUTES = 30
-LONG = 250  # calls, as the best published FID was drawn
+LONG = 50  # calls, where ours has 20: more than a peer's own guide takes, in bearable time
+EQUAL = "equal time"
+WAYS = (EQUAL, "long")
 SAVE_S = 240
-TIMED = 10  # updates, by which the number in thirty minutes is set
+TIMED = 10  # updates of each, in turns, by which a peer's number is set
 CHUNK = 64  # images drawn at once
 
 
-def train(made: peers.Contender, updates: int | None, place: Path) -> tuple[int, float]:
-    """Train for `updates`, or as many as fill the minutes; the state lies in `place`.
+def equal_updates(made: peers.Contender) -> dict:
+    """How many updates take as long as those of the recipe `ours`, and median seconds of both.
 
-    Returns how many updates these were, and the median seconds of one. Weights, average and
-    optimizer go on from where a killed run was; random draws are new ones.
+    The peer's updates count as training: there are `TIMED` and one.
+    """
+    plan = PUBLISHED[OURS].recipe
+    config = replace(plan.train, held_out_every=0)
+    ours = train_ours(plan.denoiser(), peers.random_images(SIDE), config)
+    works = {"ours": lambda: next(ours), "peer": lambda: next(made.updates)}
+    taken = {name: float(np.median(each)) for name, each in alternate(works, TIMED).items()}
+    updates = round(plan.train.steps * taken["ours"] / taken["peer"])
+    return {"updates": updates, "update_s": taken["peer"], "ours_update_s": taken["ours"]}
+
+
+def train(made: peers.Contender, updates: int | None, place: Path) -> dict:
+    """Train for `updates`, or for as long as ours; the state lies in `place`.
+
+    Returns the number of updates, and seconds of one. Weights, average and optimizer go on from
+    where a killed run was; random draws are new ones.
     """
     done = 0
     if place.exists():
@@ -50,37 +72,26 @@ def train(made: peers.Contender, updates: int | None, place: Path) -> tuple[int,
         for name, part in made.saved.items():
             part.load_state_dict(state[name])
         done = state["done"]
-        updates = state["updates"]
-        seconds = state["seconds"]
+        found = state["found"]
     else:
-        seconds = update_seconds(made)
-        done = TIMED
-        updates = updates or round(60 * MINUTES / seconds)
+        found = equal_updates(made)
+        done = TIMED + 1
+        found["updates"] = updates or found["updates"]
     saved = time.monotonic()
-    with progress(total=updates, what=place.stem) as bar:
+    with progress(total=found["updates"], what=place.stem) as bar:
         bar.update(done)
-        while done < updates:
+        while done < found["updates"]:
             next(made.updates)
             done += 1
             bar.update(1)
-            if time.monotonic() - saved > SAVE_S or done >= updates:
+            if time.monotonic() - saved > SAVE_S or done >= found["updates"]:
                 state = {name: part.state_dict() for name, part in made.saved.items()}
-                state |= {"done": done, "updates": updates, "seconds": seconds}
+                state |= {"done": done, "found": found}
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with storage.atomic(place) as part:
                     torch.save(state, part)
                 saved = time.monotonic()
-    return updates, seconds
-
-
-def update_seconds(made: peers.Contender) -> float:
-    """Median seconds of `TIMED` updates, which count as training."""
-    taken = []
-    for _ in range(TIMED):
-        start = time.perf_counter()
-        next(made.updates)
-        taken.append(time.perf_counter() - start)
-    return float(np.median(taken))
+    return found
 
 
 def drawn(made: peers.Contender, n: int, calls: int) -> tuple[np.ndarray, float]:
@@ -105,25 +116,34 @@ def scored(net: nn.Module, images: np.ndarray, test: ImageSet, calls: int) -> di
     return made | {"distance_error": errors.distance, "excess_error": errors.excess}
 
 
+def image_seconds() -> float:
+    """Seconds that the recipe `ours`, trained for as long, takes for an image here."""
+    plan = PUBLISHED[OURS].recipe
+    net = plan.denoiser().to(best_device(), memory_format=torch.channels_last)
+    x = torch.randn(16, 1, plan.pixels, plan.pixels, device=best_device())
+    with torch.no_grad():
+        return plan.sampling.calls * cost.seconds(lambda: net(x, 1.0)) / len(x)
+
+
 def quality(
-    name: str, image_s: float, out: Path, work: Path, updates: int | None = None, n: int = SCORED
+    name: str, how: str, out: Path, work: Path, updates: int | None = None, n: int = SCORED
 ) -> dict:
-    """Train and score one peer; `image_s` are the seconds that ours takes for an image."""
+    """Train one peer, if it isn't yet, and score what it draws in one of `WAYS`."""
     torch.manual_seed(0)
     pixels = torch.from_numpy(np.array(lenses("train", SIDE).pixels))
     made = BUILDERS[name](SIDE, True, pixels)
     own = "" if updates is None else f"-{updates}"  # a trial's state is no other run's
-    updates, update_s = train(made, updates, work / f"{name}{own}.pt")
+    found = train(made, updates, work / f"{name}{own}.pt")
     call_s = cost.seconds(lambda: made.draw(16, 2)) / 32
+    found |= {"parameters": made.parameters, "images_seen": found["updates"] * peers.BATCH}
+    found |= {"call_s": call_s, "ours_image_s": image_seconds()}
+    equal = max(2, round(found["ours_image_s"] / call_s))
+    calls = equal if how == EQUAL else LONG
+    images, found["image_s"] = drawn(made, n, calls)
+    images, found["constant"] = mended(images)
+    place = out / "benchmark" / f"{name}-{how.replace(' ', '-')}.png"
+    keep_pictures(place, images[:SHOWN], COLUMNS)
     net = extractor("efficientnet", best_device())
     test = lenses("test", SIDE)
-    found = {"updates": updates, "update_s": update_s, "parameters": made.parameters}
-    found |= {"images_seen": updates * peers.BATCH, "call_s": call_s}
-    for what, calls in (("equal_time", max(2, round(image_s / call_s))), ("long", LONG)):
-        images, seconds = drawn(made, n, calls)
-        images, constant = mended(images)
-        keep_pictures(out / "benchmark" / f"{name}-{what}.png", images[:SHOWN], COLUMNS)
-        row = {"card": scored(net, images, test, calls), "image_s": seconds}
-        found[what] = {**row, "constant": constant}
-        found[what]["physics"] = physics(images, test.pixels[:n], FITTED)
-    return found
+    card = scored(net, images, test, calls)
+    return {**found, "card": card, "physics": physics(images, test.pixels[:n], FITTED)}

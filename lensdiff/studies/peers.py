@@ -64,6 +64,12 @@ def count(net: nn.Module) -> int:
 # ---- ours ----------------------------------------------------------------------------------------
 
 
+def random_images(side: int) -> ImageSet:
+    """Random images at hand, as ours take them."""
+    pixels = np.random.default_rng(0).random((IMAGES, 1, side, side), np.float32)
+    return ImageSet("random pixels", pixels, "random", symmetries=8)
+
+
 def ours(side: int, fast: bool = True, network: dict | None = None) -> Contender:
     """Our loop with all that belongs to it: batches from a set, flips and turns, the average.
 
@@ -74,9 +80,8 @@ def ours(side: int, fast: bool = True, network: dict | None = None) -> Contender
     net = UNet(**(network or standard))
     precision = best_precision() if fast else "fp32"
     denoiser = Denoiser(net, "edm", precision=precision)
-    pixels = np.random.default_rng(0).random((IMAGES, 1, side, side), np.float32)
-    images = ImageSet("random pixels", pixels, "random", symmetries=8)
-    return Contender(count(net), train(denoiser, images, TrainConfig(steps=10**6, batch=BATCH)))
+    config = TrainConfig(steps=10**6, batch=BATCH)
+    return Contender(count(net), train(denoiser, random_images(side), config))
 
 
 def unfolded(side: int, fast: bool = True) -> Contender:
@@ -218,7 +223,7 @@ class _Azula(nn.Module):
         return self.net(x, self.time(t))
 
 
-def azula(side: int, fast: bool = False) -> Contender:
+def azula(side: int, fast: bool = False, pixels: Tensor | None = None) -> Contender:
     """azula's U-Net in its `KarrasDenoiser`, Adam at 1e-3, as in its README; it has no average."""
     side = -(-side // 8) * 8
     schedule = library("azula.noise").VPSchedule()
@@ -228,8 +233,18 @@ def azula(side: int, fast: bool = False) -> Contender:
     def loss(x: Tensor) -> Tensor:
         return denoiser.loss(2 * x - 1, torch.rand(len(x), device=x.device))
 
-    made = _updates(denoiser, loss, side, optimizer, lambda: None, fast)  # random images alone
-    return Contender(count(denoiser), made)
+    @torch.no_grad()
+    def draw(n: int, calls: int) -> Tensor:
+        sampler = library("azula.sample").DDIMSampler(denoiser, steps=calls, silent=True)
+        x = sampler.init((n, 1, side, side), device=best_device())
+        with lower(fast):
+            x = sampler(x)
+        return ((x.float() + 1) / 2).clamp(0, 1).cpu()
+
+    given = side if pixels is None else pixels
+    made = _updates(denoiser, loss, given, optimizer, lambda: None, fast)
+    saved = {"net": denoiser, "optimizer": optimizer}
+    return Contender(count(denoiser), made, saved, draw)
 
 
 CONTENDERS: dict[str, tuple[Callable[..., Contender], bool]] = {  # and whether `fast`

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -15,8 +16,16 @@ from lensdiff.data.images import ImageSet, simulated
 from lensdiff.errors import ParameterError
 from lensdiff.lensing.survey import diverse
 from lensdiff.storage import read_json
-from lensdiff.studies import benchmark, benchmark_parts, paired, peer_quality, peers
+from lensdiff.studies import (
+    benchmark,
+    benchmark_parts,
+    benchmark_whole,
+    paired,
+    peer_quality,
+    peers,
+)
 from lensdiff.studies.peer_files import Files
+from lensdiff.training.published import PUBLISHED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -139,25 +148,37 @@ def test_peers_are_trained_resumed_and_scored(
     made = peers.contender("diffusers", 64)
     place = tmp_path / "work" / "diffusers-12.pt"
     monkeypatch.setattr(peer_quality, "TIMED", 3)
-    assert peer_quality.train(made, 5, place)[0] == 5
+    assert peer_quality.train(made, 5, place)["updates"] == 5
     counted = []
     step = peers.library("diffusers.training_utils").EMAModel.step
     theirs = peers.library("diffusers.training_utils").EMAModel
     monkeypatch.setattr(theirs, "step", lambda self, w: counted.append(1) or step(self, w))
     state = torch.load(place, weights_only=True)
-    torch.save({**state, "updates": 12}, place)
+    torch.save({**state, "found": {**state["found"], "updates": 12}}, place)
     assert command.main(words) == 0
     assert len(counted) == 7  # the other five were in the state
     rows = read_json(tmp_path / "out" / "benchmark.json", "")["rows"]
-    assert [row["row"] for row in rows] == list(peer_quality.BUILDERS)
+    every = [f"{name}, {how}" for name in peer_quality.BUILDERS for how in peer_quality.WAYS]
+    assert [row["row"] for row in rows] == every
     for row in rows:
         assert row["updates"] == 12 and row["images_seen"] == 12 * peers.BATCH
-        assert row["long"]["card"]["calls"] == 3 and row["equal_time"]["card"]["calls"] >= 2
-        for what in ("equal_time", "long"):
-            card = row[what]["card"]
-            assert card["excess_error"] > 0 and card["distance"] > card["floor"]
-            picture = tmp_path / "out" / "benchmark" / f"{row['row']}-{what}.png"
-            assert Image.open(picture).size == (8 * 64, 3 * 64)
+        calls = row["card"]["calls"]
+        assert calls == 3 if row["row"].endswith("long") else calls >= 2
+        assert row["card"]["excess_error"] > 0 and row["card"]["distance"] > row["card"]["floor"]
+        picture = tmp_path / "out" / "benchmark" / f"{row['row'].replace(', ', '-')}.png"
+        assert Image.open(str(picture).replace(" ", "-")).size == (8 * 64, 3 * 64)
+
+
+def test_a_peer_has_as_much_time_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ours takes three times as long for an update, a peer has three times as many."""
+    monkeypatch.setattr(
+        peer_quality,
+        "alternate",
+        lambda works, rounds: {"ours": [3.0, 3.0, 90.0], "peer": [1.0, 1.0, 1.0]},
+    )
+    found = peer_quality.equal_updates(peers.contender("azula", 16))
+    assert found["updates"] == 3 * PUBLISHED["ours"].recipe.train.steps
+    assert (found["update_s"], found["ours_update_s"]) == (1.0, 3.0)
 
 
 @pytest.mark.parametrize("what", benchmark_parts.GROWING)
@@ -168,6 +189,36 @@ def test_what_grows_is_measured(what: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert (low["value"], high["value"]) == few[what]
     assert high["kept_bytes"] > low["kept_bytes"] > 0
     assert (high["parameters"] > low["parameters"]) == (what == "width")
+
+
+def test_scores_of_more_images_take_longer() -> None:
+    few, many = (benchmark_whole.scores(n) for n in (32, 512))
+    assert (few["n"], many["n"]) == (32, 512) and few["width"] == many["width"] > 1_000
+    assert few["features_image_s"] > 0
+    assert set(few["score_s"]) == {"distance", "its error", "KID", "precision and recall"}
+    assert sum(few["score_s"].values()) < sum(many["score_s"].values())
+
+
+def commit(folder: Path, setup: str) -> None:
+    """A repository whose `make setup` is given, and makes a program that draws nothing."""
+    folder.mkdir()
+    (folder / "Makefile").write_text(f"setup:\n\t{setup}\n")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", *who, *words], cwd=folder, check=True)
+
+
+def test_the_time_to_a_first_lens_is_taken_step_by_step(tmp_path: Path) -> None:
+    made = "mkdir -p .venv/bin; ln -s /bin/true .venv/bin/python; sleep 0.3"
+    commit(tmp_path / "good", made)
+    found = benchmark_whole.first_lens(tmp_path / "good")["step_s"]
+    assert list(found) == ["git clone", "make setup", "draw a lens"]
+    assert found["make setup"] >= 0.3 > found["draw a lens"]
+    commit(tmp_path / "bad", "echo there is no network >&2; exit 3")
+    with pytest.raises(ParameterError, match="make setup failed: "):
+        benchmark_whole.first_lens(tmp_path / "bad")
+    with pytest.raises(ParameterError, match="is no checkout of lensdiff"):
+        benchmark_whole.first_lens(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,20 @@ import numpy as np
 from ..exercises import Exercise
 from ..rules import SEED, Choice, Number
 
+MEASURED = (
+    "training",
+    "frechet",
+    "simulation",
+    "reading",
+    "calls",
+    "batches",
+    "growth",
+    "scores",
+    "limits",
+)
 PARAMETERS = {
     "processor": Choice("", "bf16", "fp32"),
-    "measured": Choice("", "training", "frechet", "simulation", "reading", "batches", "growth"),
+    "measured": Choice("", *MEASURED),
     "side": Number(16, 256, whole=True),
     "rounds": Number(3, 50, whole=True),
     "seed": SEED,
