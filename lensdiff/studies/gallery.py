@@ -12,11 +12,12 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..scores.card import Card
-from ..storage import checkpoints, root, shipped, write_json, write_text
-from . import conditional
+from ..storage import checkpoints, read_json, root, shipped, studies_folder, write_json, write_text
+from . import benchmark, conditional, paired, samplers
 from .gallery_page import guided, json_of, page, percent, table, training
 
 EXAMPLE = "python -m lensdiff study gallery"
+PEER = "denoising-diffusion-pytorch"
 BLOCK = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end of results -->)", re.S)
 
 # ---- the README's table --------------------------------------------------------------------------
@@ -71,8 +72,34 @@ def _classifier_row(model: str, what: str) -> list[str]:
     return [model, what, training(model), result, ""]
 
 
+def _times(row: dict, slow: str) -> str:
+    return f"{paired.ratio(row['seconds'][slow], row['seconds']['ours'])} times"
+
+
+def _benchmark_row() -> list[str]:
+    """Ratios beside other libraries, each with its spread; of machines with bfloat16."""
+    cure = "Restore it: git checkout data/studies/benchmark.json"
+    stored = read_json(studies_folder() / benchmark.FILE, cure)["rows"]
+    rows = {(row["part"], row["row"]): row for row in stored if row["kind"] == "bf16"}
+    training = rows["training", "64"]
+    *short, slow = rows["calls", "lens64"]["samplers"]
+    gaps = [samplers.difference(row, slow) for row in short]
+    enough = next(k for k, (gap, error) in enumerate(gaps) if gap <= error)
+    calls = short[enough]["calls"]
+    gap, error = gaps[enough]
+    said = [
+        f"an update takes denoising-diffusion-pytorch {_times(training, PEER)} as long",
+        f"azula's, half as large, {_times(training, 'azula')}",
+        f"{slow['calls'] / calls:.1f} times fewer calls than DDIM at a distance of {gap:+.2f} ± "
+        f"{error:.2f}",
+        f"a Fréchet distance takes pytorch-fid {_times(rows['frechet', '10000'], 'pytorch-fid')}",
+    ]
+    link = "[beside other libraries](notebooks/11_benchmark.ipynb)"
+    return [link, "64 x 64", training["machine"], "; ".join(said), ""]
+
+
 def results() -> str:
-    """One table of results with a row a model."""
+    """One table of results with a row a model, and one of the benchmark."""
     rows = [
         _drawing_row("lens150-long", "150 x 150, trained on"),
         _drawing_row("lens150", "150 x 150"),
@@ -85,7 +112,8 @@ def results() -> str:
         _classifier_row("judge64", "classifier of 64 x 64"),
     ]
     linked = [[f"[{name}](data/checkpoints/README.md#{name})", *rest] for name, *rest in rows]
-    return table(["model", "what", "training", "result", "simulated lenses get"], linked)
+    heads = ["model", "what", "training", "result", "simulated lenses get"]
+    return table(heads, [*linked, _benchmark_row()])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
