@@ -54,7 +54,22 @@ def parameters(path: Path) -> dict[str, object]:
 
 def test_the_series_is_there() -> None:
     numbers = [path.stem[:2] for path in PATHS]
-    assert numbers == ["00", "01", "02", "03", "04", "05", "06", "07", "08", "10", "11", "12", "13"]
+    assert numbers == [
+        "00",
+        "01",
+        "02",
+        "03",
+        "04",
+        "05",
+        "06",
+        "07",
+        "08",
+        "09",
+        "10",
+        "11",
+        "12",
+        "13",
+    ]
     assert numbers == sorted(LESSONS)
 
 

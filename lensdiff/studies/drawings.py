@@ -51,6 +51,7 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
         "guidance",
         "condition_symmetries",
         "two_stages",
+        "dit",
         "one_protocol",
     )
 }

@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "scores",
         "style",
         "training",
+        "transformer",
     ],
     submod_attrs={
         "blocks": ["attention", "residual_blocks"],
@@ -28,5 +29,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "sampling": ["guidance", "sampler_step"],
         "scores": ["frechet_distance", "precision_recall"],
         "training": ["several_processes", "training_step"],
+        "transformer": ["dit"],
     },
 )

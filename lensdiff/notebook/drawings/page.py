@@ -15,7 +15,7 @@ STAGES = ("simulate", "train", "sample", "score")
 COLORS = (GREEN, ORANGE, BLUE, PURPLE)
 ROOMS = ("lensing, data", "networks, diffusion,\ntraining", "diffusion, model", "scores, studies")
 # the column of each notebook; those without one show the whole
-COLUMNS = {"01": 0, "02": 1, "03": 1, "12": 1, "04": 2, "06": 2, "08": 2, "05": 3, "07": 3, "13": 3}
+COLUMNS = {"01": 0, "02": 1, "03": 1, "09": 1, "04": 2, "06": 2, "08": 2, "05": 3, "07": 3, "13": 3}
 CURE = "It comes with the repository: git checkout -- data/checkpoints"
 
 

@@ -1,0 +1,127 @@
+"""Notebook 09, transformers and flow: its parameters and exercises."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..exercises import Exercise
+from ..rules import SEED, Choice, Number
+
+PARAMETERS = {
+    "patch": Choice(2, 4, 8, 16),
+    "own_updates": Number(0, 1_000_000, whole=True),
+    "sampler_steps": Number(2, 1_000, whole=True),
+    "shift": Number(0.1, 30),
+    "pairs": Number(0, 1_000_000, whole=True),
+    "seed": SEED,
+    "width": Number(16, 1_024, whole=True),
+    "depth": Number(1, 64, whole=True),
+    "positions": Choice("rope", "learnt"),
+}
+
+
+def velocity(x: Tensor, guess: Tensor, sigma: float) -> Tensor:
+    """eps less x0, both as they are guessed."""
+    return (x - guess) / sigma - guess
+
+
+def velocity_of_sigma(x: Tensor, guess: Tensor, sigma: float) -> Tensor:
+    """dx/dsigma, which is the guessed noise."""
+    return (x - guess) / sigma
+
+
+def velocity_backwards(x: Tensor, guess: Tensor, sigma: float) -> Tensor:
+    """From noise to data."""
+    return guess - (x - guess) / sigma
+
+
+def velocity_of_x(x: Tensor, guess: Tensor, sigma: float) -> Tensor:
+    """With x in place of the noise."""
+    return x - guess
+
+
+def velocity_undivided(x: Tensor, guess: Tensor, sigma: float) -> Tensor:
+    """With sigma times the noise."""
+    return (x - guess) - guess
+
+
+def velocity_in_t(x: Tensor, guess: Tensor, sigma: float) -> Tensor:
+    """As if x were x_t."""
+    t = sigma / (1 + sigma)
+    return (x - (1 - t) * guess) / t - guess
+
+
+def of_two(answer: object) -> list[float]:
+    """Directions at two points of different noise."""
+    x = torch.tensor([[1.5, -0.5], [0.2, 2.0]])
+    guess = torch.tensor([[0.4, 0.1], [-0.3, 0.6]])
+    return [float(v) for sigma in (0.5, 3.0) for v in answer(x, guess, sigma).flatten()]
+
+
+EXERCISES = {
+    1: Exercise(
+        answer=225,
+        explanation="15 patches along a side, 15 · 15 in all.",
+        mistakes=(
+            (15, "that is how many there are along one side."),
+            (100, "that is how many pixels a patch has."),
+            (2250, "an image has 22,500 pixels; a patch has 100."),
+            (22500, "that is how many pixels the image has."),
+            (30, "patches lie in two dimensions: a product, not a sum."),
+        ),
+        hint="patches along a side, squared.",
+    ),
+    2: Exercise(
+        answer=256,
+        explanation="4 · 4 = 16 times as many patches, and 16² as many pairs.",
+        mistakes=(
+            (4, "that is the factor of the side."),
+            (16, "that is how many more patches there are; the table has an entry for each pair."),
+            (64, "pairs are the square of the number of patches: 16 squared."),
+            (8, "the table has an entry for each pair of patches."),
+            (1 / 256, "it grows."),
+        ),
+        hint="the number of patches is squared.",
+    ),
+    3: Exercise(
+        answer=0.75,
+        explanation="t = σ / (1 + σ) = 3 / 4.",
+        mistakes=(
+            (0.25, "that is 1 - t, the share of the data."),
+            (3.0, "t lies between 0 and 1."),
+            (1 / 3, "that is 1 / σ."),
+            (1.5, "σ = t / (1 - t), to be solved for t."),
+            (0.9, "that is σ² / (1 + σ²), as of DDPM's schedules."),
+        ),
+        hint="solve σ = t / (1 - t) for t.",
+    ),
+    4: Exercise(
+        answer=math.log(2),
+        explanation="ln σ has mean 0, and the shift adds ln α = ln 2 = 0.693.",
+        mistakes=(
+            (2.0, "the shift multiplies σ by α: it adds to the logarithm."),
+            (0.0, "that is before the shift."),
+            (-math.log(2), "a shift of more than 1 goes to more noise."),
+            (2 / 3, "that is the shifted t of t = 1/2; the question is for ln σ."),
+            (1.0, "the logarithm is to the base e."),
+            (0.5, "that is t at σ = 1."),
+        ),
+        hint="ln of α σ is ln α + ln σ.",
+    ),
+    5: Exercise(
+        answer=velocity,
+        explanation="(x - x0) / σ is the guess of eps; x0 comes off.",
+        mistakes=(
+            (velocity_of_sigma, "that is the guess of eps, dx/dσ; x0 comes off."),
+            (velocity_backwards, "eps less x0: from data to noise."),
+            (velocity_of_x, "eps is (x - x0) / σ."),
+            (velocity_undivided, "x - x0 is σ eps: divide."),
+            (velocity_in_t, "x is x_σ = x0 + σ eps here, not x_t."),
+        ),
+        hint="guess eps from x = x0 + σ eps first.",
+        probe=of_two,
+    ),
+}
