@@ -29,7 +29,7 @@ from ..scores.distances import frechet, frechet_error
 from ..scores.features import extractor
 from ..scores.statistics import Statistics, reference
 from ..training import recipes
-from ..training.diffusion import Batches, TrainConfig
+from ..training.diffusion import Batches, TrainConfig, train
 from . import cost, peers, samplers
 from .paired import alternate
 from .peer_files import Files
@@ -63,12 +63,15 @@ def rounded(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
 def own_peak(name: str, side: int) -> int | None:
     """Bytes that two updates of a contender need at most, in a process of its own.
 
-    On a CPU what the process holds more at its peak than before the network was built; None where
-    there is no /proc.
+    On a CPU what the process holds more at its peak than after a small update, by which the library
+    was loaded; None where there is no /proc.
     """
     cuda = best_device() == "cuda"
     if not cuda and not Path("/proc/self/status").exists():
         return None
+    next(peers.contender(name, 16).updates)  # its library's import is no cost of an update
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
     before = 0 if cuda else _status("VmRSS")
     made = peers.contender(name, side)
     for _ in range(2):
@@ -159,10 +162,12 @@ def reading(rounds: int) -> dict:
             for update in range(count):
                 batches(update)
 
+        workers = {"num_workers": 2, "persistent_workers": True}
+        loader = torch.utils.data.DataLoader(
+            Files(root), config.batch, shuffle=True, drop_last=True, **workers
+        )
+
         def theirs() -> None:
-            loader = torch.utils.data.DataLoader(
-                Files(root), config.batch, shuffle=True, num_workers=2, drop_last=True
-            )
             for batch in loader:
                 torch.randn_like(batch)
 
@@ -211,22 +216,32 @@ def batches(rounds: int) -> dict:
 
 
 def growth(what: str, rounds: int) -> dict:
-    """Update, call and memory of a training step of `lens64`'s network, with one thing changed."""
+    """Update, call and memory of a training step of `lens64`'s network, with one thing changed.
+
+    All values take turns, in both.
+    """
     recipe = recipes.every()[MODEL]
-    found = []
+    updates, calls, found = {}, {}, []
     for value in GROWING[what]:
         side = value if what == "side" else 64
         plan = recipe.widened(value) if what == "width" else recipe
-        plan = plan.scaled(batch=value if what == "batch" else 8)
+        batch = value if what == "batch" else 8
         denoiser = Denoiser(UNet(**plan.network), "edm", precision=best_precision())
         denoiser = denoiser.to(best_device(), memory_format=torch.channels_last)
-        x = torch.randn(plan.train.batch, 1, side, side, device=best_device())
-        with torch.no_grad():
-            call_s = cost.seconds(lambda d=denoiser, x=x: d(x, 1.0), rounds)
-        update_s = cost.update_seconds(denoiser, (1, side, side), plan.as_dict())
+        x = torch.randn(batch, 1, side, side, device=best_device())
+        config = TrainConfig(steps=10**6, batch=batch)
+        updates[value] = train(denoiser, peers.random_images(side, 2 * batch), config)
+        calls[value] = functools.partial(denoiser, x, torch.ones(batch, device=x.device))
         kept = cost.bytes_kept_by(denoiser, x)
-        row = {"value": value, "call_s": call_s, "update_s": update_s, "kept_bytes": kept}
-        found.append(row | {"parameters": peers.count(denoiser)})
+        found.append({"value": value, "kept_bytes": kept, "parameters": peers.count(denoiser)})
+    with torch.no_grad():
+        call_s = alternate(calls, rounds)
+    update_s = alternate(
+        {value: lambda one=one: next(one) for value, one in updates.items()}, rounds
+    )
+    for row in found:
+        row["call_s"] = rounded({"": call_s[row["value"]]})[""]
+        row["update_s"] = rounded({"": update_s[row["value"]]})[""]
     return {"batch": 8, "measured": found}
 
 

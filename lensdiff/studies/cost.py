@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..data.images import ImageSet
 from ..diffusion.process import Denoiser
 from ..model import Model
+from ..runtime import best_device, synchronize
 from ..training.diffusion import TrainConfig, train
 
 TIMED = 32
@@ -60,10 +61,12 @@ def cost(model: Model) -> dict:
 def seconds(work: Callable[[], object], repeats: int = 5) -> float:
     """Median seconds of `work()`, after one that isn't counted."""
     work()
+    synchronize(best_device())
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
         work()
+        synchronize(best_device())
         times.append(time.perf_counter() - start)
     return float(np.median(times))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ParameterError
+from ..runtime import best_device, synchronize
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,12 @@ def alternate(works: dict[str, Callable[[], object]], rounds: int = 5) -> dict[s
     found: dict[str, list[float]] = {name: [] for name in works}
     for work in works.values():
         work()
+    synchronize(best_device())
     for _ in range(rounds):
         for name, work in works.items():
             start = time.perf_counter()
             work()
+            synchronize(best_device())
             found[name].append(time.perf_counter() - start)
     return found
 

@@ -3,7 +3,8 @@
 The recipe `ours` has the updates that fill thirty minutes of two cores. A peer has those that take
 as long as these: both train in turns, on any machine, and the ratio of the times of an update says
 how many. Each has its own recipe, bfloat16 where there is one, and its own sampler: in the time
-that ours takes for an image, and in `LONG` calls.
+that ours takes for an image, and in `LONG` calls; with the averaged weights or the last, whichever
+are better.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from .. import storage
 from ..data.images import ImageSet, lenses
 from ..runtime import best_device, progress
 from ..scores.card import FIRST_SEED, SampleSizeWarning, card
+from ..scores.distances import frechet
 from ..scores.features import extractor
 from ..scores.jackknife import excess_errors
 from ..scores.statistics import as_stored, reference, statistics
@@ -38,7 +40,8 @@ BUILDERS = {
     "azula": peers.azula,
 }
 SIDE = 64
-LONG = 50  # calls, where ours has 20: more than a peer's own guide takes, in bearable time
+LONG = 50  # calls, where ours has 20; the peers' guides take 64 to 1,000, which is hours here
+CHOSEN = 128  # images by which the average or the last weights are chosen
 EQUAL = "equal time"
 WAYS = (EQUAL, "long")
 SAVE_S = 240
@@ -94,13 +97,33 @@ def train(made: peers.Contender, updates: int | None, place: Path) -> dict:
     return found
 
 
-def drawn(made: peers.Contender, n: int, calls: int) -> tuple[np.ndarray, float]:
+def drawn(
+    made: peers.Contender, n: int, calls: int, averaged: bool = True
+) -> tuple[np.ndarray, float]:
     """Images as a PNG keeps them, and the seconds of one."""
     torch.manual_seed(FIRST_SEED)
     start = time.perf_counter()
-    parts: list[Tensor] = [made.draw(min(CHUNK, n - i), calls) for i in range(0, n, CHUNK)]
+    parts: list[Tensor] = [
+        made.draw(min(CHUNK, n - i), calls, averaged) for i in range(0, n, CHUNK)
+    ]
     seconds = (time.perf_counter() - start) / n
     return as_stored(torch.cat(parts)), seconds
+
+
+def weights_by_distance(
+    made: peers.Contender, net: nn.Module, test: ImageSet, calls: int, n: int
+) -> dict:
+    """The distance of `n` images drawn with the averaged weights, and with the last ones.
+
+    An average is made for long trainings: in a short one it may still hold early weights.
+    """
+    real = reference(net, test, range(n))
+    found = {}
+    for name, averaged in (("average", True), ("last", False)):
+        images = mended(drawn(made, n, calls, averaged)[0])[0]
+        own = statistics(net, torch.from_numpy(images).split(64), n, "generated lenses")
+        found[name] = frechet(own, real)
+    return found
 
 
 def scored(net: nn.Module, images: np.ndarray, test: ImageSet, calls: int) -> dict:
@@ -134,16 +157,19 @@ def quality(
     made = BUILDERS[name](SIDE, True, pixels)
     own = "" if updates is None else f"-{updates}"  # a trial's state is no other run's
     found = train(made, updates, work / f"{name}{own}.pt")
-    call_s = cost.seconds(lambda: made.draw(16, 2)) / 32
+    call_s = cost.seconds(lambda: made.draw(16, 2, True)) / 32
     found |= {"parameters": made.parameters, "images_seen": found["updates"] * peers.BATCH}
     found |= {"call_s": call_s, "ours_image_s": image_seconds()}
     equal = max(2, round(found["ours_image_s"] / call_s))
     calls = equal if how == EQUAL else LONG
-    images, found["image_s"] = drawn(made, n, calls)
+    net = extractor("efficientnet", best_device())
+    test = lenses("test", SIDE)
+    by_weights = weights_by_distance(made, net, test, equal, min(n, CHOSEN))
+    found["distance_by_weights"] = by_weights
+    averaged = by_weights["average"] <= by_weights["last"]
+    images, found["image_s"] = drawn(made, n, calls, averaged)
     images, found["constant"] = mended(images)
     place = out / "benchmark" / f"{name}-{how.replace(' ', '-')}.png"
     keep_pictures(place, images[:SHOWN], COLUMNS)
-    net = extractor("efficientnet", best_device())
-    test = lenses("test", SIDE)
     card = scored(net, images, test, calls)
     return {**found, "card": card, "physics": physics(images, test.pixels[:n], FITTED)}

@@ -164,6 +164,7 @@ def test_peers_are_trained_resumed_and_scored(
         assert row["updates"] == 12 and row["images_seen"] == 12 * peers.BATCH
         calls = row["card"]["calls"]
         assert calls == 3 if row["row"].endswith("long") else calls >= 2
+        assert min(row["distance_by_weights"].values()) > 0
         assert row["card"]["excess_error"] > 0 and row["card"]["distance"] > row["card"]["floor"]
         picture = tmp_path / "out" / "benchmark" / f"{row['row'].replace(', ', '-')}.png"
         assert Image.open(str(picture).replace(" ", "-")).size == (8 * 64, 3 * 64)
@@ -188,6 +189,7 @@ def test_what_grows_is_measured(what: str, monkeypatch: pytest.MonkeyPatch) -> N
     low, high = benchmark_parts.growth(what, 3)["measured"]
     assert (low["value"], high["value"]) == few[what]
     assert high["kept_bytes"] > low["kept_bytes"] > 0
+    assert len(low["update_s"]) == len(high["call_s"]) == 3 and min(low["call_s"]) > 0
     assert (high["parameters"] > low["parameters"]) == (what == "width")
 
 

@@ -26,7 +26,7 @@ def median(side: str, name: str) -> float:
 def exponent(what: str, key: str) -> float:
     """Of a power law, without the smallest, as the page fits it."""
     measured = ROWS["growth", what]["measured"][1:]
-    x, y = np.log([(one["value"], one[key]) for one in measured]).T
+    x, y = np.log([(one["value"], np.median(one[key])) for one in measured]).T
     return float(np.polyfit(x, y, 1)[0])
 
 
@@ -48,7 +48,6 @@ def test_ours_without_folding_lies_between_the_peers(side: str) -> None:
         if not name.startswith("azula"):
             assert median(side, name) > own, name
     assert median(side, "azula, bf16") < own
-    assert row["peak_bytes"]["ours"] == min(row["peak_bytes"].values())
 
 
 def test_folding_makes_large_images_as_fast_as_small_ones() -> None:
@@ -68,9 +67,9 @@ def test_what_bfloat16_brings() -> None:
         assert 1 < gain < 1.3 if side == "64" else gain < 0.8
 
 
-def test_azula_is_as_fast_as_ours_in_small_images() -> None:
-    assert 1.1 < median("64", "azula") / median("64", "ours") < 1.5
-    assert 0.7 < median("64", "azula, bf16") / median("64", "ours") < 0.95
+def test_azula_is_faster_than_ours_in_small_images() -> None:
+    assert median("64", "azula") < median("64", "ours, fp32")
+    assert median("64", "azula, bf16") < median("64", "ours")
     parameters = ROWS["training", "64"]["parameters"]
     assert parameters["azula"] == pytest.approx(parameters["ours"] / 2, rel=0.1)
 
@@ -94,9 +93,9 @@ def test_lenses_and_files_come_faster() -> None:
 
 
 def test_how_cost_grows() -> None:
-    assert 1.5 < exponent("side", "update_s") < exponent("side", "kept_bytes") < 2
-    assert 0.8 < exponent("batch", "update_s") < 1.05
-    assert 1 < exponent("width", "kept_bytes") < exponent("width", "update_s") < 2
+    assert 1.5 < exponent("side", "update_s") < 2.1 and 1.5 < exponent("side", "kept_bytes") < 2.1
+    assert 0.8 < exponent("batch", "update_s") < 1.1 and 0.8 < exponent("batch", "kept_bytes") < 1.1
+    assert 1 < exponent("width", "update_s") < 2
     few, _, many = (ROWS["scores", f"{n}"]["score_s"] for n in benchmark_whole.SCORES)
     assert many["precision and recall"] > 8 * few["precision and recall"]
 
