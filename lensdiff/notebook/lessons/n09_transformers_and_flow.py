@@ -23,42 +23,41 @@ PARAMETERS = {
 }
 
 
-def velocity(x: Tensor, guess: Tensor, sigma: float) -> Tensor:
-    """eps less x0, both as they are guessed."""
-    return (x - guess) / sigma - guess
+def guess(x: Tensor, v: Tensor, t: float) -> Tensor:
+    """x_t = x0 + t v, solved for x0."""
+    return x - t * v
 
 
-def velocity_of_sigma(x: Tensor, guess: Tensor, sigma: float) -> Tensor:
-    """dx/dsigma, which is the guessed noise."""
-    return (x - guess) / sigma
+def guess_backwards(x: Tensor, v: Tensor, t: float) -> Tensor:
+    """Towards the noise."""
+    return x + t * v
 
 
-def velocity_backwards(x: Tensor, guess: Tensor, sigma: float) -> Tensor:
-    """From noise to data."""
-    return guess - (x - guess) / sigma
+def guess_of_one(x: Tensor, v: Tensor, t: float) -> Tensor:
+    """As if t were 1."""
+    return x - v
 
 
-def velocity_of_x(x: Tensor, guess: Tensor, sigma: float) -> Tensor:
-    """With x in place of the noise."""
-    return x - guess
+def guess_of_noise(x: Tensor, v: Tensor, t: float) -> Tensor:
+    """The other end of the line."""
+    return x + (1 - t) * v
 
 
-def velocity_undivided(x: Tensor, guess: Tensor, sigma: float) -> Tensor:
-    """With sigma times the noise."""
-    return (x - guess) - guess
+def guess_of_sigma(x: Tensor, v: Tensor, t: float) -> Tensor:
+    """As if x had to be brought to x_sigma first."""
+    return x / (1 - t) - t * v
 
 
-def velocity_in_t(x: Tensor, guess: Tensor, sigma: float) -> Tensor:
-    """As if x were x_t."""
-    t = sigma / (1 + sigma)
-    return (x - (1 - t) * guess) / t - guess
+def guess_divided(x: Tensor, v: Tensor, t: float) -> Tensor:
+    """As if x0 were still scaled."""
+    return (x - t * v) / (1 - t)
 
 
 def of_two(answer: object) -> list[float]:
-    """Directions at two points of different noise."""
+    """Guesses at two times."""
     x = torch.tensor([[1.5, -0.5], [0.2, 2.0]])
-    guess = torch.tensor([[0.4, 0.1], [-0.3, 0.6]])
-    return [float(v) for sigma in (0.5, 3.0) for v in answer(x, guess, sigma).flatten()]
+    v = torch.tensor([[0.4, 0.1], [-0.3, 0.6]])
+    return [float(x0) for t in (0.3, 0.75) for x0 in answer(x, v, t).flatten()]
 
 
 EXERCISES = {
@@ -93,7 +92,7 @@ EXERCISES = {
             (0.25, "that is 1 - t, the share of the data."),
             (3.0, "t lies between 0 and 1."),
             (1 / 3, "that is 1 / σ."),
-            (1.5, "σ = t / (1 - t), to be solved for t."),
+            (-1.5, "σ = t / (1 - t), to be solved for t."),
             (0.9, "that is σ² / (1 + σ²), as of DDPM's schedules."),
         ),
         hint="solve σ = t / (1 - t) for t.",
@@ -106,22 +105,22 @@ EXERCISES = {
             (0.0, "that is before the shift."),
             (-math.log(2), "a shift of more than 1 goes to more noise."),
             (2 / 3, "that is the shifted t of t = 1/2; the question is for ln σ."),
-            (1.0, "the logarithm is to the base e."),
+            (math.log10(2), "the logarithm is to the base e."),
             (0.5, "that is t at σ = 1."),
         ),
         hint="ln of α σ is ln α + ln σ.",
     ),
     5: Exercise(
-        answer=velocity,
-        explanation="(x - x0) / σ is the guess of eps; x0 comes off.",
+        answer=guess,
+        explanation="x_t = (1 - t) x0 + t eps = x0 + t v, so x0 = x_t - t v.",
         mistakes=(
-            (velocity_of_sigma, "that is the guess of eps, dx/dσ; x0 comes off."),
-            (velocity_backwards, "eps less x0: from data to noise."),
-            (velocity_of_x, "eps is (x - x0) / σ."),
-            (velocity_undivided, "x - x0 is σ eps: divide."),
-            (velocity_in_t, "x is x_σ = x0 + σ eps here, not x_t."),
+            (guess_backwards, "v points from the data to the noise."),
+            (guess_of_one, "only at t = 1 is the way back as long as v."),
+            (guess_of_noise, "that is the guess of the noise, the other end of the line."),
+            (guess_of_sigma, "x is x_t already."),
+            (guess_divided, "x_t = x0 + t v: nothing is left to divide by."),
         ),
-        hint="guess eps from x = x0 + σ eps first.",
+        hint="write x_t with x0 and v = eps - x0 alone.",
         probe=of_two,
     ),
 }
