@@ -230,9 +230,10 @@ def growth(what: str, rounds: int) -> dict:
         denoiser = denoiser.to(best_device(), memory_format=torch.channels_last)
         x = torch.randn(batch, 1, side, side, device=best_device())
         config = TrainConfig(steps=10**6, batch=batch)
-        updates[value] = train(denoiser, peers.random_images(side, 2 * batch), config)
+        updates[value] = train(denoiser, peers.random_images(side, max(64, 2 * batch)), config)
         calls[value] = functools.partial(denoiser, x, torch.ones(batch, device=x.device))
         kept = cost.bytes_kept_by(denoiser, x)
+        denoiser.requires_grad_(True)
         found.append({"value": value, "kept_bytes": kept, "parameters": peers.count(denoiser)})
     with torch.no_grad():
         call_s = alternate(calls, rounds)

@@ -143,6 +143,7 @@ def test_peers_are_trained_resumed_and_scored(
     monkeypatch.setattr(peer_quality, "SAVE_S", 0)
     monkeypatch.setattr(peer_quality, "LONG", 3)
     monkeypatch.setattr(peer_quality, "FITTED", 2)
+    monkeypatch.setattr(peer_quality, "BUILDERS", {"diffusers": peers.diffusers})
     words = "study benchmark quality --updates 12 -n 24 --out".split()
     words += [str(tmp_path / "out"), "--work", str(tmp_path / "work")]
     made = peers.contender("diffusers", 64)
@@ -168,6 +169,20 @@ def test_peers_are_trained_resumed_and_scored(
         assert row["card"]["excess_error"] > 0 and row["card"]["distance"] > row["card"]["floor"]
         picture = tmp_path / "out" / "benchmark" / f"{row['row'].replace(', ', '-')}.png"
         assert Image.open(str(picture).replace(" ", "-")).size == (8 * 64, 3 * 64)
+
+
+@pytest.mark.parametrize("name", peer_quality.BUILDERS)
+def test_a_peer_draws_with_its_average_and_with_its_last_weights(name: str) -> None:
+    made = peer_quality.BUILDERS[name](16, True, torch.rand(8, 1, 16, 16))
+    for _ in range(12):
+        next(made.updates)
+    drawn = []
+    for averaged in (True, False, True):
+        torch.manual_seed(0)
+        drawn.append(made.draw(2, 3, averaged))
+    assert drawn[0].shape == (2, 1, 16, 16) and drawn[0].min() >= 0 and drawn[0].max() <= 1
+    assert torch.equal(drawn[0], drawn[2])  # the last weights are back
+    assert not torch.equal(drawn[0], drawn[1])
 
 
 def test_a_peer_has_as_much_time_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
