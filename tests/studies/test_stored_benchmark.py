@@ -103,11 +103,10 @@ def test_how_cost_grows() -> None:
 def test_few_calls_are_as_good_as_many() -> None:
     *short, slow = ROWS["calls", "lens64"]["samplers"]
     assert slow["sampler"] == "ddim" and slow["calls"] == 250
-    gaps = [samplers.difference(row, slow) for row in short]
-    calls = next(
-        row["calls"] for row, (gap, error) in zip(short, gaps, strict=True) if gap <= error
-    )
-    assert slow["calls"] / calls > 10
+    gaps = {row["calls"]: samplers.difference(row, slow) for row in short}
+    close = [calls for calls, (gap, error) in gaps.items() if gap <= error]
+    assert slow["calls"] / min(close) > 10
+    assert sum(gap > error for gap, error in gaps.values()) > 1  # more is not always better
 
 
 @pytest.mark.parametrize("name", part("quality"))
