@@ -221,7 +221,9 @@ def growth(what: str, rounds: int) -> dict:
     All values take turns, in both.
     """
     recipe = recipes.every()[MODEL]
-    updates, calls, found = {}, {}, []
+    updates = {}
+    calls = {}
+    found = []
     for value in GROWING[what]:
         side = value if what == "side" else 64
         plan = recipe.widened(value) if what == "width" else recipe
