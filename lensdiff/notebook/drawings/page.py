@@ -104,7 +104,7 @@ def _lessons(canvas: Canvas) -> None:
             whole.append(name)
             continue
         y = 1.27 - 0.29 * count[column]
-        place = canvas.box(1.15 + 1.9 * column, y, "", 1.62, 0.25, COLORS[column])
-        canvas.text(*place, name, fontsize=11 if len(name) < 22 else 8.5)
+        place = canvas.box(1.15 + 1.9 * column, y, "", 1.78, 0.25, COLORS[column])
+        canvas.text(*place, name, fontsize=11 if len(name) < 22 else 9)
         count[column] += 1
     canvas.text(4, 0.36, "the notebooks of each step; of the whole: " + ", ".join(whole))

@@ -79,7 +79,7 @@ EXERCISES = {
             (4.0 / 1.5, "batches differ: compare seconds an image."),
             ((1.5 / 32) / (4.0 / 16), "that is how much slower it is, upside down."),
             ((4.0 / 32) / (1.5 / 16), "each has its own batch: 4 s belong to 16 images."),
-            ((4.0 * 16) / (1.5 * 32), "seconds over images, not times."),
+            (32 / 16, "that is the ratio of the batches; seconds differ, too."),
             (4.0 / 16 - 1.5 / 32, "that is a difference in seconds; a ratio is asked for."),
         ),
         hint="seconds over images for each, then one over the other.",
