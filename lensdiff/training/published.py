@@ -13,6 +13,7 @@ flips and turns, noise levels spread evenly over a batch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from ..diffusion.process import LogNormal, Uniform
@@ -74,10 +75,10 @@ def _recipe(name: str, network: dict, sigmas: Uniform, **changes: object) -> Rec
     plain = {"batch": 32, "lr": 2e-4, "ema": 0.9999, "decay_share": 0.0, "warmup_steps": 0}
     steps = UPDATES[name]
     looks = {"held_out_every": -(-steps // 8), "held_out_images": 64, "save_every": -(-steps // 4)}
-    # no level that it never learnt; rounded, since processors differ in the last digit
+    # no level that it never learnt; rounded inwards, since processors differ in the last digit
     table = table_of(sigmas)
-    low = max(0.018, round(float(table[0]), 6))
-    high = min(40.0, round(float(table[-1]), 6))
+    low = max(0.018, math.ceil(1e6 * float(table[0])) / 1e6)
+    high = min(40.0, math.floor(1e6 * float(table[-1])) / 1e6)
     return Recipe(
         name=name,
         network=network,
