@@ -238,13 +238,12 @@ def growth(what: str, rounds: int) -> dict:
         denoiser.requires_grad_(True)
         found.append({"value": value, "kept_bytes": kept, "parameters": peers.count(denoiser)})
     with torch.no_grad():
-        call_s = alternate(calls, rounds)
-    update_s = alternate(
-        {value: lambda one=one: next(one) for value, one in updates.items()}, rounds
-    )
+        call_s = rounded(alternate(calls, rounds))
+    works = {value: lambda one=one: next(one) for value, one in updates.items()}
+    update_s = rounded(alternate(works, rounds))
     for row in found:
-        row["call_s"] = rounded({"": call_s[row["value"]]})[""]
-        row["update_s"] = rounded({"": update_s[row["value"]]})[""]
+        row["call_s"] = call_s[row["value"]]
+        row["update_s"] = update_s[row["value"]]
     return {"batch": 8, "measured": found}
 
 
