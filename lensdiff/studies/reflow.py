@@ -1,6 +1,7 @@
 """Reflow: how many network calls straight paths save, and what they cost in quality.
 
-Beside teacher and student stands a control, the teacher after as many updates without pairs.
+Beside teacher and student stands a control, the teacher after as many updates without pairs, and
+the teacher by DPM-Solver++, which saves calls without a training.
 """
 
 from __future__ import annotations
@@ -13,28 +14,29 @@ import torch
 from torch import nn
 
 from .. import model as models
-from ..data.images import ImageSet, lenses
+from ..data.images import lenses
 from ..errors import ParameterError
 from ..model import Model, Sampling
 from ..runtime import best_device
 from ..scores.card import FIRST_SEED
+from ..scores.distances import frechet
 from ..scores.features import extractor
-from ..scores.statistics import as_stored
+from ..scores.statistics import Statistics, as_stored, reference, statistics
 from ..storage import fingerprint_of, root, studies_folder
 from ..training import reflow as training
 from ..training.diffusion import TrainConfig
 from ..training.fit import fit
 from ..training.published import PUBLISHED
 from .ablations import keep_pictures
-from .recipes import COLUMNS, scored
+from .recipes import COLUMNS
+from .samplers import with_groups
 from .table import Table
 
-EXAMPLE = "python -m lensdiff study reflow runs/recipes/ours"
+EXAMPLE = "python -m lensdiff study reflow lens64"
 FILE = "reflow.json"
-CALLS = (1, 2, 4, 8, 20)
-PAIRS = 8_192
-PAIR_CALLS = 40  # from a pair's noise to its image
-UPDATES = 3_000
+CALLS = (1, 2, 4, 8, 16)
+PAIRS = 4_096  # by the teacher's own sampling
+UPDATES = 1_500
 SCORED = 512
 SHOWN = 16
 
@@ -107,19 +109,34 @@ def flow(model: Model, calls: int) -> Sampling:
     return Sampling("ddim", calls, "flow", high, clamp=model.sampling.clamp)
 
 
+def solved(model: Model, calls: int) -> Sampling:
+    """The model's own levels, or fewer of them, by DPM-Solver++."""
+    return replace(model.sampling, sampler="dpmpp_2m", eta=0.0, steps=calls)
+
+
+def ways(name: str, model: Model) -> list[Sampling]:
+    """How a model is sampled: along the flow, and the teacher by DPM-Solver++ as well."""
+    chosen = [flow(model, calls) for calls in CALLS]
+    if name == "teacher":
+        chosen += [solved(model, calls) for calls in CALLS]
+        chosen.append(model.sampling)
+    return chosen
+
+
 def look(
     model: Model,
-    calls: int,
+    sampling: Sampling,
     net: nn.Module,
-    test: ImageSet,
+    real: Statistics,
     args: argparse.Namespace,
     name: str,
 ) -> dict:
-    """The card of `n` images of a number of calls; the first ones are kept beside the table."""
-    sampling = flow(model, calls)
+    """How far `n` images of a sampling are from `real`; the first are kept beside the table."""
     images = as_stored(model.draw(args.n, FIRST_SEED, sampling=sampling))
-    keep_pictures(args.out / "reflow" / f"{name}-{calls}.png", images[:SHOWN], COLUMNS)
-    return {"card": scored(net, images, test, sampling)}
+    picture = f"{name}-{sampling.sampler}-{sampling.calls}.png"
+    keep_pictures(args.out / "reflow" / picture, images[:SHOWN], COLUMNS)
+    found = statistics(net, torch.from_numpy(images).split(64), args.n, str(sampling))
+    return with_groups(found, real)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -138,17 +155,18 @@ def run(args: argparse.Namespace) -> None:
         plan,
         args.work / f"reflow-{own}",
         args.pairs,
-        flow(teacher, PAIR_CALLS),
-        args.work / f"reflow-{own}-state",
+        state=args.work / f"reflow-{own}-state",
     )
     longer = control(teacher, plan, args, f"longer-{own}")
     table.write(student_s=student.spec["seconds"], control_s=longer.spec["seconds"])
     test = lenses("test", teacher.shape[-1])
+    real = reference(net, test, range(args.n))
+    table.write(floor=frechet(reference(net, test, range(args.n, 2 * args.n)), real))
     for name, model in (("teacher", teacher), ("student", student), ("control", longer)):
         table.row({"name": name, "role": "path"}, lambda m=model: {"bent": straightness(m)})
-        for calls in CALLS:
+        for how in ways(name, model):
             table.row(
-                {"name": name, "role": "quality", "calls": calls},
-                lambda m=model, c=calls, k=name: look(m, c, net, test, args, k),
-                lambda row: f"distance {row['card']['distance']:.1f}",
+                {"name": name, "role": "quality", "sampler": how.sampler, "calls": how.calls},
+                lambda m=model, s=how, k=name: look(m, s, net, real, args, k),
+                lambda row: f"distance {row['distance']:.1f}",
             )

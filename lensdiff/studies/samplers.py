@@ -63,8 +63,13 @@ def score(model: Model, sampling: Sampling, net: torch.nn.Module, real: Statisti
     """Draw and score one setting."""
     seeds = range(FIRST_SEED, FIRST_SEED + n)
     found = statistics(net, model.generate(seeds, sampling), n, str(sampling))
+    return {"calls": sampling.calls, **with_groups(found, real)}
+
+
+def with_groups(found: Statistics, real: Statistics) -> dict:
+    """`compared`, and the distances without each group of images, from which errors are made."""
     without = [round(float(one), 4) for one in without_groups(found, real)]
-    return {"calls": sampling.calls, **compared(found, real), "distances_without": without}
+    return {**compared(found, real), "distances_without": without}
 
 
 def error(row: dict) -> float:

@@ -144,14 +144,19 @@ def test_teacher_and_student_are_scored_at_each_number_of_calls(teacher, tmp_pat
     monkeypatch.setattr(reflow, "CALLS", (1, 3))
     found = command(reflow, tmp_path, str(teacher.folder), "--pairs", "12")
     quality = [row for row in found["rows"] if row["role"] == "quality"]
-    names = ("teacher", "student", "control")
-    expected = [(name, calls) for name in names for calls in (1, 3)]
-    assert [(row["name"], row["calls"]) for row in quality] == expected
+    own = (teacher.sampling.sampler, teacher.sampling.calls)
+    flow = [("ddim", 1), ("ddim", 3)]
+    solver = [("dpmpp_2m", 1), ("dpmpp_2m", 3)]
+    ways = {"teacher": list(dict.fromkeys([*flow, *solver, own])), "student": flow, "control": flow}
+    expected = [(name, *way) for name, some in ways.items() for way in some]
+    assert [(row["name"], row["sampler"], row["calls"]) for row in quality] == expected
+    assert all(len(row["distances_without"]) > 1 and row["distance"] > 0 for row in quality)
+    assert found["floor"] > 0
     bent = [row["bent"] for row in found["rows"] if row["role"] == "path"]
     assert len(bent) == 3 and min(bent) > 0
     (student,) = (tmp_path / "w").glob("reflow-????????????")
     assert load(student).telescope is not None
-    assert (tmp_path / "reflow" / "student-1.png").exists()
+    assert (tmp_path / "reflow" / "student-ddim-1.png").exists()
     (longer,) = (tmp_path / "w").glob("longer-????????????")
     assert load(longer).spec["stages"][-1]["sha256"] == teacher.spec["sha256"]
     with pytest.raises(ParameterError, match="lensnet draws nothing"):
