@@ -106,6 +106,23 @@ def guided(denoise: Denoise, scale: float) -> Denoise:
     return denoise_guided
 
 
+def autoguided(denoise: Denoise, weak: Denoise, scale: float) -> Denoise:
+    """Autoguidance, D = D_weak + scale * (D - D_weak), away from what a worse model believes.
+
+    Karras et al. 2024b (Guiding a diffusion model with a bad version of itself), eq. 4: `weak` is
+    smaller or less trained, on the same data; scale 1 is the denoiser alone.
+    """
+
+    def denoise_guided(x: Tensor, sigma: Tensor | float, label: Tensor | None = None) -> Tensor:
+        strong = denoise(x, sigma, label)
+        if scale == 1:
+            return strong
+        worse = weak(x, sigma, label)
+        return worse + scale * (strong - worse)
+
+    return denoise_guided
+
+
 def _pairs(sigmas: Tensor) -> list[tuple[float, float]]:
     """(sigma, target) of every step. Raises SamplingError for levels that don't descend to 0."""
     values = [float(s) for s in sigmas]

@@ -1,0 +1,117 @@
+"""Autoguidance: what does a worse version of a model add to it, at equal numbers of calls?
+
+Every row draws the same seeds. A guided step makes a call of each network, so that beside each
+scale at the model's own steps stands the same scale at half of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .. import model as models
+from ..data.images import lenses
+from ..diffusion.sampling import autoguided
+from ..errors import ParameterError
+from ..model import Model
+from ..runtime import best_device
+from ..scores.card import FIRST_SEED
+from ..scores.distances import frechet, precision_recall
+from ..scores.features import extractor
+from ..scores.statistics import Statistics, as_stored, reference, statistics
+from ..storage import studies_folder
+from .ablations import keep_pictures
+from .samplers import with_groups
+from .table import Table
+
+EXAMPLE = "python -m lensdiff study autoguidance lens150-long lens150 --scales 1 1.5"
+FILE = "autoguidance.json"
+SCALES = (1.0, 1.3, 1.6, 2.0)
+SHOWN = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The study's own options."""
+    parser.add_argument("model", help="a shipped model's name, or a folder")
+    parser.add_argument("weak", help="the same of a smaller or less trained model")
+    parser.add_argument("-n", type=int, default=512, help="images a row")
+    parser.add_argument("--scales", type=float, nargs="+", default=SCALES, help="1: not guided")
+    parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
+
+
+class Guided(nn.Module):
+    """Two denoisers as one, in the place of a model's own."""
+
+    def __init__(self, strong: nn.Module, weak: nn.Module, scale: float):
+        super().__init__()
+        self.strong = strong
+        self.weak = weak
+        self.net = strong.net
+        self.guess = autoguided(strong, weak, scale)
+
+    def forward(self, x: Tensor, sigma: Tensor | float, label: Tensor | None = None) -> Tensor:
+        """E[x0 | x], led away from the weak one's."""
+        return self.guess(x, sigma, label)
+
+
+def pair(name: str, weak: str) -> tuple[Model, Model]:
+    """Both models. Raises ParameterError where they don't denoise the same things."""
+    both = [models.load(one) for one in (name, weak)]
+    if not all(isinstance(one, Model) for one in both):
+        raise ParameterError(f"{name} and {weak} must both draw lenses. Take diffusion models.")
+    first, second = (
+        (m.denoised_shape, m.stretch, m.spec.get("autoencoder"), m.spec.get("classes"))
+        for m in both
+    )
+    if first != second:
+        cure = "Take an earlier or a smaller model of the same data, as lens150 to lens150-long."
+        raise ParameterError(
+            f"{name} and {weak} denoise different things: {first}, {second}. {cure}"
+        )
+    return both[0], both[1]
+
+
+def ways(model: Model, scales: list[float]) -> list[tuple[float, int]]:
+    """(scale, steps): each at the model's own steps, and guided ones at as many calls as alone."""
+    own = model.sampling.steps
+    found = [(scale, own) for scale in scales]
+    return found + [(scale, max(2, own // 2)) for scale in scales if scale != 1]
+
+
+def look(
+    model: Model, weak: Model, way: tuple[float, int], net: nn.Module, real: Statistics, out: Path
+) -> dict:
+    """Distance, KID, precision and recall of `real.n` images; the first are kept as a picture."""
+    scale, steps = way
+    denoiser = Guided(model.denoiser, weak.denoiser, scale)
+    sampling = replace(model.sampling, steps=steps)
+    images = as_stored(
+        replace(model, denoiser=denoiser).draw(real.n, FIRST_SEED, sampling=sampling)
+    )
+    keep_pictures(out / "autoguidance" / f"{scale:g}-{steps}.png", images[:SHOWN], SHOWN)
+    found = statistics(net, torch.from_numpy(images).split(64), real.n, f"scale {scale:g}")
+    precision, recall = precision_recall(real.rows, found.rows)
+    calls = sampling.calls * (1 if scale == 1 else 2)
+    return {"calls": calls, **with_groups(found, real), "precision": precision, "recall": recall}
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw and score every scale that is not stored yet."""
+    model, weak = pair(args.model, args.weak)
+    net = extractor("efficientnet", best_device())
+    about = {"model_sha256": model.spec["sha256"], "weak_sha256": weak.spec["sha256"]}
+    about |= {"n": args.n, "extractor_sha256": net.sha256}
+    table = Table(args.out / FILE, about)
+    test = lenses("test", model.shape[-1])
+    real = reference(net, test, range(args.n))
+    table.write(floor=frechet(reference(net, test, range(args.n, 2 * args.n)), real))
+    for way in ways(model, args.scales):
+        table.row(
+            {"scale": way[0], "steps": way[1]},
+            lambda way=way: look(model, weak, way, net, real, args.out),
+            lambda row: f"distance {row['distance']:.2f}, recall {row['recall']:.2f}",
+        )
