@@ -109,8 +109,8 @@ def guided(denoise: Denoise, scale: float) -> Denoise:
 def autoguided(denoise: Denoise, weak: Denoise, scale: float) -> Denoise:
     """Autoguidance, D = D_weak + scale * (D - D_weak), away from what a worse model believes.
 
-    Karras et al. 2024b (Guiding a diffusion model with a bad version of itself), eq. 4: `weak` is
-    smaller or less trained, on the same data; scale 1 is the denoiser alone.
+    Karras et al. 2024 (Guiding a diffusion model with a bad version of itself), section 4: `weak`
+    is smaller or less trained, on the same data; scale 1 is the denoiser alone.
     """
 
     def denoise_guided(x: Tensor, sigma: Tensor | float, label: Tensor | None = None) -> Tensor:

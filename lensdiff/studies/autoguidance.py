@@ -31,7 +31,7 @@ from .table import Table
 EXAMPLE = "python -m lensdiff study autoguidance lens150-long lens150 --scales 1 1.5"
 FILE = "autoguidance.json"
 SCALES = (1.0, 1.3, 1.6, 2.0)
-SHOWN = 8
+SHOWN = 6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -38,7 +38,7 @@ CALLS = (1, 2, 4, 8, 16)
 PAIRS = 4_096  # by the teacher's own sampling
 UPDATES = 1_500
 SCORED = 512
-SHOWN = 16
+SHOWN = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
