@@ -159,7 +159,7 @@ def test_peers_are_trained_resumed_and_scored(
     assert command.main(words) == 0
     assert len(counted) == 7  # the other five were in the state
     rows = read_json(tmp_path / "out" / "benchmark.json", "")["rows"]
-    every = [f"{name}, {how}" for name in peer_quality.BUILDERS for how in peer_quality.WAYS]
+    every = [f"{name}, {how}" for how in peer_quality.WAYS for name in peer_quality.BUILDERS]
     assert [row["row"] for row in rows] == every
     for row in rows:
         assert row["updates"] == 12 and row["images_seen"] == 12 * peers.BATCH
