@@ -21,7 +21,7 @@ class ResidualBlock(nn.Module):
     """norm, SiLU, 3x3, noise, norm, SiLU, 3x3, and the input added (Ho et al. 2020, appendix B).
 
     The noise embedding is added to the features ("add"), or scales and shifts the second norm's
-    output ("scale_shift", Dhariwal & Nichol 2021).
+    output ("scale_shift", Nichol & Dhariwal 2021).
     """
 
     def __init__(

@@ -81,3 +81,13 @@ def test_a_schedule_without_signal_is_sampled_from_a_lower_level_too():
         assert float(solution.levels[-1]) > study.NO_SIGNAL > ROWS[name]["high"]
         assert (studies_folder() / "recipes" / f"{solution.name}-lower.png").exists()
     assert excess("sigmoid-ddim", "own_card") > 4 * excess("sigmoid-ddim", "like_own")
+
+
+def test_the_telescope_is_not_what_decides():
+    ours = ROWS[OURS]["card"]
+    observed = ROWS["ours-observed"]["card"]
+    both = np.hypot(ours["excess_error"], observed["excess_error"])
+    assert abs(excess("ours-observed") - excess(OURS)) < 1.96 * both
+    for name in SOURCES:
+        apart = np.hypot(ROWS[name]["card"]["excess_error"], observed["excess_error"])
+        assert excess(name) - excess("ours-observed") > 4 * apart, name

@@ -88,7 +88,7 @@ def _score(canvas: Canvas, x: float) -> None:
     ax.set(xlim=(-0.6, 1.6), ylim=(0, 1.25 * max(values)), xticks=[], yticks=[])
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
-    style.write(ax, 1.04, 0.9, "distance", transform=ax.transAxes, ha="right", fontsize=9)
+    style.write(ax, 1.04, 0.9, "$d^2$", transform=ax.transAxes, ha="right", fontsize=9)
     for place, (value, word) in enumerate(zip(values, ("model", "floor"), strict=True)):
         style.write(ax, place, value + 0.05 * max(values), f"{value:.1f}", fontsize=9, va="bottom")
         style.write(ax, place, -0.04 * max(values), word, fontsize=9, va="top")
