@@ -1,0 +1,48 @@
+"""What is stored of reflow and of autoguidance is of the shipped models, and carries what is said."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lensdiff import model as models
+from lensdiff.storage import read_json, studies_folder
+from lensdiff.studies import autoguidance, reflow, samplers
+
+STORED = read_json(studies_folder() / reflow.FILE, "")
+QUALITY = {
+    (row["name"], row["sampler"], row["calls"]): row
+    for row in STORED["rows"]
+    if row["role"] == "quality"
+}
+GUIDED = read_json(studies_folder() / autoguidance.FILE, "")
+
+
+def test_the_rows_are_of_the_shipped_teacher_and_of_todays_settings():
+    teacher = models.load("lens64")
+    assert STORED["teacher_sha256"] == teacher.spec["sha256"]
+    settings = (reflow.PAIRS, reflow.UPDATES, reflow.SCORED)
+    assert (STORED["pairs"], STORED["updates"], STORED["n"]) == settings
+    expected = [
+        (name, way.sampler, way.calls)
+        for name in ("teacher", "student", "control")
+        for way in reflow.ways(name, teacher)
+    ]
+    assert sorted(QUALITY) == sorted(expected)
+
+
+@pytest.mark.parametrize("key", QUALITY, ids=str)
+def test_each_way_has_its_pictures(key):
+    picture = Image.open(studies_folder() / "reflow" / "{}-{}-{}.png".format(*key))
+    assert picture.size == (8 * 64, reflow.SHOWN // 8 * 64)
+    assert np.asarray(picture).std() > 5
+
+
+def test_one_row_a_scale_and_number_of_steps():
+    model, weak = (models.load(name) for name in ("lens150-long", "lens150"))
+    assert GUIDED["model_sha256"] == model.spec["sha256"]
+    assert GUIDED["weak_sha256"] == weak.spec["sha256"]
+    alone, *guided = GUIDED["rows"]
+    assert (alone["scale"], alone["calls"]) == (1, model.sampling.calls)
+    assert {row["calls"] for row in guided} == {model.sampling.calls, 2 * model.sampling.calls}
