@@ -1,4 +1,4 @@
-"""What is stored of reflow and of autoguidance is of the shipped models, and carries what is said."""
+"""What is stored of reflow and autoguidance is of the shipped models, and carries what is said."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 from lensdiff import model as models
 from lensdiff.storage import read_json, studies_folder
-from lensdiff.studies import autoguidance, reflow, samplers
+from lensdiff.studies import autoguidance, reflow
 
 STORED = read_json(studies_folder() / reflow.FILE, "")
 QUALITY = {
