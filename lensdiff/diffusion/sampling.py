@@ -97,11 +97,13 @@ def guided(denoise: Denoise, scale: float) -> Denoise:
     Ho & Salimans 2022, eq. 6; scale 1 is the conditional denoiser.
     """
 
+    def null(x: Tensor, sigma: Tensor | float, label: Tensor | None = None) -> Tensor:
+        return denoise(x, sigma, None)
+
+    led = autoguided(denoise, null, scale)
+
     def denoise_guided(x: Tensor, sigma: Tensor | float, label: Tensor | None = None) -> Tensor:
-        if label is None or scale == 1:
-            return denoise(x, sigma, label)
-        null = denoise(x, sigma, None)
-        return null + scale * (denoise(x, sigma, label) - null)
+        return denoise(x, sigma, None) if label is None else led(x, sigma, label)
 
     return denoise_guided
 
