@@ -105,5 +105,5 @@ def table(rows: Iterable[Sequence[object]], columns: Sequence[str]) -> None:
     for row in rows:
         if len(row) != len(columns):
             raise ParameterError(f"A row has {len(row)} cells, the table {len(columns)}: {row!r}.")
-        lines.append([str(cell) for cell in row])
+        lines.append([str(cell).replace("|", "\\|") for cell in row])
     display(Markdown("\n".join(f"| {' | '.join(cells)} |" for cells in lines)))

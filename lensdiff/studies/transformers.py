@@ -1,7 +1,7 @@
 """Transformers beside U-Nets: equal weights and equal minutes, three seeds; and how size pays.
 
 All learn the light of 64 x 64 lenses and are sampled alike. Each predicts x0 under EDM's weight, at
-a rate that was the best of three in short runs; two U-Nets learn a flow at logit-normal times.
+a rate that was the best of four in short runs; two U-Nets learn a flow at logit-normal times.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .table import Table
 EXAMPLE = "python -m lensdiff study transformers unet dit"
 FILE = "transformers.json"
 SIZES = ("small", "base", "large")
-RATES = (4e-4, 8e-4, 1.6e-3)
+RATES = (4e-4, 8e-4, 1.6e-3, 3.2e-3)
 RATE_SHARE = 5  # a run that tries a rate has a fifth of the updates
 WARMUP_SHARE = 20  # of the updates, the rate rises over one in so many
 SHIFT = 3.0  # of a flow's times
@@ -131,7 +131,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     known = ", ".join((*KINDS, *FLOWS))
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"all, or {known}")
     parser.add_argument("--time", action="store_true", help="only time updates, and store nothing")
-    parser.add_argument("--rates", action="store_true", help="short runs that try three rates")
+    parser.add_argument("--rates", action="store_true", help="short runs that try four rates")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=SIZES, help="of the networks")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of the size base")
     parser.add_argument("--updates", type=int, help="of each run, in place of ten minutes' worth")

@@ -52,5 +52,7 @@ def test_computed_numbers_are_said_and_tabled(monkeypatch):
     helpers.table([("a", 1), ("b", 2.5)], ("name", "value"))
     assert shown[0] == "It is 0.13, so ${x}$."
     assert shown[1] == "| name | value |\n| --- | --- |\n| a | 1 |\n| b | 2.5 |"
+    helpers.table([("|x|", 1)], ("name", "value"))
+    assert shown[2].endswith("| \\|x\\| | 1 |")  # not four cells
     with pytest.raises(ParameterError, match="A row has 1 cells, the table 2"):
         helpers.table([("a",)], ("name", "value"))

@@ -80,6 +80,8 @@ def several_processes() -> Figure:
     canvas.text(6.33, 2.7, "mean over processes", PURPLE)
     canvas.ax.plot([6.33, 6.33, 2.62], [1.57, 0.55, 0.55], color=PURPLE, linewidth=1.6)
     canvas.arrow((2.62, 0.55), (2.62, 0.92), PURPLE)
-    canvas.arrow((2.62, 1.68), (2.62, 2.42), PURPLE)
-    canvas.text(4.5, 0.38, r"the same update of $\theta$ everywhere", PURPLE, fontsize=10)
+    canvas.ax.plot([7.24, 7.24, 2.62], [2.53, 3.5, 3.5], color=PURPLE, linewidth=1.6)
+    canvas.arrow((2.62, 3.5), (2.62, 3.18), PURPLE)
+    for y in (0.38, 3.66):
+        canvas.text(4.5, y, r"the same update of $\theta$", PURPLE, fontsize=10)
     return canvas.figure
