@@ -1,0 +1,88 @@
+"""The study of memorisation, with small models of few lenses."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from toys_autoencoder import DIFFUSION
+
+from lensdiff.data.images import lenses
+from lensdiff.errors import ParameterError
+from lensdiff.model import Sampling
+from lensdiff.storage import read_json, studies_folder
+from lensdiff.studies import memorisation
+from lensdiff.training import recipe as module
+from lensdiff.training.published import PUBLISHED
+from lensdiff.training.solution import Published
+
+SIDE = 16
+OURS = replace(DIFFUSION, name="ours", pixels=SIDE, noiseless=True, sampling=Sampling(steps=3))
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Our recipe on 40 lenses of 16 pixels."""
+
+    def few(split: str, pixels: int, cache: object = None, noiseless: bool = False) -> object:
+        return lenses(split, pixels, 40, noiseless=noiseless)
+
+    ours = Published(OURS, OURS, PUBLISHED["ours"].says, 3)
+    monkeypatch.setattr(memorisation, "PUBLISHED", {"ours": ours})
+    monkeypatch.setattr(memorisation, "lenses", few)
+    monkeypatch.setattr(module, "lenses", few)
+
+
+def command(out, *words: str) -> dict:
+    parser = argparse.ArgumentParser()
+    memorisation.add_arguments(parser)
+    given = ["-n", "16", "--out", str(out), "--work", str(out / "w"), "--updates", "2"]
+    memorisation.run(parser.parse_args([*given, "--sizes", "20", *words]))
+    return read_json(out / memorisation.FILE, "")
+
+
+def test_both_halves_are_held_against_what_they_saw_and_each_other(tmp_path):
+    found = command(tmp_path)
+    first, second, both = found["rows"]
+    for half, row in enumerate((first, second)):
+        assert (row["images"], row["half"], row["recipe"]["train"]["seed"]) == (20, half, half)
+        assert len(row["nearest"]) == len(row["nearest_held_out"]) == 16
+        assert row["limit"] == pytest.approx(min(row["nearest_held_out"]), abs=1e-5)
+        assert row["copies"] == sum(x < row["limit"] for x in row["nearest"])
+        assert row["card"]["n_generated"] == 16
+    assert first["sha256"] != second["sha256"]
+    assert both["role"] == "agreement" and len(both["same_noise"]) == 16
+    assert max(map(abs, both["same_noise"])) <= 1
+    picture = Image.open(tmp_path / "memorisation" / "20.png")
+    assert picture.size == (8 * SIDE, len(memorisation.ROWS) * SIDE)
+    again = command(tmp_path)  # nothing is computed twice
+    assert again == found
+
+
+def test_the_halves_share_no_lens_and_are_learnt_as_they_lie():
+    images = module.lenses("train", SIDE, noiseless=True)
+    one, other = (memorisation.part(images, 20, half) for half in memorisation.HALVES)
+    assert one.symmetries == other.symmetries == 1
+    everything = np.concatenate([one.pixels, other.pixels]).reshape(40, -1)
+    assert len(np.unique(everything, axis=0)) == 40
+    with pytest.raises(ParameterError, match=r"21 training lenses: a half of .* has 2 to 20"):
+        memorisation.part(images, 21, 0)
+
+
+def test_a_copy_is_nearer_than_any_held_out_image():
+    rng = np.random.default_rng(0)
+    training, held_out = rng.random((2, 12, 1, 8, 8), dtype=np.float32)
+    images = np.concatenate([training[:3] + 0.01, rng.random((5, 1, 8, 8), dtype=np.float32)])
+    found = memorisation.nearness(images, training, held_out)
+    assert found["index"][:3] == [0, 1, 2] and found["copies"] >= 3
+    assert found["nearest"][:3] == pytest.approx([0.01] * 3, abs=1e-4)
+    none = memorisation.nearness(held_out, training, held_out)
+    assert none["copies"] == 0
+
+
+def test_a_trial_is_kept_from_the_results():
+    with pytest.raises(ParameterError, match="make a trial: give it --out"):
+        command(studies_folder(), "--out", str(studies_folder()))
