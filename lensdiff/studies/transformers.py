@@ -63,7 +63,7 @@ class Kind:
     kind: str
     networks: tuple[dict, dict, dict]
     updates: tuple[int, int, int]
-    lr: float = 8e-4
+    lr: float = 1.6e-3
     shift: float = 0.0  # of the times of a flow; 0: x0 is predicted, and nothing is shifted
 
 
