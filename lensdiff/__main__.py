@@ -77,7 +77,8 @@ def _add_score(commands: object) -> None:
         "--extractor", choices=("efficientnet", "inception"), default="efficientnet"
     )
     parser.add_argument("--inception-weights", type=Path, help="pytorch-fid's weights file")
-    parser.add_argument("--data", type=Path, help="a folder that the model never saw")
+    data = "your files: unseen ones, or the folder that it learnt, of which a tenth was held out"
+    parser.add_argument("--data", type=Path, help=data)
     parser.add_argument("--sampler", help="ddim, heun or dpmpp_2m, in place of the model's own")
     parser.add_argument("--steps", type=int, help="in place of the model's own")
     parser.add_argument("--levels", help="in place of the model's own: karras, log, or a schedule")

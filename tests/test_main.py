@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from toys_classifier import squares
 
 from lensdiff import __main__ as command
 from lensdiff import storage
+from lensdiff.errors import ParameterError
 from lensdiff.model import Model, load
-from lensdiff.studies import gallery
+from lensdiff.studies import gallery, train
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("train", "draw", "score", "study", "notebooks")
@@ -186,3 +188,18 @@ def test_the_pages_of_results_are_those_of_the_json_files() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert gallery.with_results(readme) == readme
     assert storage.shipped("README.md").read_text(encoding="utf-8") == gallery.page()
+
+
+def test_own_files_of_a_classifier_are_learnt_in_the_flips_asked_for(monkeypatch) -> None:
+    learnt = []
+    monkeypatch.setattr("lensdiff.training.recipe.images_of", lambda *_: squares(60))
+    monkeypatch.setattr("lensdiff.training.fit.fit", lambda recipe, *_: learnt.append(recipe))
+    words = ["train", "lensnet", "x", "--data", "mine"]
+    for more, elements in (([], (0, 2)), (["--symmetries", "8"], tuple(range(8)))):
+        args = command.parser_for(words).parse_args([*words, *more])
+        following = train._train_recipe(args, print)
+        assert tuple(learnt[-1].train.elements) == elements
+        assert following == "Score it with: python -m lensdiff score x --data mine"
+    args = command.parser_for(words).parse_args([*words, "--images", "0"])
+    with pytest.raises(ParameterError, match="learn one or more"):
+        train._train_recipe(args, print)

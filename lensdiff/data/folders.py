@@ -11,7 +11,7 @@ from ..errors import DataError
 from ..lensing.population import KINDS
 from ..lensing.telescope import min_max
 from ..runtime import quiet
-from ..storage import sha256_of_file
+from ..storage import fingerprint_of, sha256_of_file
 from ..storage.cache import cached
 from .images import ImageSet
 from .npy import read_image
@@ -21,13 +21,18 @@ PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 def _listing(root: Path, suffixes: set[str]) -> list[Path]:
+    """The files below `root` in an order that is always the same, and mixed.
+
+    That of a hash of their names, so that the first n of them are of all classes: a card's
+    reference and floor, or a part to look at, are a fair sample of the folder.
+    """
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder. Check the path.")
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+    files = [p for p in root.rglob("*") if p.suffix.lower() in suffixes and p.is_file()]
     if not files:
         kinds = " ".join(sorted(suffixes))
         raise DataError(f"{root}: no {kinds} files in it or below it. Check the path.")
-    return files
+    return sorted(files, key=lambda path: fingerprint_of(path.relative_to(root).as_posix()))
 
 
 def _stamp(files: list[Path], root: Path) -> list[tuple[str, int, int]]:
@@ -44,10 +49,11 @@ def _class_of(path: Path, root: Path) -> int:
 def folder(root: Path | str, symmetries: int = 1, cache: Path | str | None = None) -> ImageSet:
     """A folder of DeepLense `.npy` files, flat or one folder a class.
 
-    Classes are `no`, `sphere` and `vort`, or `no_sub`, `cdm` and `axion`. Each image is scaled to
-    span [0, 1]. `symmetries` is 8 where the population is isotropic (see `ImageSet`). Raises
-    DataError for an empty folder, mixed sizes, NaN, wrong shapes or dtypes, truncated files,
-    pickles with anything but arrays and numbers, an unwritable cache.
+    Classes are `no`, `sphere` and `vort`, or `no_sub`, `cdm` and `axion`; they come mixed, in an
+    order of the files' names that is always the same. Each image is scaled to span [0, 1].
+    `symmetries` is 8 where the population is isotropic (see `ImageSet`). Raises DataError for an
+    empty folder, mixed sizes, NaN, wrong shapes or dtypes, truncated files, pickles with anything
+    but arrays and numbers, an unwritable cache.
     """
     root = Path(root)
     files = _listing(root, {".npy"})

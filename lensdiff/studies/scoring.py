@@ -48,6 +48,8 @@ from .shards import Shard
 
 LEGACY_IMAGES = 2_500
 LEGACY_SIDE = 128
+OWN = ("folder-", "pictures-")  # what the names of sets read from files begin with
+FOR_CARDS = ("sampler", "steps", "levels", "low", "images", "legacy")
 
 
 def run(args: argparse.Namespace) -> bool:
@@ -60,11 +62,8 @@ def run(args: argparse.Namespace) -> bool:
     if isinstance(model, Latent):
         cure = "Score a model of its latents; its spec.json has its own error"
         raise ParameterError(f"{args.model} is an autoencoder, which draws nothing. {cure}.")
-    unconditional = isinstance(model, Model) and not model.denoiser.net.classes
-    if args.shard and not (unconditional and not model.denoiser.net.conditions):
-        raise ParameterError("--shard is for the card of an unconditional model. Leave it out.")
-    if args.shard and (args.dry or args.images or args.legacy):
-        raise ParameterError("--shard stores parts of a card alone: no --dry, --images, --legacy.")
+    _refuse_others(model, args)
+    _refuse_own_files(model, args)
     if isinstance(model, LensClassifier):
         print(of_classifier(models.find(args.model), args.recipe, args.data, args.dry))
     elif dict(model.spec.get("recipe") or {}).get("data") == "digits":
@@ -86,7 +85,50 @@ def run(args: argparse.Namespace) -> bool:
     return True
 
 
+def _refuse_others(model: object, args: argparse.Namespace) -> None:
+    """Raise ParameterError for options that don't apply to such a model, or exclude each other."""
+    judge = isinstance(model, LensClassifier)
+    labelled = not judge and bool(model.denoiser.net.classes or model.denoiser.net.conditions)
+    if args.shard and (judge or labelled):
+        raise ParameterError("--shard is for the card of an unconditional model. Leave it out.")
+    if args.shard and (args.dry or args.images or args.legacy):
+        raise ParameterError("--shard stores parts of a card alone: no --dry, --images, --legacy.")
+    kind = "a classifier" if judge else "a conditional model"
+    for name in (*FOR_CARDS, *(("data", "dry") if labelled else ())) if judge or labelled else ():
+        if getattr(args, name):
+            raise ParameterError(f"--{name} does not apply to {kind}. Leave it out.")
+
+
+def _refuse_own_files(model: object, args: argparse.Namespace) -> None:
+    """Raise ParameterError for a model of files that would be held against simulated lenses."""
+    judge = isinstance(model, LensClassifier)
+    spec = classifier.read(models.find(args.model))[1] if judge else model.spec
+    learnt = str(dict(spec.get("data") or {}).get("name", ""))
+    if args.data or not learnt.startswith(OWN):
+        return
+    cure = "Give the same folder by --data: what was held out of it is taken."
+    if not judge and model.denoiser.net.classes:
+        cure = "Notebook 06 scores the classes of files: give it data_folder."
+    raise ParameterError(f"{args.model} learnt {learnt}, not simulated lenses. {cure}")
+
+
 # ---- an unconditional model ----------------------------------------------------------------------
+
+
+def real_images(model: Model, data: Path | None) -> tuple[ImageSet, str]:
+    """Real images that a model never saw, and what a card calls them.
+
+    Test lenses, or those of the folder `data`; where it learnt from that folder, the tenth of it
+    that was held out.
+    """
+    side = model.shape[-1]
+    if data is None:
+        return lenses("test", side), "test set"
+    real = folders.pictures(data, side) if model.shape[0] == 3 else folders.folder(data)
+    if real.fingerprint != dict(model.spec.get("data") or {}).get("fingerprint"):
+        return real, "test set"
+    _, held = real.split()
+    return real.subset(held, f"{len(held)} held out"), "held-out part"
 
 
 def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
@@ -97,8 +139,8 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
     names = ("sampler", "steps", "levels", "low")
     changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     sampling = replace(model.sampling, **changes)
-    n = args.n or ENOUGH
-    real = folders.folder(args.data) if args.data else lenses("test", model.shape[-1])
+    real, split = real_images(model, args.data)
+    n = args.n or (min(ENOUGH, len(real) // 2) if args.data else ENOUGH)
     check_numbers(real, n, model.shape)
     net = extractor(args.extractor, best_device(), args.inception_weights)
     count = max(n, args.images, LEGACY_IMAGES if args.legacy else 0)
@@ -108,7 +150,7 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
     found = statistics(net, (x / 255 for x in pictures[:n].split(64)), what="features")
 
     def made_of(found: Statistics) -> Card:
-        return card_with_error(net, found, real, sampling, FIRST_SEED, n)
+        return card_with_error(net, found, real, sampling, FIRST_SEED, n, split)
 
     key = features_key(model, net, sampling)
     if shard:

@@ -84,7 +84,8 @@ def _train_recipe(args: argparse.Namespace, each: Callable[[object], object]) ->
     from ..training import recipes
 
     recipe = _recipe(args)
-    following = f"Score it with: python -m lensdiff score {args.folder}"
+    data = f" --data {args.data}" if args.data else ""
+    following = f"Score it with: python -m lensdiff score {args.folder}{data}"
     if isinstance(recipe, recipes.AutoencoderRecipe):
         _train_autoencoder(args, recipe, each)
         following = f"Learn its latents with: train RECIPE DIR --autoencoder {args.folder}"
@@ -129,6 +130,7 @@ def _train_denoiser(args: argparse.Namespace, recipe: object, each: Callable) ->
 def _train_classifier(args: argparse.Namespace, recipe: object, each: Callable) -> None:
     import numpy as np
 
+    from ..data.images import ELEMENTS
     from ..training.fit import HELD_OUT, fit
     from ..training.recipe import images_of
 
@@ -136,7 +138,11 @@ def _train_classifier(args: argparse.Namespace, recipe: object, each: Callable) 
     recipe = recipe.scaled(**_given(args, "steps", "batch", "lr", "seed"))
     chosen = _given(args, "head", "size", "backbone", "weights")
     recipe = replace(recipe, model={**recipe.model, **chosen})
-    images = images_of(recipe, args.data, args.symmetries)
+    if args.symmetries != 1:
+        recipe = recipe.scaled(elements=ELEMENTS[args.symmetries])
+    images = images_of(recipe, args.data)
+    if args.images is not None and args.images < 1:
+        raise ParameterError(f"--images {args.images}: learn one or more.")
     rows, held = images.split(HELD_OUT)
     fewer = np.random.default_rng(recipe.train.seed).permutation(rows)[: args.images]
     split = (np.sort(fewer), held)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from toys_classifier import small_classifier, squares
-from toys_scores import Pooled, small_model
+from toys_scores import NETWORK, Pooled, small_model
 
 from lensdiff.__main__ import parser_for
-from lensdiff.errors import MetricError
-from lensdiff.model import Model
+from lensdiff.data.folders import folder
+from lensdiff.errors import MetricError, ParameterError
+from lensdiff.model import Model, save
 from lensdiff.networks import classifier
 from lensdiff.scores import card
 from lensdiff.scores.distances import frechet
@@ -79,6 +80,70 @@ def test_too_few_images_are_refused_before_any_is_drawn(model, n, message):
         pytest.raises(MetricError, match=message),
     ):
         scoring.run(arguments(model.folder, "-n", n))
+
+
+def own_folder(root, n: int = 240) -> object:
+    """DeepLense files of three kinds, each with a brightness of its own."""
+    rng = np.random.default_rng(0)
+    for label, kind in enumerate(("no", "sphere", "vort")):
+        (root / kind).mkdir(parents=True)
+        for k in range(n // 3):
+            pixels = rng.random((16, 16), dtype=np.float32)
+            pixels[: 4 + 4 * label] *= 0.2
+            np.save(root / kind / f"{k}.npy", pixels)
+    return folder(root)
+
+
+def learnt_from(model, images) -> None:
+    """Save the model again, as one that learnt `images`."""
+    spec = {key: model.spec[key] for key in ("classes", "sampling", "images_seen")}
+    more = {**spec, "data": images.as_dict()}
+    save(model.folder, model.denoiser, NETWORK, model.stretch, 16, **more)
+
+
+def test_a_model_of_files_is_not_held_against_simulated_lenses(model, tmp_path):
+    learnt_from(model, own_folder(tmp_path / "mine"))
+    with pytest.raises(ParameterError, match=r"learnt folder-mine.*Give the same folder by --data"):
+        scoring.run(arguments(model.folder))
+
+
+def test_the_folder_that_it_learnt_is_scored_on_what_was_held_out(model, tmp_path):
+    images = own_folder(tmp_path / "mine")
+    learnt_from(model, images)
+    scoring.run(
+        arguments(model.folder, "--data", str(tmp_path / "mine"), "-n", "12", "--precision", "fp32")
+    )
+    stored = json.loads((model.folder / "card.json").read_text())
+    assert stored["reference"].startswith("held-out part of folder-mine, 24 held out")
+    _, held = images.split()
+    net = Pooled(2)
+    real = reference(net, images.subset(held, "h"), range(12))
+    generated = statistics(net, [to_uint8(model.draw(12, card.FIRST_SEED)) / 255])
+    assert stored["distance"] == pytest.approx(frechet(generated, real), rel=1e-6)
+    with pytest.raises(MetricError, match="24 held out has 24 images"):
+        scoring.run(arguments(model.folder, "--data", str(tmp_path / "mine"), "-n", "13"))
+
+
+def test_reference_and_floor_of_class_folders_hold_all_classes(model, tmp_path):
+    """Sorted by path, the floor of three such classes would be a distance between classes."""
+    own_folder(tmp_path / "other")
+    scoring.run(arguments(model.folder, "--data", str(tmp_path / "other"), "--dry"))
+    images, split = scoring.real_images(model, tmp_path / "other")
+    assert split == "test set" and len(images) == 240
+    net = Pooled(2)
+    halves = (range(120), range(120, 240))
+    mixed = frechet(*(reference(net, images, rows) for rows in halves))
+    order = np.argsort(images.labels, kind="stable")
+    by_class = frechet(*(reference(net, images.subset(order, "sorted"), rows) for rows in halves))
+    assert mixed < 0.1 * by_class
+
+
+@pytest.mark.parametrize("option", ["--dry", "--data=somewhere", "--steps=3", "--images=2"])
+def test_a_conditional_model_refuses_options_of_cards(tmp_path, option):
+    place = small_model(tmp_path / "m", classes=3).folder
+    name = option.split("=")[0]
+    with pytest.raises(ParameterError, match=f"{name} does not apply to a conditional model"):
+        scoring.run(arguments(place, option))
 
 
 @pytest.mark.parametrize(
