@@ -27,8 +27,8 @@ REPRODUCE = """## The same again
 A run can be killed at any moment and called again; on the CPUs of one machine it ends with the same
 weights, bit for bit. `--start` goes on from other weights as a new stage, which the new model
 records. On a GPU the same recipes scale by `--batch`, `--width`, `--steps` and `--lr`. In all over
-seven hours on two cores, and for `lens150-long`, which was trained on a GPU, as much again by
-calculation; [its page](lens150-long/README.md) says how the run differed from this command:
+seven hours on two cores, without `lens150-long`, which was trained on a GPU;
+[its page](lens150-long/README.md) says how the run differed from this command:
 
 ```bash
 python -m lensdiff train lens64 runs/lens64 --state runs/s1
@@ -144,6 +144,11 @@ def _classes(model: str, words: str) -> str:
     for guidance, row in sorted(others.items()):
         rows.append(_class_row(f"guidance {guidance:g}, others", row, found["best_floor"]))
     rows.append(_class_row("simulated lenses", found["best_floor"], found["best_floor"]))
+    if found["more"]:
+        more = found["more"]
+        name = f"guidance {more['guidance']:g}, more of these"
+        rows.append(_class_row(name, more, found["more_floor"]))
+        rows.append(_class_row("as many simulated", found["more_floor"], found["more_floor"]))
     nets = [f"{net} (floor)" for net in found["floor"]["distance"]]
     head = ["images", "n", "recognised", "95 % interval", "macro AUC", *nets]
     count = f"{found['real']['n']:,} simulated test lenses"
