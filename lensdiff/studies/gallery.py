@@ -30,7 +30,8 @@ def _drawing_row(model: str, what: str) -> list[str]:
     excess = f"FD-EfficientNet {card.distance:.2f}, {card.excess:.2f}{error} above the floor"
     kid = f"KID x 1000 {card.kid:.1f} ± {card.kid_std:.1f}"
     result = f"{excess}, {kid}, {card.n_generated:,} images, {card.calls} calls"
-    return [model, what, training(model), result, f"{card.floor:.2f}, {card.kid_floor:.2f}"]
+    floor = f"floor {card.floor:.2f}, KID {card.kid_floor:.2f}"
+    return [model, what, training(model), result, floor]
 
 
 def _classes_row() -> list[str]:
@@ -114,7 +115,7 @@ def _benchmark_row() -> list[str]:
 def results() -> str:
     """One table of results with a row a model, and one of the benchmark."""
     rows = [
-        _drawing_row("lens150-long", "150 x 150, trained on"),
+        _drawing_row("lens150-long", "150 x 150, lens150 trained further"),
         _drawing_row("lens150", "150 x 150"),
         _drawing_row("lens64", "64 x 64"),
         _classes_row(),
