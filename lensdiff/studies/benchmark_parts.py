@@ -191,7 +191,7 @@ def calls(rounds: int) -> dict:
     for sampling in chosen:
         row = samplers.score(model, sampling, net, real, SCORED)
         found.append({"sampler": sampling.sampler, **row})
-    x = torch.randn(16, *model.shape)
+    x = torch.randn(16, *model.shape, device=next(model.denoiser.parameters()).device)
     with torch.no_grad():
         call = cost.seconds(lambda: model.denoiser(x, 1.0), rounds) / len(x)
     return {"n": SCORED, "call_s": float(f"{call:.4g}"), "samplers": found}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from itertools import combinations
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -16,9 +17,20 @@ from PIL import Image
 
 from lensdiff.data import images
 from lensdiff.lensing import parameters
+from lensdiff.model import Sampling
 from lensdiff.networks.unet import ResidualBlock, UNet
 from lensdiff.notebook import drawings
-from lensdiff.notebook.drawings import blocks, lens, network, page, process, sampling, scores, style
+from lensdiff.notebook.drawings import (
+    blocks,
+    latents,
+    lens,
+    network,
+    page,
+    process,
+    sampling,
+    scores,
+    style,
+)
 from lensdiff.scores import distances
 from lensdiff.scores.statistics import Statistics
 from lensdiff.storage import root
@@ -225,6 +237,27 @@ def test_attention_weights_are_those_of_torch_and_a_ring_looks_at_the_ring():
     bright = image.reshape(16, 4, 16, 4).mean((1, 3)) > 0.02
     on_ring, on_sky = (blocks.weights(x.numpy(), query)[bright].sum() for query in blocks.QUERIES)
     assert on_ring > 0.9 and on_sky < 0.1
+
+
+def test_latents_are_drawn_where_the_weights_are(monkeypatch):
+    asked = []
+
+    def draw(*_, device="cpu"):
+        asked.append(str(device))
+        yield torch.zeros(1, 4, 4, 4, dtype=torch.bfloat16)  # of which numpy knows nothing
+
+    monkeypatch.setattr(latents, "draw", draw)
+    model = SimpleNamespace(
+        denoiser=torch.nn.Linear(1, 1, device="meta"),
+        denoise=lambda: None,
+        denoised_shape=(4, 4, 4),
+        sampling=Sampling(steps=2),
+        images_of=lambda x: x,
+        stretch=SimpleNamespace(inverse=lambda x: x),
+        telescope=SimpleNamespace(observe=lambda light, seeds: torch.zeros(1, 1, 8, 8)),
+    )
+    latents._second(style.Canvas(8.0, 4.5), model)
+    assert asked == ["meta"]
 
 
 # ---- scores --------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from lensdiff import __main__ as command
 from lensdiff.data.images import ImageSet, simulated
 from lensdiff.errors import ParameterError
 from lensdiff.lensing.survey import diverse
+from lensdiff.model import Sampling
 from lensdiff.storage import read_json
 from lensdiff.studies import (
     benchmark,
@@ -214,6 +216,25 @@ def test_scores_of_more_images_take_longer() -> None:
     assert few["features_image_s"] > 0
     assert set(few["score_s"]) == {"distance", "its error", "KID", "precision and recall"}
     assert sum(few["score_s"].values()) < sum(many["score_s"].values())
+
+
+def test_a_call_is_timed_where_the_weights_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = []
+
+    class Denoiser(torch.nn.Linear):
+        def forward(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+            devices.append(x.device.type)
+            return x
+
+    model = SimpleNamespace(
+        denoiser=Denoiser(1, 1, device="meta"), shape=(1, 8, 8), sampling=Sampling(steps=2)
+    )
+    monkeypatch.setattr(benchmark_parts.models, "load", lambda name: model)
+    for name in ("extractor", "reference", "lenses"):
+        monkeypatch.setattr(benchmark_parts, name, lambda *_: None)
+    monkeypatch.setattr(benchmark_parts.samplers, "score", lambda *_: {"distance": 1.0})
+    found = benchmark_parts.calls(1)
+    assert set(devices) == {"meta"} and found["call_s"] >= 0
 
 
 def commit(folder: Path, setup: str) -> None:

@@ -67,9 +67,10 @@ def _second(canvas: Canvas, model: object) -> None:
     eps = np.random.default_rng(0).standard_normal(model.denoised_shape)
     how = model.sampling
     levels = how.sigmas()
-    (x,) = draw(model.denoise(), model.denoised_shape, [SEED], levels, how.sampler)
+    device = next(model.denoiser.parameters()).device
+    (x,) = draw(model.denoise(), model.denoised_shape, [SEED], levels, how.sampler, device=device)
     light = model.images_of(x)
-    drawn = model.stretch.inverse(x)[0].numpy()
+    drawn = model.stretch.inverse(x)[0].float().cpu().numpy()
     image = model.telescope.observe(light, [SEED])[0, 0].numpy()
     _channels(canvas, 1.5 * eps, 0.55, y, ORANGE)
     canvas.arrow((1.56, y + 0.48), (1.83, y + 0.48))
