@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +27,7 @@ from ..errors import CheckpointError, DataError, StorageError
 
 FORMAT = "lensdiff-1"  # of every checkpoint and state
 ROOM = "Give it room and write permission, or take another folder."
+LEFT_S = 30.0  # a lock that is held as long was left by a process that was killed
 
 
 def root() -> Path:
@@ -83,6 +85,32 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock, the file `path`.lock, while the block reads `path` and writes it anew.
+
+    Another process that wants it waits until it is gone, or takes it after `LEFT_S` seconds. Raises
+    StorageError where it can't be written.
+    """
+    lock = path.with_name(f"{path.name}.lock")
+    start = time.monotonic()
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            with contextlib.suppress(FileExistsError):
+                lock.touch(exist_ok=False)
+                break
+            time.sleep(0.02)
+            if time.monotonic() - start > LEFT_S:
+                lock.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path}: can't be written ({error}). {ROOM}") from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

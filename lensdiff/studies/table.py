@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import DataError
 from ..runtime import machine
-from ..storage import read_json, write_json
+from ..storage import locked, read_json, write_json
 
 
 class Table:
@@ -17,7 +18,8 @@ class Table:
     The file holds `about`, the machine, and `rows`, each with its key and its values. A row that is
     there is not computed again, so that a study may be killed at any moment and called again; rows
     of other circumstances (weights, numbers of images) are dropped when the first new one is kept.
-    Raises DataError for a file that can't be read.
+    Rows that another process has written meanwhile are taken in, so that parts of a study may run
+    beside each other. Raises DataError for a file that can't be read.
     """
 
     def __init__(self, path: Path, about: dict):
@@ -25,15 +27,22 @@ class Table:
         self.about = about
         self.rows: list[dict] = []
         self.more: dict = {}
-        if path.exists():
-            cure = "Delete it; the study makes it again."
-            old = read_json(path, cure)
-            if not isinstance(old, dict) or not isinstance(old.get("rows"), list):
-                raise DataError(f"{path}: it is no table of a study: it has no rows. {cure}")
-            if all(old.get(key) == value for key, value in about.items()):
-                self.rows = old["rows"]
-                known = {*about, "rows", "machine"}
-                self.more = {key: value for key, value in old.items() if key not in known}
+        self.read: set[str] = set()  # the file's rows as they were last read or written
+        self._take_in()
+
+    def _take_in(self) -> None:
+        """Take in what the file has and had not when it was last read or written."""
+        if not self.path.exists():
+            return
+        cure = "Delete it; the study makes it again."
+        old = read_json(self.path, cure)
+        if not isinstance(old, dict) or not isinstance(old.get("rows"), list):
+            raise DataError(f"{self.path}: it is no table of a study: it has no rows. {cure}")
+        if all(old.get(key) == value for key, value in self.about.items()):
+            self.rows += [row for row in old["rows"] if json.dumps(row) not in self.read]
+            known = {*self.about, "rows", "machine"}
+            self.more = {key: old[key] for key in old if key not in known} | self.more
+            self.read.update(map(json.dumps, old["rows"]))
 
     def find(self, **key: object) -> dict | None:
         """The first row with this key, or None."""
@@ -45,12 +54,19 @@ class Table:
     def row(
         self, key: dict, compute: Callable[[], dict], describe: Callable[[dict], str] | None = None
     ) -> dict:
-        """The row with this key; where it is not there, it is computed, kept and reported."""
+        """The row with this key; where it is not there, it is computed, kept and reported.
+
+        Where another process has kept one of this key meanwhile, that one stays.
+        """
         found = self.find(**key)
         if found is None:
-            found = {**key, **compute()}
-            self.rows.append(found)
-            self.write()
+            computed = {**key, **compute()}
+            with locked(self.path):
+                self._take_in()
+                found = self.find(**key) or computed
+                if found is computed:
+                    self.rows.append(computed)
+                self._write()
             words = f": {describe(found)}" if describe else ""
             name = ", ".join(f"{name} {value}" for name, value in key.items())
             print(f"{time.strftime('%H:%M')}  {name}{words}", flush=True)
@@ -58,6 +74,12 @@ class Table:
 
     def write(self, **more: object) -> None:
         """Write the file, with `more` beside the rows."""
-        self.more |= more
+        with locked(self.path):
+            self._take_in()
+            self.more |= more
+            self._write()
+
+    def _write(self) -> None:
         content = {**self.about, "machine": machine(), **self.more, "rows": self.rows}
         write_json(self.path, content)
+        self.read.update(map(json.dumps, self.rows))

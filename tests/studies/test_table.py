@@ -1,9 +1,11 @@
 """A study's table: each row is computed once, whatever kills the study."""
 
 import json
+import time
 
 import pytest
 
+from lensdiff import storage
 from lensdiff.errors import DataError
 from lensdiff.studies.table import Table
 
@@ -85,6 +87,50 @@ def test_what_is_written_beside_the_rows_stays_while_the_circumstances_do(tmp_pa
     again.row({"n": 9}, lambda: {"square": 81})
     assert json.loads(path.read_text())["timing"] == [1.5]
     assert Table(path, {"weights": "b"}).more == {}
+
+
+def test_parallel_jobs_keep_each_others_rows(tmp_path):
+    path = tmp_path / "table.json"
+    one, two = (Table(path, {"weights": "a"}) for _ in range(2))
+    one.row({"n": 1}, lambda: {"pair": (1, 1)})
+    two.row({"n": 2}, lambda: {"pair": (2, 4)})
+    one.row({"n": 3}, lambda: {"pair": (3, 9)})
+    two.write(floor=0.5)
+    one.write()
+    stored = json.loads(path.read_text())
+    assert [row["n"] for row in stored["rows"]] == [1, 2, 3] and stored["floor"] == 0.5
+    assert [one.name for one in tmp_path.iterdir()] == ["table.json"]  # and no lock
+
+
+def test_of_two_rows_of_one_key_that_of_the_faster_job_stays(tmp_path):
+    slow, fast = (Table(tmp_path / "table.json", {}) for _ in range(2))
+
+    def compute() -> dict:
+        fast.row({"n": 1}, lambda: {"by": "fast"})
+        return {"by": "slow"}
+
+    assert slow.row({"n": 1}, compute) == {"n": 1, "by": "fast"}
+    assert json.loads(slow.path.read_text())["rows"] == [{"n": 1, "by": "fast"}]
+
+
+def test_a_row_that_was_replaced_does_not_come_back(tmp_path):
+    path = tmp_path / "table.json"
+    fill(Table(path, {}), [])
+    table = Table(path, {})
+    table.rows = [{"n": 0, "square": -1}]
+    Table(path, {}).row({"n": 7}, lambda: {"square": 49})
+    table.write()
+    assert json.loads(path.read_text())["rows"] == [{"n": 0, "square": -1}, {"n": 7, "square": 49}]
+
+
+def test_a_table_is_not_written_while_another_job_writes_it(tmp_path, monkeypatch):
+    path = tmp_path / "table.json"
+    monkeypatch.setattr(storage, "LEFT_S", 0.2)  # of a killed job
+    (tmp_path / "table.json.lock").touch()
+    start = time.monotonic()
+    Table(path, {}).row({"n": 1}, lambda: {"square": 1})
+    assert time.monotonic() - start > 0.2
+    assert [one.name for one in tmp_path.iterdir()] == ["table.json"]
 
 
 @pytest.mark.parametrize("text", ["{", "", "[]", '"rows"', "{}", '{"rows": 3}', "\udcff"])
