@@ -115,8 +115,12 @@ def enough_memory(
 
 
 def processor() -> str:
-    """What a checkpoint records of the machine that trained it."""
-    return f"{platform.machine()}, {torch.get_num_threads()} threads"
+    """What a checkpoint records of the machine that trained it: the CPU, and the GPU's name."""
+    cpu = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    device = best_device()
+    if device == "cuda":
+        return f"{cpu}, {torch.cuda.get_device_name()}"
+    return f"{cpu}, GPU of a Mac" if device == "mps" else cpu
 
 
 def machine() -> str:

@@ -85,6 +85,16 @@ def test_a_lost_process_is_one_sentence_where_there_are_several(
         raise lost
 
 
+def test_a_checkpoint_records_the_gpu_that_trained_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")
+    found = {}
+    for device in runtime.DEVICES:
+        monkeypatch.setattr(runtime, "best_device", lambda device=device: device)
+        found[device] = runtime.processor()
+    cpu = f"{runtime.platform.machine()}, {torch.get_num_threads()} threads"
+    assert found == {"cuda": f"{cpu}, NVIDIA H100", "mps": f"{cpu}, GPU of a Mac", "cpu": cpu}
+
+
 def test_the_main_process_alone_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     done = []
     runtime.once(lambda: done.append("alone"))
