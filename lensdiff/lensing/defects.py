@@ -9,12 +9,13 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import binomtest
 
+from ..errors import MetricError
 from . import measure
 
 FAINT = 0.05  # of the peak: a counter-image is brighter
 OPPOSITE = 60  # degrees either side of the direction opposite to the brightest image
 CENTRAL_ARCSEC = 0.15  # a lens's own centre shows no image of a source behind it
-CENTRAL_LIGHT = 0.3  # of the peak: mean light within that radius
+CENTRAL_LIGHT = 0.3  # of the peak: mean light within that radius, or of the innermost pixels
 JUMP_ARCSEC = 0.35  # of the ridge, from one ray to the next, 5 degrees on
 LIT = 0.1  # of the peak: rays that are brighter have a ridge
 MANY_PIECES = 3
@@ -52,6 +53,12 @@ def largest_jump(rays: np.ndarray, radii: np.ndarray) -> np.ndarray:
     return np.where(both, np.abs(np.roll(ridge, -1, 1) - ridge), 0).max(1)
 
 
+def _radius(shape: tuple[int, int], pixel_arcsec: float) -> np.ndarray:
+    """Distance (H, W) in arcsec of each pixel of an image (H, W) from its centre."""
+    y, x = (np.arange(side) - (side - 1) / 2 for side in shape)
+    return np.hypot(y[:, None], x) * pixel_arcsec
+
+
 def defects(images: np.ndarray, pixel_arcsec: float) -> dict[str, np.ndarray]:
     """Whether each of images (n, 1, H, W) breaks each rule of `WORDS`, (n,) bool.
 
@@ -60,8 +67,10 @@ def defects(images: np.ndarray, pixel_arcsec: float) -> dict[str, np.ndarray]:
     light, noise = measure.above_sky(images, pixel_arcsec)
     bright = measure.smooth(light, pixel_arcsec)
     rays, radii = measure.polar(bright, pixel_arcsec)
-    y, x = (np.arange(side) - (side - 1) / 2 for side in light.shape[1:])
-    central = np.hypot(y[:, None], x) * pixel_arcsec < CENTRAL_ARCSEC
+    radius = _radius(light.shape[1:], pixel_arcsec)
+    central = (radius < CENTRAL_ARCSEC) | (
+        radius == radius.min()
+    )  # of coarse pixels none is within
     count = measure.bright_images(light, noise, pixel_arcsec)
     return {
         "one_image": count == 1,
@@ -81,10 +90,19 @@ def rate(broken: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
 
 
 def outer_light(images: np.ndarray, pixel_arcsec: float, beyond_arcsec: float = 2.5) -> np.ndarray:
-    """Mean light (n,), in peaks, beyond a radius."""
+    """Mean light (n,), in peaks, of images (n, 1, H, W) beyond a radius.
+
+    Raises MetricError for images that end within it.
+    """
     light, _ = measure.above_sky(images, pixel_arcsec)
-    y, x = (np.arange(side) - (side - 1) / 2 for side in light.shape[1:])
-    return light[:, np.hypot(y[:, None], x) * pixel_arcsec > beyond_arcsec].mean(1)
+    outer = _radius(light.shape[1:], pixel_arcsec) > beyond_arcsec
+    if not outer.any():
+        height, width = light.shape[1:]
+        reason = (
+            f"{width} x {height} pixels of {pixel_arcsec:g} arcsec end within {beyond_arcsec:g}"
+        )
+        raise MetricError(f"{reason} arcsec of the centre. Lower beyond_arcsec.")
+    return light[:, outer].mean(1)
 
 
 def saturated(images: np.ndarray, above: float = 63 / 64) -> np.ndarray:

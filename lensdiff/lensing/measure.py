@@ -236,10 +236,15 @@ def _binned(
 
 
 def binned(images: np.ndarray, factor: int) -> np.ndarray:
-    """Images (n, 1, H, W) averaged over blocks of `factor` pixels, each scaled to span [0, 1]."""
+    """Images (n, 1, H, W) averaged over blocks of `factor` pixels, each scaled to span [0, 1].
+
+    Raises MetricError where the blocks don't fill an image: a cropped one has another centre.
+    """
     x = np.asarray(images, np.float32)
+    if factor < 1 or any(side < factor or side % factor for side in x.shape[2:]):
+        sides = f"Images of {x.shape[3]} x {x.shape[2]} pixels have no whole blocks"
+        raise MetricError(f"{sides} of {factor}. Take a factor that divides both sides.")
     height, width = (side // factor for side in x.shape[2:])
-    x = x[..., : height * factor, : width * factor]
     x = x.reshape(len(x), 1, height, factor, width, factor).mean((3, 5))
     return min_max(x)
 

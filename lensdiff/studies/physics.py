@@ -19,7 +19,7 @@ from .table import Table
 
 EXAMPLE = "python -m lensdiff study physics lens150 lens150-long -n 96"
 FILE = "physics.json"
-BIN = 3  # pixels a side averaged before a fit: a ninth of the time; two where three do not fit
+BIN = 3  # pixels a side averaged before a fit: a ninth of the time; else two, or none
 TEST = "test lenses"
 
 
@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def fitted(images: np.ndarray, rounds: int = 15) -> fit.Fit:
     """The fit of an isothermal ellipsoid with shear to binned images of 7.5 arcsec."""
-    small = measure.binned(images, BIN if images.shape[-1] % BIN == 0 else 2)
+    factor = next(number for number in (BIN, 2, 1) if images.shape[-1] % number == 0)
+    small = measure.binned(images, factor)
     return fit.fit(small, diverse(small.shape[-1]), rounds=rounds)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lensdiff.errors import MetricError
 from lensdiff.lensing import defects, measure
 from lensdiff.lensing.population import sample_params
 from lensdiff.lensing.simulate import render
@@ -71,6 +72,23 @@ def test_outer_light_and_saturated_pixels_are_counted():
     assert defects.saturated(flat)[0] == pytest.approx(0.02)
 
 
+@pytest.mark.filterwarnings("error")
+def test_coarse_pixels_have_a_centre_too():
+    """Of pixels of 0.3 arcsec, the innermost have their middle outside 0.15 arcsec."""
+    y, x = np.meshgrid(*[(np.arange(24) - 11.5) * 0.3] * 2, indexing="ij")
+    ring = np.exp(-0.5 * ((np.hypot(x, y) - 1.8) / 0.3) ** 2)
+    filled = ring + np.exp(-0.5 * (x**2 + y**2) / 0.4**2)
+    found = defects.defects(min_max(np.stack([ring, filled]))[:, None], 0.3)
+    assert found["central_light"].tolist() == [False, True]
+
+
+def test_a_small_field_has_no_outer_light():
+    images = min_max(RING[None, 51:99, 51:99])[:, None]
+    with pytest.raises(MetricError, match=r"^48 x 48 pixels of 0.05 arcsec end within 2.5 arcsec"):
+        defects.outer_light(images, SCALE)
+    assert np.isfinite(defects.outer_light(images, SCALE, beyond_arcsec=1.5))
+
+
 def test_binned_images_are_means_over_blocks_that_span_0_to_1():
     x = np.random.default_rng(0).random((2, 1, 9, 9))
     found = measure.binned(x, 3)
@@ -79,3 +97,10 @@ def test_binned_images_are_means_over_blocks_that_span_0_to_1():
     every = x.reshape(2, 3, 3, 3, 3).mean((2, 4))
     expected = (means - every.min((1, 2))) / np.ptp(every, (1, 2))
     np.testing.assert_allclose(found[:, 0, 0, 1], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "factor"), [((9, 8), 3), ((8, 9), 3), ((2, 2), 3), ((9, 9), 0)])
+def test_images_that_blocks_do_not_fill_are_refused(shape, factor):
+    sides = rf"^Images of {shape[1]} x {shape[0]} pixels have no whole blocks of {factor}\."
+    with pytest.raises(MetricError, match=sides):
+        measure.binned(np.random.default_rng(0).random((1, 1, *shape)), factor)

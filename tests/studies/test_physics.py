@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from lensdiff.lensing.population import sample_params
 from lensdiff.lensing.simulate import render
@@ -19,6 +20,13 @@ def test_a_lens_is_explained_and_noise_in_its_place_is_not():
     blobs = np.random.default_rng(0).random((1, 1, 10, 10)).repeat(15, 2).repeat(15, 3)
     found = physics.fitted(np.concatenate([lens, min_max(blobs)]))
     assert found.rms[0] < 0.02 < 0.1 < found.rms[1]
+
+
+@pytest.mark.parametrize(("side", "kept"), [(150, 50), (64, 32), (35, 35)])
+def test_whole_blocks_are_averaged_before_a_fit(monkeypatch, side, kept):
+    monkeypatch.setattr(physics.fit, "fit", lambda images, survey, rounds: (images.shape, survey))
+    shape, survey = physics.fitted(np.random.default_rng(0).random((2, 1, side, side)))
+    assert shape == (2, 1, kept, kept) and survey == diverse(kept)
 
 
 def test_the_stored_fits_are_of_the_shipped_weights_and_rank_the_models():
