@@ -58,16 +58,21 @@ class Telescope:
     def observe(self, images: torch.Tensor, seeds: Iterable[int]) -> torch.Tensor:
         """What is recorded of noiseless images (n, 1, H, W): each scaled to span [0, 1], float32.
 
-        Brightness, exposure and noise of an image depend on its seed alone.
+        Brightness, exposure and noise of an image depend on its seed alone. Raises DataError for an
+        image without light.
         """
         observed = np.empty(images.shape, np.float32)
         for i, (image, seed) in enumerate(zip(images.clamp(0, 1), seeds, strict=True)):
+            brightest = image.max()
+            if not brightest > 0:
+                reason = "no pixel of it is above 0"
+                raise DataError(f"The image of seed {seed}: {reason}. Take another seed.")
             u = np.random.default_rng([seed, 3]).random(2)
             peak = np.interp(u[0], np.linspace(0, 1, len(self.peak_cps)), self.peak_cps)
             params = np.zeros(1, PARAMS)
             params["exposure_s"] = log_uniform(u[1], self.survey.exposure_s)
             observed[i] = simulate.observe(
-                image * float(peak / image.max()), params, self.survey, seed
+                image * float(peak / brightest), params, self.survey, seed
             )
         return torch.from_numpy(min_max(observed))
 

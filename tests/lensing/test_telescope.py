@@ -61,6 +61,14 @@ def test_the_noise_depends_on_the_seed_alone(sky):
     assert (telescope.observe(x[2:3], [10]) - apart).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("value", [0.0, -0.1, float("nan")])
+def test_an_image_without_light_is_refused_by_its_seed(sky, value):
+    x = torch.ones(2, 1, 32, 32)
+    x[1] = value
+    with pytest.raises(DataError, match=r"^The image of seed 8: .* Take another seed\.$"):
+        sky[2].observe(x, [7, 8])
+
+
 def test_it_is_described_and_made_again(sky):
     _, _, telescope = sky
     assert Telescope.from_dict(json.loads(json.dumps(telescope.as_dict()))) == telescope
