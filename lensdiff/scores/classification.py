@@ -159,11 +159,15 @@ def report(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> 
 def published_tenth(labels: np.ndarray, seed: int = 0) -> np.ndarray:
     """Rows of a tenth of a test set, each class in equal share.
 
-    The published solution split its 7,500 validation images 90:10.
+    The published solution split its 7,500 validation images 90:10. Raises DataError where a tenth
+    has fewer than two images of a class, of which no report can be made.
     """
     rng = np.random.default_rng(seed)
-    classes = np.unique(labels)
-    each = len(labels) // 10 // len(classes)
+    classes, counts = np.unique(labels, return_counts=True)
+    each = len(labels) // 10 // max(1, len(classes))
+    if min([each, *counts]) < 2:
+        few = f"{len(labels)} test images of {len(classes)} classes: a tenth of them is too few"
+        raise DataError(f"{few}. Take 20 images or more of each class.")
     return np.sort(
         np.concatenate([rng.permutation(np.flatnonzero(labels == k))[:each] for k in classes])
     )

@@ -135,6 +135,13 @@ def test_the_published_tenth_is_fixed_and_has_each_class_in_equal_share():
     assert np.bincount(labels[rows]).tolist() == [250, 250, 250]
     assert (rows == classification.published_tenth(labels)).all()
     assert (rows != classification.published_tenth(labels, seed=1)).any()
+    assert np.bincount(labels[classification.published_tenth(labels[:60])]).tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("labels", [np.arange(57) % 3, [0] * 50 + [1], [], [0] * 19])
+def test_a_small_test_set_has_no_tenth(labels):
+    with pytest.raises(DataError, match=r"a tenth of them is too few\. Take 20 images or more"):
+        classification.published_tenth(np.asarray(labels))
 
 
 def test_occlusion_finds_the_one_square_that_counts():
