@@ -40,7 +40,8 @@ class Card:
     """A score and all that it depends on.
 
     `distance` and `floor` are squared Frechet distances, in the extractor's units squared; `floor`
-    is that of as many other real images from the same reference. The errors are standard errors.
+    is that of as many other real images from the same reference. The errors are standard errors;
+    `kid_std` is none, but the standard deviation over subsets.
     """
 
     name: str
@@ -204,7 +205,8 @@ def card_with_error(
 ) -> Card:
     """The card of `generated`, as `card` makes it, with standard errors of distance and excess.
 
-    They come from one jackknife over generated, reference and floor images.
+    They come from one jackknife over generated, reference and floor images: over those whose
+    features are kept, 2,048 a side, and scaled to all (`jackknife.of_all_images`).
     """
     made = card(net, generated, images, str(sampling), sampling.calls, seed, n, split=split)
     real = (reference(net, images, rows) for rows in (range(n), range(n, 2 * n)))

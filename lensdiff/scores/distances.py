@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..errors import MetricError
-from .jackknife import Pair, Rows, factor, roots
+from .jackknife import Pair, Rows, factor, of_all_images, roots
 from .statistics import Statistics
 
 
@@ -47,7 +47,8 @@ def frechet_error(a: Statistics, b: Statistics, subsets: int = 20, seed: int = 0
 
     This is the delete-half jackknife (Shao & Wu 1989). Halves are more biased than the whole, but
     alike, so that the bias leaves their spread nearly as it is. Halves of fewer rows than features
-    are parts of one product, made once (`jackknife.Pair`). Raises MetricError below 8 rows.
+    are parts of one product, made once (`jackknife.Pair`). Of more images than kept rows the error
+    is scaled, see `jackknife.of_all_images`. Raises MetricError below 8 rows.
     """
     if min(len(a.rows), len(b.rows)) < 8 or subsets < 2:
         needs = "eight kept rows or more on both sides, and two subsets or more"
@@ -60,7 +61,7 @@ def frechet_error(a: Statistics, b: Statistics, subsets: int = 20, seed: int = 0
         return rng.permutation(len(rows))[: len(rows) // 2]
 
     found = [pair.distance(half(a.rows), half(b.rows)) for _ in range(subsets)]
-    return float(np.std(found, ddof=1))
+    return float(np.std(found, ddof=1)) * of_all_images(a, b)
 
 
 def compared(generated: Statistics, real: Statistics) -> dict[str, float]:
@@ -143,8 +144,11 @@ def two_sample(
     """(accuracy, its standard error) of a classifier of real against generated, by their features.
 
     Lopez-Paz & Oquab 2017, section 3. Logistic regression on standardised features, an equal number
-    of both, each image judged by a fit on the other folds: 0.5 means that it can't. Raises
-    MetricError below 4 images a fold.
+    of both, each image judged by a fit on the other folds: 0.5 means that it can't. The error is
+    binomial: that of other images judged by these classifiers. How they would differ with other
+    images to learn from, and that folds share theirs, is not in it. At an accuracy of 0 or 1 it is
+    the width of Wilson's interval at one standard error, 1 / (n + 1) for n judged images (Wilson
+    1927). Raises MetricError below 4 images a fold.
     """
     real, generated = _checked(real, generated, least=4 * folds)
     rng = np.random.default_rng(seed)
@@ -156,7 +160,9 @@ def two_sample(
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)
     predicted = cross_val_predict(classifier, rows, truth, cv=split)
     accuracy = float((predicted == truth).mean())
-    return accuracy, float(np.sqrt(max(accuracy * (1 - accuracy), 1e-12) / len(truth)))
+    if accuracy in (0.0, 1.0):
+        return accuracy, 1 / (len(truth) + 1)
+    return accuracy, float(np.sqrt(accuracy * (1 - accuracy) / len(truth)))
 
 
 def per_class(

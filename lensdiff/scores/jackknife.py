@@ -114,6 +114,15 @@ class Errors:
     excess: float
 
 
+def of_all_images(*sides: Statistics) -> float:
+    """The factor that leads from an error of the kept rows to one of all images.
+
+    A standard error falls with the root of their number: sqrt(rows / n), of the side of which the
+    largest share is kept, so that no error is made too small; 1 where every row is kept.
+    """
+    return float(max(np.sqrt(len(side.rows) / side.n) for side in sides))
+
+
 def groups(n: int, number: int, rng: np.random.Generator) -> list[np.ndarray]:
     """`number` random groups of the rows 0 to n - 1, equal but for one row."""
     return np.array_split(rng.permutation(n), number)
@@ -142,7 +151,8 @@ def without_groups(
 
     The groups are the same for every set of as many rows, so that two sets that share their seeds
     and the reference are compared pair by pair: `standard_error` of the difference of their
-    distances leaves out what both share. Raises MetricError below 8 rows a side.
+    distances leaves out what both share. It is the error of as many images as there are kept rows,
+    too large where there were more images. Raises MetricError below 8 rows a side.
     """
     sides = (generated.rows, reference.rows)
     parts = shared_groups(sides, number)
@@ -173,8 +183,9 @@ def excess_errors(
     """Standard errors of d(generated, reference), d(floor, reference) and of their difference.
 
     The kept rows of each set are in `number` groups; one group of all three is left out at a time,
-    the reference's from both distances, so that what they share cancels in the difference. Raises
-    MetricError below 8 rows a side; with fewer than two rows a group there are fewer groups.
+    the reference's from both distances, so that what they share cancels in the difference. Of more
+    images than kept rows the errors are scaled, see `of_all_images`. Raises MetricError below 8
+    rows a side; with fewer than two rows a group there are fewer groups.
     """
     sides = (generated.rows, reference.rows, floor.rows)
     parts = shared_groups(sides, number)
@@ -190,4 +201,5 @@ def excess_errors(
             pairs[1].distance(*keep[:0:-1], shared),
         )
         found.append((*both, both[0] - both[1]))
-    return Errors(*(float(x) for x in standard_error(np.array(found))))
+    scale = of_all_images(generated, reference, floor)
+    return Errors(*(float(x) * scale for x in standard_error(np.array(found))))

@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 
 from lensdiff.errors import MetricError
-from lensdiff.scores.distances import frechet
+from lensdiff.scores.distances import frechet, frechet_error
 from lensdiff.scores.jackknife import (
     Pair,
     Rows,
@@ -92,6 +92,24 @@ def test_an_error_bar_needs_eight_rows_and_takes_smaller_groups_for_few():
         excess_errors(many, few, many)
     found = excess_errors(many, Statistics.of(correlated(9, 3, 1)), many)
     assert 0 < found.excess < found.distance + found.floor
+
+
+def test_the_error_of_more_images_than_kept_rows_is_that_of_all_of_them():
+    many, kept = {}, {}
+    for k in range(3):
+        rows = correlated(4_096, 2, k, shift=0.3 * (k == 0))
+        many[k] = Statistics.of(rows)
+        kept[k] = Statistics.of(rows[: len(many[k].rows)])
+    assert len(many[0].rows) == kept[0].n == 2_048
+    whole, part, mixed = (
+        excess_errors(*sides)
+        for sides in (many.values(), kept.values(), (many[0], kept[1], many[2]))
+    )
+    for name in ("distance", "floor", "excess"):
+        assert getattr(whole, name) == pytest.approx(getattr(part, name) / np.sqrt(2), rel=1e-9)
+        assert getattr(mixed, name) == pytest.approx(getattr(part, name), rel=1e-9)
+    halves = frechet_error(kept[0], kept[1])
+    assert frechet_error(many[0], many[1]) == pytest.approx(halves / np.sqrt(2), rel=1e-9)
 
 
 def test_a_paired_difference_has_the_scatter_of_fresh_samples_and_less_than_unpaired():

@@ -4,6 +4,7 @@ from math import erf
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest, norm
 from sklearn.neighbors import NearestNeighbors
 
 from lensdiff.errors import MetricError
@@ -62,7 +63,10 @@ def test_a_classifier_tells_what_is_apart_and_is_at_chance_for_what_is_alike():
     # the best rule for two Gaussians a distance of 0.5 sqrt(8) apart
     bayes = 0.5 * (1 + erf(0.5 * np.sqrt(8) / 2 / np.sqrt(2)))
     assert accuracy == pytest.approx(bayes, abs=0.04)
-    assert distances.two_sample(cloud(100, 0), cloud(300, 1, 5.0))[0] == 1.0
+    accuracy, error = distances.two_sample(cloud(100, 0), cloud(300, 1, 5.0))
+    assert accuracy == 1.0
+    low, _ = binomtest(200, 200).proportion_ci(2 * norm.cdf(1) - 1, "wilson")
+    assert error == pytest.approx(1 - low)
 
 
 def test_the_row_of_a_class_that_is_generated_too_often_is_the_smallest():
