@@ -13,7 +13,7 @@ from ..lensing.population import KINDS, sample_params
 from ..lensing.simulate import VERSION
 from ..lensing.survey import diverse
 from ..storage.cache import cached
-from .images import ImageSet, share_of
+from .images import ImageSet, one_or_more, share_of
 
 TRAIN_IMAGES = 4_000
 TEST_IMAGES = 2_048
@@ -28,12 +28,12 @@ def colour_lenses(
 ) -> ImageSet:
     """RGB pictures of `diverse` lenses with their galaxies' own light, (n, 3, H, W) in [0, 1].
 
-    There are 4,000 to train on, and 2,048 with another seed to test on; three classes in equal
-    parts. They are simulated once, then read from the cache. Raises ParameterError for another
-    split.
+    There are 4,000 to train on, and 2,048 with another seed to test on, or `n`; three classes in
+    equal parts. They are simulated once, then read from the cache. Raises ParameterError for
+    another split, or no lens.
     """
     count, seed = share_of(split, TRAIN_IMAGES, TEST_IMAGES)
-    n = n or count
+    n = count if n is None else one_or_more(n)
     survey = diverse(pixels)
     description = {"simulator": VERSION, "colour": colour.VERSION, "survey": asdict(survey)}
     description |= {"n": n, "seed": seed}

@@ -31,7 +31,10 @@ TEST_IMAGES = 5_000
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images (n, channels, H, W), float32 in [0, 1], and what is known of them."""
+    """Images (n, channels, H, W), float32 in [0, 1], and what is known of them.
+
+    Raises ParameterError for `symmetries` that are not in `ELEMENTS`.
+    """
 
     name: str
     pixels: np.ndarray
@@ -42,6 +45,11 @@ class ImageSet:
     symmetries: int = 1  # 1: none, 2: mirror, 8: flips and quarter turns, as `ELEMENTS` has them
     folder: Path | None = None
     unobserved: Survey | None = None  # the survey whose noise noiseless images lack
+
+    def __post_init__(self) -> None:
+        if self.symmetries not in ELEMENTS:
+            known = "1 (none), 2 (a mirror) or 8 (flips and quarter turns)"
+            raise ParameterError(f"{self.name}: symmetries is {self.symmetries!r}, not {known}.")
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -168,6 +176,13 @@ def symmetry(x: Tensor, which: Tensor | np.ndarray) -> Tensor:
 # ---- simulated lenses ----------------------------------------------------------------------------
 
 
+def one_or_more(n: int) -> int:
+    """The number of lenses to simulate. Raises ParameterError below 1."""
+    if n < 1:
+        raise ParameterError(f"{n} lenses: simulate one or more.")
+    return n
+
+
 def simulated(
     survey: Survey,
     n: int,
@@ -180,8 +195,10 @@ def simulated(
     """`n` observed lenses, each scaled to span [0, 1], with their truth.
 
     They are simulated once, then read from the cache. With `noiseless`, the light before its noise.
-    `first` is the number of the first lens: image i is the same in all sets of a seed.
+    `first` is the number of the first lens: image i is the same in all sets of a seed. Raises
+    ParameterError for no lens.
     """
+    n = one_or_more(n)
     description = {"simulator": VERSION, "survey": asdict(survey), "n": n, "seed": seed}
     description |= {"kind": kind, "scale": "min_max"}
     params = sample_params(n, kind, seed, survey, first)
@@ -226,8 +243,9 @@ def lenses(
 ) -> ImageSet:
     """The default set: `diverse` lenses, three classes in equal parts.
 
-    There are 10,000 to train on, and 5,000 with another seed to test on. Raises ParameterError for
-    another split.
+    There are 10,000 to train on, and 5,000 with another seed to test on, or `n`. Raises
+    ParameterError for another split, or no lens.
     """
     count, seed = share_of(split, TRAIN_IMAGES, TEST_IMAGES)
-    return simulated(diverse(pixels), n or count, seed, cache=cache, noiseless=noiseless)
+    n = count if n is None else n
+    return simulated(diverse(pixels), n, seed, cache=cache, noiseless=noiseless)

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import DataError
 from ..lensing.survey import Survey
 from ..storage import fingerprint_of
-from .images import ImageSet, simulated
+from .images import ImageSet, one_or_more, simulated
 
 PART = 10_000  # lenses
 
@@ -93,10 +93,11 @@ def simulated_parts(
 ) -> ImageSet:
     """`n` lenses as `images.simulated` makes them, in parts; those that are missing are simulated.
 
-    Pixels and truth stay on disk, labels and rows (8 bytes a lens each) are in memory.
+    Pixels and truth stay on disk, labels and rows (8 bytes a lens each) are in memory. Raises
+    ParameterError for no lens.
     """
     given = (seed, kind, cache, noiseless)
-    parts = [simulated_part(survey, rows, *given) for rows in parts_of(n)]
+    parts = [simulated_part(survey, rows, *given) for rows in parts_of(one_or_more(n))]
     return replace(
         parts[0],
         pixels=Joined([part.pixels for part in parts]),

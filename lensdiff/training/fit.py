@@ -133,6 +133,7 @@ def fit(
         raise ParameterError(f"{folder} is to hold the model: give the state another folder.")
     if isinstance(recipe, AutoencoderRecipe):
         return _fit_autoencoder(recipe, images, folder, state, each, rows, start)
+    _check_square(images)
     if isinstance(recipe, ClassifierRecipe):
         return _fit_classifier(recipe, images, folder, state, each, rows, start, unbalanced)
     if isinstance(start, str | Path):
@@ -140,7 +141,6 @@ def fit(
     if start is not None and not isinstance(start, models.Model):
         kind = "a classifier" if isinstance(start, LensClassifier) else "an autoencoder"
         raise CheckpointError(f"{recipe.name} can't start from {kind}. Take a denoiser.")
-    _check_square(images)
     _check_labels(recipe, images, start, unbalanced)
     found = _autoencoder(recipe, autoencoder, start)
     return _fit_denoiser(recipe, images, Path(folder), state, each, rows, start, found)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from lensdiff.data import images as module
+from lensdiff.data.colour import colour_lenses
 from lensdiff.data.images import ImageSet, Shuffle, Stretch, lenses, simulated
+from lensdiff.data.parts import simulated_parts
 from lensdiff.errors import DataError, ParameterError
 from lensdiff.lensing.population import KINDS, sample_params
 from lensdiff.lensing.simulate import VERSION, simulate
@@ -122,6 +124,25 @@ def test_lenses_are_the_default_sets(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert requested == [(diverse(64), 10_000, 1), (diverse(150), 5_000, 2)]
     with pytest.raises(ParameterError, match="split must be 'train' or 'test', not 'val'"):
         lenses("val")
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_no_lens_is_no_set(n: int, tmp_path: Path) -> None:
+    for make in (
+        lambda: lenses("train", 16, n, tmp_path),
+        lambda: colour_lenses("train", 16, n, tmp_path),
+        lambda: simulated(SURVEY, n, 3, cache=tmp_path),
+        lambda: simulated_parts(SURVEY, n, 3, cache=tmp_path),
+    ):
+        with pytest.raises(ParameterError, match=rf"^{n} lenses: simulate one or more\.$"):
+            make()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("symmetries", [0, 4, "8", None])
+def test_other_symmetries_are_refused(symmetries: object) -> None:
+    with pytest.raises(ParameterError, match=r"^some: symmetries is .*, not 1 \(none\), 2 \(a m"):
+        ImageSet("some", np.zeros((2, 1, 8, 8), np.float32), "f", symmetries=symmetries)
 
 
 def test_simulated_sets_lie_in_the_cache_folder(

@@ -164,6 +164,8 @@ def test_a_classifiers_recipe_gives_a_classifier_and_its_stages(tmp_path, monkey
 def test_images_that_are_not_square_are_refused(tmp_path):
     with pytest.raises(DataError, match="20 x 16 pixels are not square"):
         fit(SMALL, made(width=20), tmp_path / "model")
+    with pytest.raises(DataError, match="16 x 20 pixels are not square"):
+        fit(recipes.CLASSIFIERS["lensnet"], made(height=20), tmp_path / "judge")
 
 
 @pytest.mark.parametrize(
