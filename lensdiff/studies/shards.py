@@ -88,8 +88,9 @@ def clear(whole: Path, shard: Shard) -> None:
 
 
 def write_part(whole: Path, shard: Shard, images: np.ndarray, job: dict) -> None:
-    """Write what job a part is of, and then the part."""
+    """Write what job a part is of, and then the part; an old one of another job goes first."""
     place = shard.path(whole)
+    place.unlink(missing_ok=True)
     write_json(place.with_suffix(".json"), {"job": fingerprint_of(job)})
     with atomic(place) as part:
         np.save(part, images, allow_pickle=False)

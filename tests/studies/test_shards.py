@@ -15,10 +15,26 @@ from lensdiff.data.images import ImageSet
 from lensdiff.errors import MetricError, ParameterError
 from lensdiff.model import Model
 from lensdiff.scores.statistics import Statistics
-from lensdiff.studies import pages, scoring
+from lensdiff.studies import pages, scoring, shards
 from lensdiff.studies.shards import Shard
 
 pytestmark = pytest.mark.filterwarnings("ignore::lensdiff.scores.card.SampleSizeWarning")
+
+
+def test_a_part_of_an_earlier_job_never_stands_beside_the_new_jobs_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tmp_path / "parts.npy"
+    shard = Shard(1, 1)
+    shards.write_part(whole, shard, np.zeros(3), {"seed": 1})
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shards.np, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        shards.write_part(whole, shard, np.ones(3), {"seed": 2})
+    assert shard.missing(whole) == [1]
 
 
 @pytest.mark.parametrize(("n", "parts"), [(10, 3), (8, 8), (1_000_003, 7)])
