@@ -160,6 +160,19 @@ def log_axis(ax: Axes) -> Axes:
     return ax
 
 
+def _tiled(images: np.ndarray, columns: int) -> np.ndarray:
+    """Images (n, H, W) or (n, H, W, 3) in rows of `columns`: one picture (H', W', 3), uint8."""
+    columns = min(columns, len(images))
+    gap = np.zeros((-len(images) % columns, *images.shape[1:]), images.dtype)
+    images = np.concatenate([images, gap])
+    starts = range(0, len(images), columns)
+    rows = [np.concatenate(list(images[start : start + columns]), 1) for start in starts]
+    tiled = np.clip(np.concatenate(rows, 0), 0, 1)
+    if tiled.ndim == 2:
+        tiled = plt.get_cmap(CMAP)(tiled)[..., :3]
+    return (tiled * 255).round().astype(np.uint8)
+
+
 def film(
     frames,
     path: Path | str,
@@ -170,18 +183,13 @@ def film(
 ) -> Path:
     """Write a GIF of `frames` (steps, n, C, H, W) in [0, 1], tiled; the last is held.
 
-    Written under a temporary name, then renamed.
+    C is 1 or 3; where the last row has no image it is black. Written under a temporary name, then
+    renamed.
     """
     path = Path(path)
     pictures = []
     for frame in frames:
-        images = to_array(frame)
-        rows = [
-            np.concatenate(list(images[i : i + columns]), 1)
-            for i in range(0, len(images) - columns + 1, columns)
-        ]
-        tiled = plt.get_cmap(CMAP)(np.clip(np.concatenate(rows, 0), 0, 1))[..., :3]
-        picture = Image.fromarray((tiled * 255).round().astype(np.uint8))
+        picture = Image.fromarray(_tiled(to_array(frame), columns))
         picture = picture.resize(
             (picture.width * enlarge, picture.height * enlarge), Image.Resampling.NEAREST
         )

@@ -64,6 +64,24 @@ def test_the_film_has_every_frame_and_holds_the_last(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["film.gif"]
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("n", "size"), [(2, (16, 8)), (3, (24, 8)), (5, (24, 16)), (6, (24, 16))])
+def test_a_film_shows_every_image_in_its_own_colours(tmp_path, channels, n, size):
+    levels = torch.linspace(0.2, 1, n)[:, None, None, None] * torch.ones(n, channels, 8, 8)
+    levels[:, 1:] = 0  # red, where there are colours
+    path = plots.film(levels[None], tmp_path / "film.gif", columns=3, enlarge=1)
+    with Image.open(path) as gif:
+        assert gif.size == size
+        shown = np.asarray(gif.convert("RGB")) / 255
+    for k in range(6):
+        row, column = divmod(k, 3)
+        tile = shown[8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
+        value = float(levels[k, 0, 0, 0]) if k < n else 0.0
+        wanted = (value, 0, 0) if channels == 3 else plots.plt.get_cmap(plots.CMAP)(value)[:3]
+        if tile.size:
+            np.testing.assert_allclose(tile, np.broadcast_to(wanted, tile.shape), atol=0.02)
+
+
 def test_the_curve_shows_both_losses():
     rows = [{"images_seen": 1000 * i, "loss": 1 / i, "held_out": 2 / i} for i in (1, 2, 3)]
     lines = plots.curve(rows).get_lines()
