@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from ..errors import ParameterError
 from .helpers import number, pick
-
-
-class Rule(Protocol):
-    """What a parameter may be: `check` returns the checked value or raises ParameterError."""
-
-    def check(self, name: str, value: object) -> object:
-        """The value of the parameter `name`, checked."""
 
 
 @dataclass(frozen=True)

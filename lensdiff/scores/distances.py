@@ -165,29 +165,6 @@ def two_sample(
     return accuracy, float(np.sqrt(accuracy * (1 - accuracy) / len(truth)))
 
 
-def per_class(
-    real: np.ndarray, labels: np.ndarray, generated: np.ndarray, mixed: np.ndarray
-) -> list[dict]:
-    """One row a class: distance of `generated` (m, width) from the real images of that class.
-
-    Beside it stands that of other real ones. `real` are (n, width). An unconditional model should
-    lie as far from each class as `mixed`, real images of all classes, does: rows where it lies
-    nearer or farther than that, by more than elsewhere, show a class that is generated too often or
-    too rarely. `labels` (n,) are those of `real`.
-    """
-    real, generated, mixed = _checked(real, generated, mixed, least=4)
-    if len(labels) != len(real):
-        raise MetricError(f"{len(labels)} labels for {len(real)} real images: give one for each.")
-    found = []
-    for label in np.unique(labels):
-        mine = Statistics.of(real[labels == label])
-        size = min(len(generated), len(mixed))
-        far = [frechet(Statistics.of(rows[:size]), mine) for rows in (generated, mixed)]
-        row = {"class": int(label), "n_real": mine.n, "n_generated": size}
-        found.append({**row, "generated": far[0], "mixed": far[1]})
-    return found
-
-
 def by_class(
     real: np.ndarray, real_labels: np.ndarray, generated: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
