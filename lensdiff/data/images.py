@@ -111,9 +111,10 @@ class Stretch:
 
     @classmethod
     def of(cls, pixels: np.ndarray, most: int = 2_000) -> Stretch:
-        """Mean and std of up to `most` evenly spaced images of `pixels` (n, ...).
+        """Mean and std of every (n // `most`)-th image of `pixels` (n, ...).
 
-        Raises DataError for constant images.
+        These are `most` or more, but fewer than twice as many; all, where there are fewer. Raises
+        DataError for constant images.
         """
         some = np.asarray(pixels[:: max(1, len(pixels) // most)], np.float64)
         if some.min() == some.max():

@@ -106,5 +106,8 @@ def outer_light(images: np.ndarray, pixel_arcsec: float, beyond_arcsec: float = 
 
 
 def saturated(images: np.ndarray, above: float = 63 / 64) -> np.ndarray:
-    """Share (n,) of the pixels of each image that are nearly as bright as its brightest one."""
+    """Share (n,) of the pixels above a value, of images (n, 1, H, W) that span [0, 1] each.
+
+    By default, those that are nearly as bright as the image's brightest one.
+    """
     return (np.asarray(images) > above).mean((1, 2, 3))

@@ -30,7 +30,7 @@ from caustics.utils import batch_lm
 from torch import Tensor
 
 from ..errors import MetricError
-from . import measure, parameters, simulate
+from . import measure, simulate
 from .survey import Survey
 
 SOURCE = ("ln of the source's radius in arcsec", "source ellipticity e1", "source ellipticity e2")
@@ -172,6 +172,11 @@ def _checked(images: np.ndarray, survey: Survey) -> np.ndarray:
     if not (images.min() >= -1e-3 and images.max() <= 1.001):  # NaN, too, is not between them
         span = f"Pixels from {images.min():.3g} to {images.max():.3g}"
         raise MetricError(f"{span}: a fit needs [0, 1]. Divide bytes by 255.")
+    constant = np.flatnonzero(np.ptp(images, (1, 2, 3)) == 0)
+    if len(constant):
+        raise MetricError(
+            f"Image {constant[0]} is constant: there is no lens to fit. Leave it out."
+        )
     return images
 
 
@@ -206,10 +211,3 @@ def fit(
     found = bounded(free, survey).double().numpy()
     _, left = scaled(light_of(found, survey), target.double().numpy())
     return Fit(found[:, :7], found[:, 7:], np.sqrt((left**2).mean(1)))
-
-
-def true_parameters(truth: np.ndarray) -> np.ndarray:
-    """The parameters (n, 10) that a fit of the lenses `truth` (n,), dtype PARAMS, should find."""
-    e1, e2 = parameters.ellipticity(truth["source_axis_ratio"], truth["source_angle_rad"])
-    ln_size = np.log(truth["source_radius_arcsec"])
-    return np.column_stack([parameters.of(truth), ln_size, e1, e2])

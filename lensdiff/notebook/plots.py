@@ -138,12 +138,13 @@ def table_of_images(
 def curve(rows: Sequence[dict], ax: Axes | None = None) -> Axes:
     """Training and held-out loss against the images seen.
 
-    `rows` have `loss`, `held_out` and `images_seen`, as a checkpoint's spec stores them.
+    `rows` have `loss`, `held_out` and `images_seen`, as a checkpoint's spec stores them. The
+    held-out loss is of the weights that are saved: their average, where there is one.
     """
     ax = ax or plt.subplots(figsize=(5.5, 3.2), layout="constrained")[1]
     seen = [row["images_seen"] / 1000 for row in rows]
     ax.plot(seen, [row["loss"] for row in rows], label="training (current weights)", color="0.55")
-    ax.plot(seen, [row["held_out"] for row in rows], label="held out (EMA weights)", color="C1")
+    ax.plot(seen, [row["held_out"] for row in rows], label="held out (saved weights)", color="C1")
     ax.set(xlabel="images seen (thousands)", ylabel="loss")
     log_axis(ax)
     ax.legend(frameon=False)

@@ -182,7 +182,10 @@ def confident_mistakes(logits: np.ndarray, labels: np.ndarray, most: int = 10) -
 
 
 def patches(height: int, width: int, patch: int, stride: int) -> list[tuple[slice, slice]]:
-    """Squares of `patch` pixels, `stride` apart, that cover an image."""
+    """Squares of `patch` pixels inside an image, `stride` apart, from its upper left corner on.
+
+    They reach its lower and right edges only where the stride leads there.
+    """
     rows = range(0, height - patch + 1, stride)
     columns = range(0, width - patch + 1, stride)
     return [(slice(y, y + patch), slice(x, x + patch)) for y in rows for x in columns]

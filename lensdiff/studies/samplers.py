@@ -117,12 +117,13 @@ def sweep(
     first = reference(net, test, range(n))
     second = reference(net, test, range(n, 2 * n))
     base = model.sampling
+    clamped = ", clamped" if base.clamp else ""
     about = {
         "model_sha256": model.spec["sha256"],
         "extractor": net.name,
         "n": n,
         "reference": f"test set of {test.name}, images 0 to {n - 1}",
-        "levels": f"{base.levels} levels {base.high:g} to {base.low:g}, clamped",
+        "levels": f"{base.levels} levels {base.high:g} to {base.low:g}{clamped}",
         "first_seed": FIRST_SEED,
     }
     table = Table(model.folder / "samplers.json", about)

@@ -261,6 +261,7 @@ def test_stretch_gives_mean_zero_and_std_a_half() -> None:
     assert low < 0 < high
     some = Stretch.of(pixels, most=100)
     assert some.mean == pytest.approx(pixels[::3].mean(), rel=1e-6)
+    assert Stretch.of(pixels, most=151) == stretch  # fewer than twice as many: all of them
     assert some != stretch
 
 

@@ -84,7 +84,10 @@ def test_a_film_shows_every_image_in_its_own_colours(tmp_path, channels, n, size
 
 def test_the_curve_shows_both_losses():
     rows = [{"images_seen": 1000 * i, "loss": 1 / i, "held_out": 2 / i} for i in (1, 2, 3)]
-    lines = plots.curve(rows).get_lines()
+    ax = plots.curve(rows)
+    lines = ax.get_lines()
+    words = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert words == ["training (current weights)", "held out (saved weights)"]
     training = [1 / i for i in (1, 2, 3)]
     held_out = [2 / i for i in (1, 2, 3)]
     assert [list(line.get_ydata()) for line in lines] == [training, held_out]

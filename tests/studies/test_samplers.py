@@ -38,6 +38,15 @@ def test_the_stored_sweep_is_the_shipped_models():
     assert all(row["samples"] == 16 for row in found["timing"])
 
 
+@pytest.mark.parametrize("clamp", [True, False])
+def test_a_sweep_says_whether_its_levels_are_clamped(folder, clamp, monkeypatch):
+    monkeypatch.setattr(samplers, "settings", lambda *_: [])
+    monkeypatch.setattr(samplers.Model, "sampling", Sampling(low=0.01, clamp=clamp))
+    samplers.run(arguments(folder))
+    levels = json.loads((folder / "samplers.json").read_text())["levels"]
+    assert levels == "log levels 40 to 0.01" + clamp * ", clamped"
+
+
 def test_every_sampler_makes_as_many_calls():
     chosen = samplers.settings(Sampling(low=0.1, clamp=False), (6, 10), 30)
     assert [one.calls for one in chosen] == [6, 10, 6, 10, 5, 9, 6, 10, 30]
