@@ -196,13 +196,11 @@ def simulated(
     """`n` observed lenses, each scaled to span [0, 1], with their truth.
 
     They are simulated once, then read from the cache. With `noiseless`, the light before its noise.
-    `first` is the number of the first lens: image i is the same in all sets of a seed. Raises
-    ParameterError for no lens.
+    Image i, from `first` on, is the same in all sets of a seed. Raises ParameterError for no lens.
     """
-    n = one_or_more(n)
     description = {"simulator": VERSION, "survey": asdict(survey), "n": n, "seed": seed}
     description |= {"kind": kind, "scale": "min_max"}
-    params = sample_params(n, kind, seed, survey, first)
+    params = sample_params(one_or_more(n), kind, seed, survey, first)
     shape = (n, 1, survey.pixels, survey.pixels)
     if noiseless:  # only then, so that the fingerprints of other sets stay as they were
         description["noiseless"] = True

@@ -95,7 +95,8 @@ def test_an_error_bar_needs_eight_rows_and_takes_smaller_groups_for_few():
 
 
 def test_the_error_of_more_images_than_kept_rows_is_that_of_all_of_them():
-    many, kept = {}, {}
+    many = {}
+    kept = {}
     for k in range(3):
         rows = correlated(4_096, 2, k, shift=0.3 * (k == 0))
         many[k] = Statistics.of(rows)
