@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "helpers": [
             "folder",
             "keep",
+            "model_folder",
             "number",
             "pick",
             "resolve_profile",

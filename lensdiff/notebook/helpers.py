@@ -16,7 +16,7 @@ from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from ..errors import ParameterError
-from ..storage import atomic, root
+from ..storage import atomic, checkpoints, root, set_aside
 
 PROFILES = ("smoke", "standard", "full")
 
@@ -55,6 +55,24 @@ def folder(path: str) -> Path:
         raise ParameterError(f"{path!r} is no folder; give its path as text.")
     here = Path(path)
     return here if here.exists() or here.is_absolute() else root() / here
+
+
+def model_folder(name: str) -> Path:
+    """The folder of a model given as a parameter.
+
+    `name` is that of a shipped model, which is fetched if need be, else a path as `folder` takes
+    it: absolute, or relative to where the notebook runs or to the working copy. Where a folder has
+    the name of a shipped model, the shipped one is taken. Raises ParameterError where there is
+    neither, CheckpointError where a shipped one can't be fetched.
+    """
+    known = checkpoints.known()
+    if name in known:
+        return checkpoints.ensure(name)
+    place = folder(name)
+    if not name or not (place.exists() or set_aside(place)):
+        cure = f"Give the name of a shipped one ({', '.join(known)}), or the path of a folder"
+        raise ParameterError(f"{name!r} is no model: {place} is not there. {cure}.")
+    return place
 
 
 def results(profile: str, notebook: str) -> Path:

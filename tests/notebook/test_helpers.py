@@ -8,6 +8,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from lensdiff.errors import ParameterError
 from lensdiff.notebook import helpers
+from lensdiff.storage import shipped
 
 
 def test_the_profile_is_the_parameter_then_the_environment_then_standard(monkeypatch):
@@ -32,6 +33,27 @@ def test_a_wrong_value_gives_a_sentence_and_not_a_stack_trace(capsys):
     shell.run_cell("from lensdiff import notebook\nnotebook.pick('recipe', 'huge', ('tiny',))")
     shown = capsys.readouterr().out.strip()
     assert shown == "ParameterError: recipe is 'huge'; it must be one of 'tiny'."
+
+
+def test_a_model_is_a_shipped_one_by_name_or_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(helpers, "root", lambda: tmp_path / "copy")
+    made = tmp_path / "copy" / "runs" / "mine"
+    made.mkdir(parents=True)
+    (tmp_path / "here" / "lens64").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert helpers.model_folder("lens64") == shipped("lens64")  # not the folder of this name
+    assert helpers.model_folder("runs/mine") == helpers.model_folder(str(made)) == made
+    made.rename(made.with_name("mine.1.old"))  # as a save leaves it that was killed
+    assert helpers.model_folder("runs/mine") == made
+
+
+@pytest.mark.parametrize("name", ["lens65", "", "/no/such/place", None, 3])
+def test_what_is_no_model_is_one_sentence(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ParameterError, match=r"is no (model: .*lens64, .*the path of|folder; give)"
+    ):
+        helpers.model_folder(name)
 
 
 def test_keep_copies_a_file_or_saves_a_figure(tmp_path, monkeypatch):
