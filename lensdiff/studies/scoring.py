@@ -19,7 +19,7 @@ from .. import model as models
 from ..data import folders
 from ..data.images import ImageSet, lenses
 from ..data.labels import check_classes
-from ..errors import ParameterError
+from ..errors import DataError, ParameterError
 from ..model import Model
 from ..networks import classifier
 from ..networks.classifier import LensClassifier, predict
@@ -49,6 +49,7 @@ from .shards import Shard
 LEGACY_IMAGES = 2_500
 LEGACY_SIDE = 128
 OWN = ("folder-", "pictures-")  # what the names of sets read from files begin with
+PARTS = ("all", "tenth")  # of a classifier's test images
 FOR_CARDS = ("sampler", "steps", "levels", "low", "images", "legacy")
 
 
@@ -235,7 +236,8 @@ def of_classifier(
     """Classify the test images, all and the published tenth of them, and write report.json.
 
     The images are those of the recipe that has the folder's name, `lensnet` by default, or a
-    folder of Common Test I. Returns the accuracies in words.
+    folder of Common Test I. A set that is too small for its tenth is reported as a whole. Returns
+    the accuracies in words.
     """
     recipe = recipe or (folder.name if folder.name in CLASSIFIERS else "lensnet")
     train, test = _images_of(recipe, data)
@@ -243,20 +245,24 @@ def of_classifier(
     _, held = train.split(HELD_OUT)
     check_classes(test, model.classes, unbalanced=True)
     logits = predict(model, test)
-    tenth = classification.published_tenth(test.labels)
     temperature = classification.temperature(predict(model, train, held), train.labels[held])
     calibrated = classification.calibration_error(logits / temperature, test.labels)
     found = {
         "weights_sha256": classifier.read(folder)[1]["sha256"],
         "data": {"name": test.name, "fingerprint": test.fingerprint},
         "all": _report(logits, test.labels, model.classes),
-        "tenth": _report(logits[tenth], test.labels[tenth], model.classes),
         "temperature": temperature,
         "calibration_error_after": calibrated,
     }
+    said = ""
+    try:
+        tenth = classification.published_tenth(test.labels)
+        found["tenth"] = _report(logits[tenth], test.labels[tenth], model.classes)
+    except DataError as error:
+        said = f"\nWithout the published tenth: {error}"
     if not dry:
         write_json(folder / "report.json", found)
-    return "\n".join(_accuracy(name, found[name]) for name in ("all", "tenth"))
+    return "\n".join(_accuracy(name, found[name]) for name in PARTS if name in found) + said
 
 
 def _report(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict:

@@ -166,6 +166,15 @@ def test_a_conditional_model_gets_its_table(tmp_path, monkeypatch, capsys, netwo
     assert f"{folder / 'conditional.json'}: 2 scales" in capsys.readouterr().out
 
 
+def test_a_small_test_set_of_a_classifier_is_reported_as_a_whole(tmp_path, monkeypatch, capsys):
+    folder = classifier.save(tmp_path / "mine", small_classifier())
+    monkeypatch.setattr(scoring, "_images_of", lambda recipe, data: (squares(90), squares(30)))
+    scoring.run(arguments(folder))
+    found = json.loads((folder / "report.json").read_text())
+    assert found["all"]["n"] == 30 and "tenth" not in found
+    assert "Without the published tenth: " in capsys.readouterr().out
+
+
 def test_a_classifier_gets_its_report(tmp_path, monkeypatch, capsys):
     train = squares(90)
     test = squares(60, seed=1)
