@@ -23,14 +23,13 @@ from ..networks.classifier import LensClassifier
 from ..networks.latent import Latent
 from ..networks.unet import UNet
 from ..runtime import once, processor, progress
-from ..storage import check_free
 from .autoencoder import fit_autoencoder
 from .classifier import fit_classifier
 from .diffusion import train
 from .latents import encoded, expanded
 from .loop import Step
 from .recipe import AutoencoderRecipe, ClassifierRecipe, Recipe
-from .state import Curve, stages_of
+from .state import Curve, check_places, stages_of
 from .transfer import copy_weights, transplant
 
 HELD_OUT = 1 / 30  # of a classifier's training images: for its curve and its temperature
@@ -126,11 +125,10 @@ def fit(
     folder, in place of the recipe's, a diffusion model learns its latents. Returns the model as it
     was saved. Raises DataError where the images don't suit the recipe, CheckpointError where the
     start or the autoencoder doesn't, TrainingError where training fails, StorageError where
-    `folder` holds something else than a model.
+    `folder` holds something else than a model, ParameterError where `state` lies in `folder`, or
+    where turned latents are to have lens parameters.
     """
-    check_free(Path(folder), models.SPEC)
-    if state is not None and Path(state).resolve() == Path(folder).resolve():
-        raise ParameterError(f"{folder} is to hold the model: give the state another folder.")
+    check_places(folder, state)
     if isinstance(recipe, AutoencoderRecipe):
         return _fit_autoencoder(recipe, images, folder, state, each, rows, start)
     if isinstance(recipe, ClassifierRecipe):

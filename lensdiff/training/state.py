@@ -12,9 +12,25 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ParameterError
+from ..networks.latent import SPEC
 from ..runtime import is_main
-from ..storage import FORMAT, read_folder, write_folder, write_json
+from ..storage import FORMAT, check_free, read_folder, write_folder, write_json
+
+
+def check_places(folder: Path | str, state: Path | str | None) -> None:
+    """See that a run can end well before it begins: that `folder` is free for the model.
+
+    Raises StorageError where it holds something else than a model, ParameterError where `state` is
+    or lies in it.
+    """
+    check_free(Path(folder), SPEC)
+    if state is None:
+        return
+    place = Path(state).resolve()
+    if Path(folder).resolve() in (place, *place.parents):
+        cure = "give the state a folder outside of it"
+        raise ParameterError(f"{folder} is to hold the model: {cure}.")
 
 
 def save_state(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from lensdiff.networks import classifier
 from lensdiff.training import recipes
 from lensdiff.training.classifier import ClassifierConfig
 from lensdiff.training.fit import fit
+from lensdiff.training.state import check_places
 
 SMALL = recipes.Recipe(
     "small",
@@ -159,6 +161,17 @@ def test_a_classifiers_recipe_gives_a_classifier_and_its_stages(tmp_path, monkey
 
 
 # ---- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inside", ["", "state", "deep/state", "../model/state"])
+def test_a_state_in_the_models_folder_is_refused_before_any_update(tmp_path, monkeypatch, inside):
+    monkeypatch.chdir(tmp_path)
+    steps = []
+    with pytest.raises(ParameterError, match=r"^model is to hold the model.* outside of it"):
+        fit(SMALL, made(), "model", Path("model") / inside, steps.append)
+    assert not steps and not list(tmp_path.iterdir())
+    check_places("model", "model-state")
+    check_places("state/model", "state")
 
 
 def test_images_that_are_not_square_are_refused(tmp_path):
