@@ -200,13 +200,17 @@ class DiffusionTask(Task):
 
 
 def run_fingerprint(
-    denoiser: Denoiser, images: ImageSet, rows: np.ndarray, config: TrainConfig
+    denoiser: Denoiser, images: ImageSet, rows: np.ndarray, config: TrainConfig, **more: object
 ) -> str:
-    """What a saved state must agree with: configuration, network, scaling, data and rows."""
+    """What a saved state must agree with: configuration, network, scaling, data and rows.
+
+    And `more`, JSON-able, where there is any: what the weights began with, say.
+    """
     shapes = {name: list(tensor.shape) for name, tensor in denoiser.state_dict().items()}
     network = [shapes, denoiser.scaling.name, denoiser.data_std, denoiser.precision]
     # as `fingerprint_of` of all this and a list of the rows, without a list of a million of them
-    others = json.dumps([repr(config), *network, images.fingerprint], sort_keys=True)
+    all_of_it = [repr(config), *network, images.fingerprint, *([more] if more else [])]
+    others = json.dumps(all_of_it, sort_keys=True)
     found = hashlib.sha256(f"{others[:-1]}, [".encode())
     for start in range(0, len(rows), ROWS):
         part = ", ".join(str(int(row)) for row in rows[start : start + ROWS])
@@ -223,17 +227,22 @@ def train(
     rows: tuple[np.ndarray, np.ndarray] | None = None,
     state: Path | str | None = None,
     accelerator: Accelerator | None = None,
+    start: str = "",
 ) -> Iterator[Step]:
     """Yield a `Step` after every update, until the budget is spent or the caller breaks.
 
     `rows` are the (train, held-out) indices, by default the set's own split; `state` is a folder to
-    save in and to resume from. The network's precision is the denoiser's. Raises TrainingError
-    where the loss is not finite or the batch can't be shared out, CheckpointError where `state`
-    holds another run or a damaged one.
+    save in and to resume from. The network's precision is the denoiser's. `start` is the SHA-256 of
+    the model whose weights it has: with another one, or another `stretch`, a run is another run.
+    Raises TrainingError where the loss is not finite or the batch can't be shared out,
+    CheckpointError where `state` holds another run or a damaged one.
     """
+    more = {"start": start} if start else {}
+    if stretch is not None:
+        more["stretch"] = [stretch.mean, stretch.std]
     stretch = stretch or Stretch.of(images.pixels)
     rows = rows or images.split()
     task = DiffusionTask(denoiser, images, config, stretch, rows)
-    identity = run_fingerprint(denoiser, images, rows[0], config)
+    identity = run_fingerprint(denoiser, images, rows[0], config, **more)
     run = Run(task, config.settings(denoiser.precision), identity, accelerator)
     yield from run.steps(state)

@@ -218,7 +218,9 @@ def _fit_denoiser(
     recipe = replace(recipe, network={**recipe.network, "image_channels": channels})
     denoiser, stretch = _begin(recipe, images, start)
     curve = Curve(state)
-    steps = train(denoiser, images, recipe.train, stretch, rows, state)
+    # without a start the stretch is that of the images, which a state knows already
+    begun = {} if start is None else {"stretch": stretch, "start": start.spec["sha256"]}
+    steps = train(denoiser, images, recipe.train, rows=rows, state=state, **begun)
     for step in progress(steps, recipe.train.steps, f"training {recipe.name}"):
         curve.add(step)
         if each is not None:

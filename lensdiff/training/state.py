@@ -70,7 +70,7 @@ def load_state(
     """Read the newest state under `folder` into modules and optimizer.
 
     Returns its description, or {} where there is none. Raises CheckpointError for a damaged state,
-    or one of another run (configuration, network or data differ).
+    or one of another run (configuration, network, data or start differ).
     """
     states = _states(Path(folder))
     if not states:
@@ -79,7 +79,7 @@ def load_state(
     cure = f"Delete {newest} and start again."
     tensors, spec = read_folder(newest, "state.safetensors", "state.json", cure)
     if spec["identity"] != identity:
-        reason = "this state is of another run (configuration, network or data differ)"
+        reason = "this state is of another run (configuration, network, data or start differ)"
         raise CheckpointError(f"{newest}: {reason}. Give `state` another folder.")
     for part, module in parts.items():
         own = {name: one for name, one in tensors.items() if name.startswith(f"{part}/")}

@@ -69,13 +69,14 @@ def test_a_transformer_is_trained_saved_loaded_and_gone_on_from(tmp_path):
         replace(SMALL, kind="MLP")
 
 
-def test_a_broken_off_fit_goes_on_and_keeps_its_whole_curve(tmp_path):
-    def stop(step):
-        if step.number == 5:
-            raise KeyboardInterrupt
+def stop_at_5(step):
+    if step.number == 5:
+        raise KeyboardInterrupt
 
+
+def test_a_broken_off_fit_goes_on_and_keeps_its_whole_curve(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        fit(SMALL, made(), tmp_path / "model", tmp_path / "state", stop)
+        fit(SMALL, made(), tmp_path / "model", tmp_path / "state", stop_at_5)
     again = fit(SMALL, made(), tmp_path / "model", tmp_path / "state")
     whole = fit(SMALL, made(), tmp_path / "whole")
     assert [row["update"] for row in again.spec["curve"]] == [3, 6]
@@ -105,6 +106,20 @@ def test_a_new_stage_starts_from_a_checkpoint_and_is_recorded(tmp_path):
     message = r"first: training can't go on .*predicts edm, not v"
     with pytest.raises(CheckpointError, match=message):
         fit(other, made(), tmp_path / "other", start=first)
+
+
+def test_a_state_is_of_its_start_and_of_no_other(tmp_path):
+    first = fit(SMALL, made(), tmp_path / "first")
+    other = fit(SMALL.scaled(seed=1), made(), tmp_path / "other")
+    for start in (None, first):
+        state = tmp_path / f"state-{start is None}"
+        with pytest.raises(KeyboardInterrupt):
+            fit(SMALL, made(), tmp_path / "model", state, stop_at_5, start=start)
+        for wrong in (first,) if start is None else (None, other):
+            with pytest.raises(CheckpointError, match=r"of another run .* or start differ"):
+                fit(SMALL, made(), tmp_path / "model", state, start=wrong)
+        again = fit(SMALL, made(), tmp_path / "model", state, start=start)
+        assert again.spec["curve"][-1]["update"] == 6
 
 
 @pytest.mark.parametrize("labels", [{"classes": 3}, {"conditions": 7}])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from toys_training import Spy, config, run, tiny, weights
 
-from lensdiff.data.images import ImageSet
+from lensdiff.data.images import ImageSet, Stretch
 from lensdiff.diffusion.process import Denoiser, LogNormal
 from lensdiff.errors import CheckpointError
 from lensdiff.networks.classifier import LensClassifier
@@ -103,6 +103,9 @@ def test_the_state_of_another_run_is_refused(lenses16: ImageSet, tmp_path: Path)
     for denoiser, images, settings in others:
         with pytest.raises(CheckpointError, match=r"of another run.*another folder"):
             next(train(denoiser, images, settings, state=tmp_path))
+    for more in ({"start": "a" * 64}, {"stretch": Stretch(0.1, 0.2)}):
+        with pytest.raises(CheckpointError, match="of another run"):
+            next(train(tiny(), lenses16, config(), state=tmp_path, **more))
     train_rows, held_rows = lenses16.split()
     fewer = (train_rows[1:], held_rows)
     with pytest.raises(CheckpointError, match="of another run"):
