@@ -20,7 +20,7 @@ from ..networks.latent import Latent
 from ..runtime import best_precision, once, processor, progress
 from ..storage import fingerprint_of
 from .loop import Run, Settings, Step, Task
-from .state import Curve
+from .state import Curve, unshaped
 
 MEASURED = 2_000  # training images whose latents decide mean and std
 COLLAPSED = 0.02  # a codebook of less perplexity than this part of its codes
@@ -186,7 +186,9 @@ def train_autoencoder(
     kept = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
     numbers = [int(row) for row in rows[0]]
     about = [type(net).__name__, kept, net.image_mean, net.image_std, net.precision]
-    identity = fingerprint_of([repr(config), *about, images.fingerprint, numbers])
+    about = [repr(config), *about, images.fingerprint, numbers]
+    more = unshaped(net)
+    identity = fingerprint_of([*about, more] if more else about)
     task = AutoencoderTask(net, images, config, rows)
     run = Run(task, config.settings(net.precision), identity, accelerator)
     yield from run.steps(state)

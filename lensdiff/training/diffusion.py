@@ -22,6 +22,7 @@ from ..data.labels import labels_for, network_labels
 from ..diffusion.process import CRITERIA, WEIGHTS, Denoiser, LogNormal, Uniform
 from ..errors import ParameterError
 from .loop import Run, Settings, Step, Task
+from .state import unshaped
 
 ROWS = 10_000  # whose numbers are text at once, in a fingerprint
 
@@ -208,6 +209,7 @@ def run_fingerprint(
     """
     shapes = {name: list(tensor.shape) for name, tensor in denoiser.state_dict().items()}
     network = [shapes, denoiser.scaling.name, denoiser.data_std, denoiser.precision]
+    more |= unshaped(denoiser.net)
     # as `fingerprint_of` of all this and a list of the rows, without a list of a million of them
     all_of_it = [repr(config), *network, images.fingerprint, *([more] if more else [])]
     others = json.dumps(all_of_it, sort_keys=True)

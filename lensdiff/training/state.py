@@ -5,7 +5,9 @@ It holds the weights, their average, and the optimizer.
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from ..errors import CheckpointError, ParameterError
 from ..networks.latent import SPEC
 from ..runtime import is_main
 from ..storage import FORMAT, check_free, read_folder, write_folder, write_json
+
+SAVED = re.compile("[0-9]{8}|[1-9][0-9]{8,}")  # the update, as `save_state` names a folder
+KILLED = re.compile(rf"({SAVED.pattern})\.[0-9]+(-[0-9a-f]{{8}})?\.part")
 
 
 def check_places(folder: Path | str, state: Path | str | None) -> None:
@@ -31,6 +36,17 @@ def check_places(folder: Path | str, state: Path | str | None) -> None:
     if Path(folder).resolve() in (place, *place.parents):
         cure = "give the state a folder outside of it"
         raise ParameterError(f"{folder} is to hold the model: {cure}.")
+
+
+def unshaped(net: nn.Module) -> dict[str, object]:
+    """What a network was made with that its weights' shapes don't show, where it is no default."""
+    known = inspect.signature(type(net)).parameters
+    found = {}
+    for name in ("kl", "commitment", "decay", "rare"):
+        if name in known and getattr(net, name) != known[name].default:
+            found[name] = getattr(net, name)
+    dropped = sorted({module.p for module in net.modules() if isinstance(module, nn.Dropout)})
+    return found | ({"dropout": dropped} if any(dropped) else {})
 
 
 def save_state(
@@ -52,13 +68,16 @@ def save_state(
         tensors |= {f"optimizer/{index}/{name}": value for name, value in moments.items()}
     spec = {"format": FORMAT, "identity": identity, "update": update, "seconds": seconds, **extra}
     write_folder(folder / f"{update:08d}", tensors, "state.safetensors", "state.json", spec)
-    killed = folder.glob("[0-9]*.part")  # what a killed save has left
+    # what a killed save has left
+    killed = [path for path in folder.glob("*.part") if KILLED.fullmatch(path.name)]
     for left in (*_states(folder)[:-1], *killed):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def _states(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.name.isdigit())
+    """The saved states, the newest last; folders with other names are not ours."""
+    found = [path for path in folder.glob("[0-9]*") if SAVED.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.name))
 
 
 def load_state(

@@ -185,6 +185,30 @@ def test_another_state_and_another_start_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "name", "default", "other"),
+    [
+        ("KLVAE", "kl", 1e-3, 1e-2),
+        ("VQVAE", "commitment", 0.25, 0.5),
+        ("VQVAE", "decay", 0.99, 0.9),
+        ("VQVAE", "rare", 0.03, 0.1),
+    ],
+)
+def test_a_state_knows_what_no_shape_shows(
+    tmp_path: Path, kind: str, name: str, default: float, other: float
+) -> None:
+    plan = recipe(kind, steps=1)
+
+    def trained(**arguments: float) -> list[Step]:
+        net = replace(plan, network={**plan.network, **arguments}).net()
+        return list(train_autoencoder(net, blobs(), plan.train, state=tmp_path))
+
+    trained()
+    trained(**{name: default})  # as it was not given
+    with pytest.raises(CheckpointError, match="of another run"):
+        trained(**{name: other})
+
+
+@pytest.mark.parametrize(
     "wrong", [{}, {"steps": 1, "minutes": 1.0}, {"steps": 0}, {"steps": 1, "accumulation": 3}]
 )
 def test_wrong_settings_are_refused(wrong: dict) -> None:
