@@ -44,17 +44,18 @@ def synchronize(device: torch.device | str) -> None:
         getattr(torch, kind).synchronize()
 
 
-def best_precision(device: torch.device | str | None = None) -> str:
+def best_precision(device: torch.device | str | None = None, wanted: str | None = None) -> str:
     """'bf16' where the device computes in it natively, else 'fp16' on CUDA and 'fp32' elsewhere.
 
-    LENSDIFF_PRECISION, 'fp32', 'bf16' or 'fp16', takes its place. Raises ParameterError for another
-    value.
+    `wanted`, else LENSDIFF_PRECISION, takes its place: 'fp32', 'bf16' or 'fp16'. Raises
+    ParameterError for another value.
     """
-    chosen = os.environ.get(PRECISION)
+    chosen = wanted or os.environ.get(PRECISION)
     if chosen:
         if chosen not in PRECISIONS:
+            what = "The precision" if wanted else PRECISION
             cure = "Set it to 'fp32', 'bf16' or 'fp16', or leave it out"
-            raise ParameterError(f"{PRECISION} is {chosen!r}. {cure}.")
+            raise ParameterError(f"{what} is {chosen!r}. {cure}.")
         return chosen
     kind = torch.device(device or best_device()).type
     if kind == "cuda":
