@@ -13,12 +13,13 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from ..data.images import ELEMENTS, ImageSet, Shuffle, symmetry
-from ..errors import DataError, ParameterError, TrainingError
+from ..errors import DataError, TrainingError
 from ..networks import latent
 from ..networks.autoencoder import VQVAE, Autoencoder, code_use
 from ..networks.latent import Latent
 from ..runtime import best_precision, once, processor, progress
 from ..storage import fingerprint_of
+from .checks import check_budget, check_settings
 from .loop import Run, Settings, Step, Task
 from .state import Curve, unshaped
 
@@ -51,15 +52,8 @@ class AutoencoderConfig:
     save_every: int = 500  # updates between saved states, where `state` is given
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise ParameterError("Give a budget: either steps or minutes, not both.")
-        budget = self.minutes if self.steps is None else self.steps
-        shared = self.batch > 0 and self.accumulation > 0 and self.batch % self.accumulation == 0
-        if budget <= 0 or not shared or self.held_out_images < 1:
-            raise ParameterError(
-                "steps or minutes and held_out_images must be positive, and batch a multiple of "
-                "accumulation."
-            )
+        check_budget(self)
+        check_settings(self)
 
     def settings(self, precision: str) -> Settings:
         """What the loop needs of it."""

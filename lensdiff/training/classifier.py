@@ -18,6 +18,7 @@ from ..networks import classifier
 from ..networks.classifier import LensClassifier, half, predict
 from ..runtime import once, processes, processor, progress
 from ..storage import fingerprint_of
+from .checks import check_settings
 from .loop import Run, Settings, Step, Task, learning_rate
 from .processes import share_norms
 from .state import Curve, stages_of
@@ -27,7 +28,8 @@ from .state import Curve, stages_of
 class ClassifierConfig:
     """Everything that decides the training of a classifier.
 
-    `frozen_steps` updates of the head alone, then `steps` of everything.
+    `frozen_steps` updates of the head alone, then `steps` of everything. Raises ParameterError for
+    values that can't be used.
     """
 
     steps: int = 1_000
@@ -51,6 +53,7 @@ class ClassifierConfig:
             raise ParameterError(
                 "steps must be 1 or more, frozen_steps 0 or more and batch 2 or more."
             )
+        check_settings(self)
         if self.elements is not None and (
             not self.elements or not set(self.elements) <= set(range(8))
         ):

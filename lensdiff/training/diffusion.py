@@ -21,6 +21,7 @@ from ..data.images import ELEMENTS, ImageSet, Shuffle, Stretch, symmetry
 from ..data.labels import labels_for, network_labels
 from ..diffusion.process import CRITERIA, WEIGHTS, Denoiser, LogNormal, Uniform
 from ..errors import ParameterError
+from .checks import check_budget, check_settings
 from .loop import Run, Settings, Step, Task
 from .state import unshaped
 
@@ -55,14 +56,8 @@ class TrainConfig:
     save_every: int = 500  # updates between saved states, where `state` is given
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise ParameterError("Give a budget: either steps or minutes, not both.")
-        budget = self.minutes if self.steps is None else self.steps
-        shared = self.batch > 0 and self.accumulation > 0 and self.batch % self.accumulation == 0
-        if budget <= 0 or not shared:
-            raise ParameterError(
-                "steps or minutes must be positive, and batch a multiple of accumulation."
-            )
+        check_budget(self)
+        check_settings(self)
         if self.criterion not in CRITERIA or self.weight not in WEIGHTS:
             known = f"criterion must be one of {tuple(CRITERIA)}, weight one of {tuple(WEIGHTS)}"
             raise ParameterError(f"{known}.")

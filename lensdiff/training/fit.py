@@ -24,12 +24,13 @@ from ..networks.latent import Latent
 from ..networks.unet import UNet
 from ..runtime import once, processor, progress
 from .autoencoder import fit_autoencoder
+from .checks import check_places
 from .classifier import fit_classifier
 from .diffusion import train
 from .latents import encoded, expanded
 from .loop import Step
 from .recipe import AutoencoderRecipe, ClassifierRecipe, Recipe
-from .state import Curve, check_places, stages_of
+from .state import Curve, stages_of
 from .transfer import copy_weights, transplant
 
 HELD_OUT = 1 / 30  # of a classifier's training images: for its curve and its temperature

@@ -22,9 +22,10 @@ from ..errors import ParameterError
 from ..model import Model, Sampling
 from ..runtime import once, processor, progress
 from ..storage import fingerprint_of, write_arrays
+from .checks import check_places
 from .diffusion import Batches, DiffusionTask, TrainConfig, run_fingerprint
 from .loop import Run
-from .state import Curve, check_places, stages_of
+from .state import Curve, stages_of
 
 
 @torch.no_grad()
@@ -134,7 +135,7 @@ def reflow(
     """Train a copy of an unconditional `model` on `n` of its own pairs, and save it in `folder`.
 
     With `state`, a folder, the run can be killed and called again. Raises ParameterError for a
-    conditional model, for held-out losses, and as `pairs`; and as `state.check_places`.
+    conditional model, for held-out losses, and as `pairs`; and as `checks.check_places`.
     """
     _check(model, config)
     check_places(folder, state)

@@ -14,28 +14,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import CheckpointError, ParameterError
-from ..networks.latent import SPEC
+from ..errors import CheckpointError
 from ..runtime import is_main
-from ..storage import FORMAT, check_free, read_folder, write_folder, write_json
+from ..storage import FORMAT, read_folder, write_folder, write_json
 
 SAVED = re.compile("[0-9]{8}|[1-9][0-9]{8,}")  # the update, as `save_state` names a folder
 KILLED = re.compile(rf"({SAVED.pattern})\.[0-9]+(-[0-9a-f]{{8}})?\.part")
-
-
-def check_places(folder: Path | str, state: Path | str | None) -> None:
-    """See that a run can end well before it begins: that `folder` is free for the model.
-
-    Raises StorageError where it holds something else than a model, ParameterError where `state` is
-    or lies in it.
-    """
-    check_free(Path(folder), SPEC)
-    if state is None:
-        return
-    place = Path(state).resolve()
-    if Path(folder).resolve() in (place, *place.parents):
-        cure = "give the state a folder outside of it"
-        raise ParameterError(f"{folder} is to hold the model: {cure}.")
 
 
 def unshaped(net: nn.Module) -> dict[str, object]:

@@ -18,9 +18,9 @@ from lensdiff.lensing.survey import diverse
 from lensdiff.model import Sampling
 from lensdiff.networks import classifier
 from lensdiff.training import recipes
+from lensdiff.training.checks import check_places
 from lensdiff.training.classifier import ClassifierConfig
 from lensdiff.training.fit import fit
-from lensdiff.training.state import check_places
 
 SMALL = recipes.Recipe(
     "small",
