@@ -6,7 +6,6 @@ It holds the weights, their average, and the optimizer.
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import shutil
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import nn
 
 from ..errors import CheckpointError
 from ..runtime import is_main
-from ..storage import FORMAT, read_folder, write_folder, write_json
+from ..storage import FORMAT, read_folder, read_json, write_folder, write_json
 
 SAVED = re.compile("[0-9]{8}|[1-9][0-9]{8,}")  # the update, as `save_state` names a folder
 KILLED = re.compile(rf"({SAVED.pattern})\.[0-9]+(-[0-9a-f]{{8}})?\.part")
@@ -101,17 +100,23 @@ class Curve:
     """Training and held-out loss as they fall, kept beside the state, so that a resume has them.
 
     `rows` have the update, images_seen, the mean loss since the row before, and what was held out.
+    Raises CheckpointError where the file beside the state is damaged.
     """
 
     def __init__(self, state: Path | str | None):
         self.path = Path(state) / "curve.json" if state else None
         self.rows = []
         if self.path and self.path.exists():
-            self.rows = json.loads(self.path.read_text())
+            cure = f"Delete {self.path}: the run goes on without its earlier rows."
+            self.rows = read_json(self.path, cure, CheckpointError)
+        self.begun = False
         self.losses: list[float] = []
 
     def add(self, step: object) -> None:
-        """Take in a `loop.Step`."""
+        """Take in a `loop.Step`; rows beyond the first one are of a run that did not resume."""
+        if not self.begun:
+            self.rows = [one for one in self.rows if one["update"] <= step.number]
+            self.begun = True
         self.losses.append(step.loss)
         if step.held_out is None:
             return

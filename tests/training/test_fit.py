@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,6 +85,26 @@ def test_a_broken_off_fit_goes_on_and_keeps_its_whole_curve(tmp_path):
     # nothing is left to do
     finished = fit(SMALL, made(), tmp_path / "model", tmp_path / "state")
     assert finished.spec["sha256"] == whole.spec["sha256"]
+
+
+def test_a_curve_has_no_rows_of_another_run(tmp_path):
+    """A state that was deleted, as a damaged one is to be, leaves its curve beside it."""
+    state = tmp_path / "state"
+    fit(SMALL.scaled(held_out_every=2), made(), tmp_path / "model", state)
+    shutil.rmtree(state / "00000006")
+    assert [row["update"] for row in json.loads((state / "curve.json").read_text())] == [2, 4, 6]
+    again = fit(SMALL.scaled(held_out_every=5), made(), tmp_path / "model", state)
+    assert [row["update"] for row in again.spec["curve"]] == [5, 6]
+
+
+def test_a_damaged_curve_is_named_with_its_cure(tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "curve.json").write_text('[{"update": ')
+    with pytest.raises(
+        CheckpointError, match=r"curve\.json: can't be read .* Delete .*curve\.json"
+    ):
+        fit(SMALL, made(), tmp_path / "model", state)
 
 
 # ---- stages --------------------------------------------------------------------------------------
