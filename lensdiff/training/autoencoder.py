@@ -20,7 +20,7 @@ from ..networks.latent import Latent
 from ..runtime import best_precision, once, processor, progress
 from ..storage import fingerprint_of
 from .checks import check_budget, check_settings
-from .loop import Run, Settings, Step, Task
+from .loop import Run, Settings, Step, Task, at_once
 from .state import Curve, unshaped
 
 MEASURED = 2_000  # training images whose latents decide mean and std
@@ -143,8 +143,9 @@ class AutoencoderTask(Task):
         errors = []
         penalties = []
         logs = []
-        for start in range(0, len(rows), 64):
-            part = np.array(self.images.pixels[rows[start : start + 64]], np.float32)
+        size = at_once(self.config)
+        for start in range(0, len(rows), size):
+            part = np.array(self.images.pixels[rows[start : start + size]], np.float32)
             images = torch.from_numpy(part).to(model.mean.device)
             found, penalty, log = model(images)
             errors.append(self._error(found, images))

@@ -22,9 +22,10 @@ from ..data.labels import labels_for, network_labels
 from ..diffusion.process import CRITERIA, WEIGHTS, Denoiser, LogNormal, Uniform
 from ..errors import ParameterError
 from .checks import check_budget, check_settings
-from .loop import Run, Settings, Step, Task
+from .loop import Run, Settings, Step, Task, at_once
 from .state import unshaped
 
+DRAWN = 64  # images whose held-out noise is drawn at once
 ROWS = 10_000  # whose numbers are text at once, in a fingerprint
 
 
@@ -131,6 +132,20 @@ class Batches:
         return x, sigma.to(self.device), eps, label
 
 
+def _held_out_parts(
+    n: int, shape: tuple[int, int, int], seed: int, batch: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """Parts of `n` images of a shape, at most `batch` of them, and the noise of each.
+
+    It is drawn for `DRAWN` images at once, and so is the same for any batch.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for first in range(0, n, DRAWN):
+        drawn = torch.randn((min(DRAWN, n - first), *shape), generator=generator)
+        for start, eps in zip(range(first, n, batch), drawn.split(batch), strict=False):
+            yield slice(start, start + len(eps)), eps
+
+
 @torch.no_grad()
 def held_out_loss(
     denoiser: Denoiser,
@@ -140,22 +155,22 @@ def held_out_loss(
     config: TrainConfig,
     batch: int = 64,
 ) -> float:
-    """Mean loss over `config.held_out_images` of `rows`, always with the same noise."""
+    """Mean loss over `config.held_out_images` of `rows`, always with the same noise.
+
+    `batch` images go through the network at once.
+    """
     device = next(denoiser.parameters()).device
     rows = rows[: config.held_out_images]
-    generator = torch.Generator().manual_seed(config.seed)
     sigma = config.sigmas.at((torch.arange(len(rows)) + 0.5) / len(rows)).to(device)
     labels = labels_for(denoiser.net, images)
     total = 0.0
-    for start in range(0, len(rows), batch):
-        part = slice(start, start + batch)
+    for part, eps in _held_out_parts(len(rows), images.pixels.shape[1:], config.seed, batch):
         x = stretch(torch.from_numpy(images.pixels[rows[part]]))
-        eps = torch.randn(x.shape, generator=generator).to(device)
         label = None
         if labels is not None:
             label = network_labels(labels[rows[part]], np.zeros(len(x), int)).to(device)
-        x = x.to(device)
-        loss = denoiser.loss(x, sigma[part], eps, label, config.criterion, config.weight)
+        given = (x.to(device), sigma[part], eps.to(device), label)
+        loss = denoiser.loss(*given, config.criterion, config.weight)
         total += float(loss.sum())
     return total / len(rows)
 
@@ -191,8 +206,8 @@ class DiffusionTask(Task):
         return denoiser.loss(x0, sigma, eps, label, config.criterion, config.weight).mean()
 
     def held_out(self, model: Denoiser) -> dict[str, float]:
-        stretch = self.batches.stretch
-        return {"loss": held_out_loss(model, self.images, self.rows[1], stretch, self.config)}
+        given = (self.images, self.rows[1], self.batches.stretch, self.config)
+        return {"loss": held_out_loss(model, *given, at_once(self.config))}
 
 
 def run_fingerprint(

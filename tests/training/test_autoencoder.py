@@ -86,6 +86,21 @@ def test_images_are_turned_by_their_own_symmetries() -> None:
     torch.testing.assert_close(turned.sum((1, 2, 3)), straight.sum((1, 2, 3)))
 
 
+def test_a_held_out_pass_takes_no_more_images_than_a_micro_batch() -> None:
+    plan = recipe("VQVAE", batch=8, accumulation=4)
+    task = AutoencoderTask(plan.net(), blobs(), plan.train, (np.arange(40), np.arange(40, 45)))
+    sizes = []
+    forward = task.saved.forward
+
+    def watched(images: Tensor) -> tuple:
+        sizes.append(len(images))
+        return forward(images)
+
+    task.saved.forward = watched
+    task.held_out(task.saved)
+    assert sizes == [2, 2, 1]
+
+
 # ---- a checkpoint --------------------------------------------------------------------------------
 
 
