@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, DataError, StorageError
 
 FORMAT = "lensdiff-1"  # of every checkpoint and state
+WEIGHTS = "weights.safetensors"  # the files of a checkpoint
+SPEC = "spec.json"
 ROOM = "Give it room and write permission, or take another folder."
 
 

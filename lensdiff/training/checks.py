@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import ParameterError
-from ..networks.latent import SPEC
-from ..storage import check_free
+from ..storage import SPEC, check_free
 
 LEAST = {"save_every": 1, "held_out_every": 0, "held_out_images": 1, "warmup_steps": 0, "seed": 0}
 
