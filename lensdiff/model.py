@@ -233,7 +233,7 @@ def save(
 
     `arguments` are those the network was made with; `spec` holds what else there is to say: recipe,
     data fingerprint, images_seen, scores. An `autoencoder` is named by its SHA-256, and copied into
-    the folder. Raises CheckpointError where the weights are not finite.
+    the folder. Raises CheckpointError for weights not finite, StorageError as `write_folder`.
     """
     folder = Path(folder)
     about = {
@@ -275,8 +275,8 @@ def load(
 ) -> Model | classifier.LensClassifier | Latent:
     """Read a shipped model by its name, or a folder: a `Model`, `LensClassifier` or `Latent`.
 
-    `device` is the GPU where there is one; `precision` of a denoiser is bf16 where the processor
-    has it. Raises CheckpointError for a missing, damaged or foreign folder.
+    `device`: the GPU where there is one; `precision` of a denoiser: see `runtime.best_precision`.
+    Raises ParameterError for another, CheckpointError for a missing, damaged or foreign folder.
     """
     folder = find(name)
     weights, spec = read_folder(folder, WEIGHTS, SPEC, CURE)
@@ -285,12 +285,12 @@ def load(
     if spec.get("kind") == "autoencoder":
         return latent.load(folder, device)
     autoencoder = latent.belonging(folder, spec.get("autoencoder"), device)
+    precision = best_precision(device, precision)
     try:
         network = spec["network"]
         net = NETWORKS[network["name"]](**network["arguments"])
         net.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
         stretch = Stretch(**spec["stretch"])
-        precision = precision or best_precision(device)
         denoiser = Denoiser(net, spec["prediction"], spec["data_std"], precision)
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         reason = f"its spec.json and its weights don't agree ({error})"

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from .errors import ParameterError
 
 PRECISION = "LENSDIFF_PRECISION"  # takes the place of `best_precision`'s own choice
+PRECISIONS = ("fp32", "bf16", "fp16")
 DEVICE = "LENSDIFF_DEVICE"  # takes the place of `best_device`'s own choice
 DEVICES = {
     "cuda": lambda: torch.cuda.is_available(),
@@ -43,20 +44,23 @@ def synchronize(device: torch.device | str) -> None:
         getattr(torch, kind).synchronize()
 
 
-def best_precision(device: torch.device | str | None = None) -> str:
+def best_precision(device: torch.device | str | None = None, wanted: str | None = None) -> str:
     """'bf16' where the device computes in it natively, else 'fp16' on CUDA and 'fp32' elsewhere.
 
-    LENSDIFF_PRECISION, 'fp32' or 'bf16', takes its place. Raises ParameterError for another value.
+    `wanted`, else LENSDIFF_PRECISION, takes its place: 'fp32', 'bf16' or 'fp16'. Raises
+    ParameterError for another value.
     """
-    chosen = os.environ.get(PRECISION)
+    chosen = wanted or os.environ.get(PRECISION)
     if chosen:
-        if chosen not in ("fp32", "bf16"):
-            cure = "Set it to 'fp32' or 'bf16', or leave it out"
-            raise ParameterError(f"{PRECISION} is {chosen!r}. {cure}.")
+        if chosen not in PRECISIONS:
+            what = "The precision" if wanted else PRECISION
+            cure = "Set it to 'fp32', 'bf16' or 'fp16', or leave it out"
+            raise ParameterError(f"{what} is {chosen!r}. {cure}.")
         return chosen
     kind = torch.device(device or best_device()).type
     if kind == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if native else "fp16"
     return "bf16" if kind == "cpu" and cpu_has_bf16() else "fp32"
 
 

@@ -17,7 +17,7 @@ from lensdiff import model, runtime, storage
 from lensdiff.data.images import Stretch
 from lensdiff.diffusion.process import Denoiser, schedule
 from lensdiff.diffusion.sampling import SAMPLERS, calls, karras_levels, log_levels, table_levels
-from lensdiff.errors import CheckpointError, SamplingError
+from lensdiff.errors import CheckpointError, ParameterError, SamplingError
 from lensdiff.model import Sampling
 from lensdiff.networks.classifier import LensClassifier
 
@@ -224,6 +224,19 @@ def test_a_changed_spec_is_refused(tmp_path: Path, changes: dict) -> None:
     change(folder, **changes)
     with pytest.raises(CheckpointError, match="model: "):
         model.load(folder)
+
+
+def test_a_wrong_precision_is_no_damaged_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "model")
+    assert model.load(folder, "cpu", "fp16").denoiser.precision == "fp16"
+    with pytest.raises(ParameterError, match=r"^The precision is 'half'\. Set it to 'fp32'"):
+        model.load(folder, "cpu", "half")
+    monkeypatch.setenv("LENSDIFF_PRECISION", "fp8")
+    with pytest.raises(ParameterError, match=r"^LENSDIFF_PRECISION is 'fp8'\. Set it to 'fp32'"):
+        model.load(folder, "cpu")
+    assert model.load(folder, "cpu", "bf16").denoiser.precision == "bf16"
 
 
 def test_a_damaged_folder_is_refused_with_its_cure(tmp_path: Path) -> None:

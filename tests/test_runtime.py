@@ -30,14 +30,28 @@ def test_a_precision_can_be_chosen_for_a_whole_run(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("LENSDIFF_PRECISION", raising=False)
     own = runtime.best_precision("cpu")
     assert own == ("bf16" if runtime.cpu_has_bf16() else "fp32")
-    for precision in ("fp32", "bf16"):
+    for precision in ("fp32", "bf16", "fp16"):
         monkeypatch.setenv("LENSDIFF_PRECISION", precision)
         assert runtime.best_precision("cpu") == precision
     monkeypatch.setenv("LENSDIFF_PRECISION", "")
     assert runtime.best_precision("cpu") == own
     monkeypatch.setenv("LENSDIFF_PRECISION", "fp8")
-    with pytest.raises(ParameterError, match=r"^LENSDIFF_PRECISION is 'fp8'\. Set it to 'fp32' or"):
+    with pytest.raises(
+        ParameterError, match=r"^LENSDIFF_PRECISION is 'fp8'\. Set it to 'fp32', 'bf16'"
+    ):
         runtime.best_precision()
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp16")])
+def test_bfloat16_that_a_gpu_only_emulates_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, native: bool, expected: str
+) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return native or including_emulation
+
+    monkeypatch.delenv("LENSDIFF_PRECISION", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert runtime.best_precision("cuda") == expected
 
 
 @pytest.mark.parametrize(

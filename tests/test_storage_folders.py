@@ -173,6 +173,18 @@ def test_what_isset_aside_belongs_to_one_name_alone(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model1.77.old", "model[1]"]
 
 
+@pytest.mark.parametrize(
+    "name", ["model.good.old", "model.v2.123-abcdef12.old", "model.12-abcdef1.old", "model..old"]
+)
+def test_folders_that_no_save_set_aside_are_left_alone(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name)
+    killed = tmp_path / f"model.{storage.own_name()}.old"
+    write(tmp_path / "model").rename(killed)
+    assert storage.set_aside(tmp_path / "model") == [killed]
+    write(tmp_path / "model")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["model", name])
+
+
 def test_a_half_written_folder_is_none(tmp_path: Path) -> None:
     write(tmp_path / "model").rename(tmp_path / "model.4242.part")
     with pytest.raises(CheckpointError, match="model: can't be read"):

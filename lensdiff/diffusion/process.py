@@ -193,7 +193,7 @@ class Denoiser(nn.Module):
     def forward(self, x: Tensor, sigma: Tensor | float, label: Tensor | None = None) -> Tensor:
         """E[x0 | x] for x (n, C, H, W), sigma a number or (n,), label (n,) or None.
 
-        The answer has the precision of x, at least float32.
+        The answer has the dtype of x; the network gets x in float32, and computes in its own.
         """
         sigma = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).expand(len(x))
         s = sigma.to(x.dtype).view(-1, 1, 1, 1)
@@ -222,4 +222,5 @@ class Denoiser(nn.Module):
         out = self.scaling.out(s)
         target = (x0 - self.scaling.skip(s) * x) / out
         error = CRITERIA[criterion](self._net(x, sigma, label), target)
-        return error.mean((1, 2, 3)) * WEIGHTS[weight](sigma, out.flatten())
+        more = (self.data_std,) if weight == "edm" else ()
+        return error.mean((1, 2, 3)) * WEIGHTS[weight](sigma, out.flatten(), *more)

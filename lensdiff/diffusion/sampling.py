@@ -1,7 +1,8 @@
 """Samplers: from noise to images, each a generator that yields every intermediate state.
 
 The state is x = x0 + sigma * eps, kept in float32 or better while the network may run in bfloat16.
-`sigmas` (steps + 1,) descends and ends in 0.
+`sigmas` (steps + 1,) descends and ends in 0; all functions that make such levels raise
+SamplingError for less than one step.
 """
 
 from __future__ import annotations
@@ -73,10 +74,12 @@ def noise(
     """Standard normal noise (n, *shape), float32; sample i depends on its seed alone.
 
     It does not depend on the batch (Karras et al. 2022, their code). Each `stream` of a seed is
-    independent of the others.
+    independent of the others. Raises SamplingError for a seed outside of 0 to 2**47.
     """
     samples = []
     for seed in seeds:
+        if not 0 <= seed <= 2**47:
+            raise SamplingError(f"A seed is a whole number from 0 to 2**47, not {seed}.")
         generator = torch.Generator().manual_seed(int(seed) * 65_537 + stream)
         samples.append(torch.randn(shape, generator=generator))
     layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format

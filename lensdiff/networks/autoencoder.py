@@ -208,9 +208,10 @@ class VQVAE(Autoencoder):
 
     def nearest(self, z: Tensor) -> Tensor:
         """Number of the nearest code of each latent: (n, latent_channels, h, w) to (n, h, w)."""
-        flat = z.movedim(1, -1)
-        distance = self.codes.square().sum(1) - 2 * flat @ self.codes.T  # up to |z|^2
-        return distance.argmin(-1)
+        with torch.autocast(z.device.type, enabled=False):  # in half precision, near codes are one
+            flat = z.float().movedim(1, -1)
+            distance = self.codes.square().sum(1) - 2 * flat @ self.codes.T  # up to |z|^2
+            return distance.argmin(-1)
 
     def snapped(self, z: Tensor) -> Tensor:
         return self.codes[self.nearest(z)].movedim(-1, 1)

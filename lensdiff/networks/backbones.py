@@ -59,13 +59,6 @@ def lite0() -> nn.Module:
     return net
 
 
-def known_backbones() -> tuple[str, ...]:
-    """Names of the networks that timm knows."""
-    import timm
-
-    return tuple(timm.list_models())
-
-
 def pretrained_backbone(
     name: str = LITE0, weights: Path | str | None = None, pretrained: bool = True
 ) -> nn.Module:

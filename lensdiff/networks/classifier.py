@@ -15,7 +15,7 @@ from torchvision.transforms.functional import center_crop
 from ..errors import CheckpointError, DataError
 from ..lensing.population import KINDS
 from ..runtime import best_device, best_precision, progress
-from ..storage import FORMAT, half_precision, read_folder, write_folder
+from ..storage import FORMAT, SPEC, WEIGHTS, half_precision, read_folder, write_folder
 from .backbones import LITE0, pretrained_backbone
 
 CURE = "Take another copy of the folder, or train the classifier again."
@@ -199,9 +199,10 @@ def predict(
     answer = model.features if features else model
     found = []
     for start in progress(range(0, len(rows), batch), what="classifying"):
-        part = torch.as_tensor(np.asarray(pixels[rows[start : start + batch]]), dtype=torch.float32)
+        part = pixels[rows[start : start + batch]]
+        part = part if isinstance(part, Tensor) else torch.from_numpy(np.array(part, np.float32))
         with half(device):
-            found.append(answer(part.to(device)).float().cpu().numpy())
+            found.append(answer(part.to(device, torch.float32)).float().cpu().numpy())
     model.train(was)
     width = model.head.width if features else len(model.classes)
     return np.concatenate(found) if found else np.zeros((0, width), np.float32)
@@ -212,7 +213,7 @@ def save(folder: Path | str, model: LensClassifier, **spec: object) -> Path:
     folder = Path(folder)
     about = {"format": FORMAT, "kind": "classifier", "arguments": model.arguments, **spec}
     weights = half_precision(folder, model)
-    write_folder(folder, weights, "weights.safetensors", "spec.json", about)
+    write_folder(folder, weights, WEIGHTS, SPEC, about)
     return folder
 
 
@@ -221,7 +222,7 @@ def read(folder: Path | str) -> tuple[dict[str, Tensor], dict]:
 
     Raises CheckpointError for a missing or damaged folder, or of another kind.
     """
-    weights, spec = read_folder(Path(folder), "weights.safetensors", "spec.json", CURE)
+    weights, spec = read_folder(Path(folder), WEIGHTS, SPEC, CURE)
     if spec.get("kind") != "classifier":
         kind = spec.get("network", {}).get("name", "checkpoint")
         raise CheckpointError(f"{folder}: this is a {kind}, no classifier.")

@@ -12,11 +12,18 @@ from torch import Tensor
 
 from ..errors import CheckpointError, DataError
 from ..runtime import best_device, progress
-from ..storage import FORMAT, checkpoints, half_precision, read_folder, set_aside, write_folder
+from ..storage import (
+    FORMAT,
+    SPEC,
+    WEIGHTS,
+    checkpoints,
+    half_precision,
+    read_folder,
+    set_aside,
+    write_folder,
+)
 from .autoencoder import AUTOENCODERS, Autoencoder
 
-WEIGHTS = "weights.safetensors"
-SPEC = "spec.json"
 INSIDE = "autoencoder"  # the folder in a latent model's own that holds its autoencoder
 CURE = "Take another copy of the folder, or train the autoencoder again."
 
@@ -53,7 +60,7 @@ class Latent:
         Each channel has mean 0 and std 1 over the images that it learnt. Raises DataError for
         images of other channels, smaller than the fold, or with NaN.
         """
-        found = []
+        found = [torch.zeros(0, self.net.latent_channels, *self.net.grid(*images.shape[-2:]))]
         for start in progress(range(0, len(images), batch), what="encoding"):
             part = self._part(images, start, batch)
             found.append(self.net.encode(part).cpu())
@@ -73,7 +80,7 @@ class Latent:
         if tuple(latents.shape[1:]) != shape:
             found = f"{self.folder.name}: latents of shape {tuple(latents.shape[1:])}, not {shape}"
             raise DataError(f"{found}: they are of another autoencoder or of other images.")
-        found = []
+        found = [torch.zeros(0, self.net.image_channels, height, width)]
         for start in range(0, len(latents), batch):
             part = self._part(latents, start, batch)
             found.append(self.net.decode(part, height, width).clamp(0, 1).cpu())

@@ -122,7 +122,8 @@ class DiT(Conditional):
     ):
         super().__init__()
         if min(patch, width, depth, heads, grid, image_channels) < 1 or bottleneck < 0:
-            raise ParameterError("patch, width, depth, heads and grid must be positive.")
+            most = "patch, width, depth, heads, grid and image_channels must be positive"
+            raise ParameterError(f"{most}, and bottleneck not negative.")
         if positions not in POSITIONS:
             raise ParameterError(f"positions must be one of {POSITIONS}, not {positions!r}.")
         if width % (4 * heads):

@@ -13,7 +13,7 @@ from .embeddings import Conditional, label_planes, padded, zero
 
 
 def norm(channels: int, groups: int = 16) -> nn.GroupNorm:
-    """GroupNorm with `groups` groups, or the largest number below that divides the channels."""
+    """GroupNorm; its groups are the greatest common divisor of `channels` and `groups`."""
     return nn.GroupNorm(math.gcd(channels, groups), channels)
 
 

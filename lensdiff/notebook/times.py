@@ -42,7 +42,10 @@ PART_SECONDS = 3.0
 
 
 def kind() -> str:
-    """The kind of processor that the notebooks use here: 'gpu', or a CPU's 'bf16' or 'fp32'."""
+    """The kind of processor that the notebooks use here: 'gpu', or a CPU's 'bf16' or 'fp32'.
+
+    'fp16', which LENSDIFF_PRECISION may ask for, is never recorded.
+    """
     return best_precision("cpu") if best_device() == "cpu" else "gpu"
 
 

@@ -11,6 +11,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -26,6 +27,8 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, DataError, StorageError
 
 FORMAT = "lensdiff-1"  # of every checkpoint and state
+WEIGHTS = "weights.safetensors"  # the files of a checkpoint
+SPEC = "spec.json"
 ROOM = "Give it room and write permission, or take another folder."
 LEFT_S = 30.0  # a lock that is held as long was left by a process that was killed
 
@@ -139,8 +142,14 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 def set_aside(folder: Path) -> list[Path]:
-    """Earlier versions of `folder`; one is left where a save was killed between its two renames."""
-    return sorted(folder.parent.glob(f"{glob.escape(folder.name)}.*.old"))
+    """Earlier versions of `folder`; one is left where a save was killed between its two renames.
+
+    Their names end as `own_name` has it, or as in earlier versions in the process alone; folders
+    with other names are not ours.
+    """
+    ours = re.compile(re.escape(folder.name) + r"\.[0-9]+(-[0-9a-f]{8})?\.old")
+    beside = folder.parent.glob(f"{glob.escape(folder.name)}.*.old")
+    return sorted(path for path in beside if ours.fullmatch(path.name))
 
 
 def write_text(path: Path, text: str) -> None:

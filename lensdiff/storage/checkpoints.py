@@ -16,10 +16,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..errors import CheckpointError
-from . import atomic, is_working_copy, sha256_of_file, shipped
+from . import SPEC, WEIGHTS, atomic, is_working_copy, sha256_of_file, shipped
 
 MANIFEST = "checkpoints.json"
-FIXED = ("spec.json", "weights.safetensors")  # what a model is; the others may be made anew
+FIXED = (SPEC, WEIGHTS)  # what a model is; the others may be made anew
 NEEDED = (*FIXED, "card.json", "report.json")  # where there is one
 SECONDS = 60  # without an answer, until a fetch is given up
 MIRROR = "LENSDIFF_MIRROR"  # another address of data/checkpoints: https://... or file://...

@@ -13,14 +13,15 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from ..data.images import ELEMENTS, ImageSet, Shuffle, symmetry
-from ..errors import DataError, ParameterError, TrainingError
+from ..errors import DataError, TrainingError
 from ..networks import latent
 from ..networks.autoencoder import VQVAE, Autoencoder, code_use
 from ..networks.latent import Latent
 from ..runtime import best_precision, once, processor, progress
 from ..storage import fingerprint_of
-from .loop import Run, Settings, Step, Task
-from .state import Curve
+from .checks import check_budget, check_settings
+from .loop import Run, Settings, Step, Task, at_once
+from .state import Curve, unshaped
 
 MEASURED = 2_000  # training images whose latents decide mean and std
 COLLAPSED = 0.02  # a codebook of less perplexity than this part of its codes
@@ -51,15 +52,8 @@ class AutoencoderConfig:
     save_every: int = 500  # updates between saved states, where `state` is given
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise ParameterError("Give a budget: either steps or minutes, not both.")
-        budget = self.minutes if self.steps is None else self.steps
-        shared = self.batch > 0 and self.accumulation > 0 and self.batch % self.accumulation == 0
-        if budget <= 0 or not shared or self.held_out_images < 1:
-            raise ParameterError(
-                "steps or minutes and held_out_images must be positive, and batch a multiple of "
-                "accumulation."
-            )
+        check_budget(self)
+        check_settings(self)
 
     def settings(self, precision: str) -> Settings:
         """What the loop needs of it."""
@@ -149,8 +143,9 @@ class AutoencoderTask(Task):
         errors = []
         penalties = []
         logs = []
-        for start in range(0, len(rows), 64):
-            part = np.array(self.images.pixels[rows[start : start + 64]], np.float32)
+        size = at_once(self.config)
+        for start in range(0, len(rows), size):
+            part = np.array(self.images.pixels[rows[start : start + size]], np.float32)
             images = torch.from_numpy(part).to(model.mean.device)
             found, penalty, log = model(images)
             errors.append(self._error(found, images))
@@ -186,7 +181,9 @@ def train_autoencoder(
     kept = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
     numbers = [int(row) for row in rows[0]]
     about = [type(net).__name__, kept, net.image_mean, net.image_std, net.precision]
-    identity = fingerprint_of([repr(config), *about, images.fingerprint, numbers])
+    about = [repr(config), *about, images.fingerprint, numbers]
+    more = unshaped(net)
+    identity = fingerprint_of([*about, more] if more else about)
     task = AutoencoderTask(net, images, config, rows)
     run = Run(task, config.settings(net.precision), identity, accelerator)
     yield from run.steps(state)

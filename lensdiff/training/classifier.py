@@ -18,6 +18,7 @@ from ..networks import classifier
 from ..networks.classifier import LensClassifier, half, predict
 from ..runtime import once, processes, processor, progress
 from ..storage import fingerprint_of
+from .checks import check_settings
 from .loop import Run, Settings, Step, Task, learning_rate
 from .processes import share_norms
 from .state import Curve, stages_of
@@ -27,7 +28,8 @@ from .state import Curve, stages_of
 class ClassifierConfig:
     """Everything that decides the training of a classifier.
 
-    `frozen_steps` updates of the head alone, then `steps` of everything.
+    `frozen_steps` updates of the head alone, then `steps` of everything. Raises ParameterError for
+    values that can't be used.
     """
 
     steps: int = 1_000
@@ -51,6 +53,7 @@ class ClassifierConfig:
             raise ParameterError(
                 "steps must be 1 or more, frozen_steps 0 or more and batch 2 or more."
             )
+        check_settings(self)
         if self.elements is not None and (
             not self.elements or not set(self.elements) <= set(range(8))
         ):
@@ -153,19 +156,22 @@ def train_classifier(
     rows: tuple[np.ndarray, np.ndarray] | None = None,
     state: Path | str | None = None,
     unbalanced: bool = False,
+    start: str = "",
 ) -> Iterator[Step]:
     """Yield a step after every update: `frozen_steps` of the head, then `steps` of everything.
 
     `rows` are the (train, held-out) indices, by default the set's own split. With `state`, a
-    folder, the second stage is saved and resumed. Raises DataError for labels that can't be learnt
-    (see `check_classes`), TrainingError where the loss is not finite.
+    folder, the second stage is saved and resumed; `start` is the SHA-256 of the classifier whose
+    weights the model has, if there is one: with another, a run is another run. Raises DataError for
+    labels that can't be learnt (see `check_classes`), TrainingError where the loss is not finite.
     """
     check_classes(images, model.classes, unbalanced)
     if processes() > 1:
         share_norms(model)
     train_rows, held_rows = rows or images.split()
     numbers = [int(row) for row in train_rows]
-    identity = fingerprint_of([asdict(config), model.arguments, images.fingerprint, numbers])
+    about = [asdict(config), model.arguments, images.fingerprint, numbers]
+    identity = fingerprint_of([*about, start] if start else about)
     batches = Batches(images, train_rows, config)
     task = ClassifierTask(model, batches, held_rows, frozen=False)
     whole = Run(task, config.settings(frozen=False), identity)
@@ -209,7 +215,8 @@ def fit_classifier(
     """
     stages = _start_from(model, start) if start else []
     curve = Curve(state)
-    steps = train_classifier(model, images, config, rows, state, unbalanced)
+    begun = stages[-1]["sha256"] if stages else ""
+    steps = train_classifier(model, images, config, rows, state, unbalanced, begun)
     for step in progress(steps, config.frozen_steps + config.steps, "training the classifier"):
         curve.add(step)
         if each is not None:

@@ -21,8 +21,11 @@ from ..data.images import ELEMENTS, ImageSet, Shuffle, Stretch, symmetry
 from ..data.labels import labels_for, network_labels
 from ..diffusion.process import CRITERIA, WEIGHTS, Denoiser, LogNormal, Uniform
 from ..errors import ParameterError
-from .loop import Run, Settings, Step, Task
+from .checks import check_budget, check_settings
+from .loop import Run, Settings, Step, Task, at_once
+from .state import unshaped
 
+DRAWN = 64  # images whose held-out noise is drawn at once
 ROWS = 10_000  # whose numbers are text at once, in a fingerprint
 
 
@@ -54,14 +57,8 @@ class TrainConfig:
     save_every: int = 500  # updates between saved states, where `state` is given
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise ParameterError("Give a budget: either steps or minutes, not both.")
-        budget = self.minutes if self.steps is None else self.steps
-        shared = self.batch > 0 and self.accumulation > 0 and self.batch % self.accumulation == 0
-        if budget <= 0 or not shared:
-            raise ParameterError(
-                "steps or minutes must be positive, and batch a multiple of accumulation."
-            )
+        check_budget(self)
+        check_settings(self)
         if self.criterion not in CRITERIA or self.weight not in WEIGHTS:
             known = f"criterion must be one of {tuple(CRITERIA)}, weight one of {tuple(WEIGHTS)}"
             raise ParameterError(f"{known}.")
@@ -135,6 +132,20 @@ class Batches:
         return x, sigma.to(self.device), eps, label
 
 
+def _held_out_parts(
+    n: int, shape: tuple[int, int, int], seed: int, batch: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """Parts of `n` images of a shape, at most `batch` of them, and the noise of each.
+
+    It is drawn for `DRAWN` images at once, and so is the same for any batch.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for first in range(0, n, DRAWN):
+        drawn = torch.randn((min(DRAWN, n - first), *shape), generator=generator)
+        for start, eps in zip(range(first, n, batch), drawn.split(batch), strict=False):
+            yield slice(start, start + len(eps)), eps
+
+
 @torch.no_grad()
 def held_out_loss(
     denoiser: Denoiser,
@@ -144,22 +155,22 @@ def held_out_loss(
     config: TrainConfig,
     batch: int = 64,
 ) -> float:
-    """Mean loss over `config.held_out_images` of `rows`, always with the same noise."""
+    """Mean loss over `config.held_out_images` of `rows`, always with the same noise.
+
+    `batch` images go through the network at once.
+    """
     device = next(denoiser.parameters()).device
     rows = rows[: config.held_out_images]
-    generator = torch.Generator().manual_seed(config.seed)
     sigma = config.sigmas.at((torch.arange(len(rows)) + 0.5) / len(rows)).to(device)
     labels = labels_for(denoiser.net, images)
     total = 0.0
-    for start in range(0, len(rows), batch):
-        part = slice(start, start + batch)
+    for part, eps in _held_out_parts(len(rows), images.pixels.shape[1:], config.seed, batch):
         x = stretch(torch.from_numpy(images.pixels[rows[part]]))
-        eps = torch.randn(x.shape, generator=generator).to(device)
         label = None
         if labels is not None:
             label = network_labels(labels[rows[part]], np.zeros(len(x), int)).to(device)
-        x = x.to(device)
-        loss = denoiser.loss(x, sigma[part], eps, label, config.criterion, config.weight)
+        given = (x.to(device), sigma[part], eps.to(device), label)
+        loss = denoiser.loss(*given, config.criterion, config.weight)
         total += float(loss.sum())
     return total / len(rows)
 
@@ -195,18 +206,23 @@ class DiffusionTask(Task):
         return denoiser.loss(x0, sigma, eps, label, config.criterion, config.weight).mean()
 
     def held_out(self, model: Denoiser) -> dict[str, float]:
-        stretch = self.batches.stretch
-        return {"loss": held_out_loss(model, self.images, self.rows[1], stretch, self.config)}
+        given = (self.images, self.rows[1], self.batches.stretch, self.config)
+        return {"loss": held_out_loss(model, *given, at_once(self.config))}
 
 
 def run_fingerprint(
-    denoiser: Denoiser, images: ImageSet, rows: np.ndarray, config: TrainConfig
+    denoiser: Denoiser, images: ImageSet, rows: np.ndarray, config: TrainConfig, **more: object
 ) -> str:
-    """What a saved state must agree with: configuration, network, scaling, data and rows."""
+    """What a saved state must agree with: configuration, network, scaling, data and rows.
+
+    And `more`, JSON-able, where there is any: what the weights began with, say.
+    """
     shapes = {name: list(tensor.shape) for name, tensor in denoiser.state_dict().items()}
     network = [shapes, denoiser.scaling.name, denoiser.data_std, denoiser.precision]
+    more |= unshaped(denoiser.net)
     # as `fingerprint_of` of all this and a list of the rows, without a list of a million of them
-    others = json.dumps([repr(config), *network, images.fingerprint], sort_keys=True)
+    all_of_it = [repr(config), *network, images.fingerprint, *([more] if more else [])]
+    others = json.dumps(all_of_it, sort_keys=True)
     found = hashlib.sha256(f"{others[:-1]}, [".encode())
     for start in range(0, len(rows), ROWS):
         part = ", ".join(str(int(row)) for row in rows[start : start + ROWS])
@@ -223,17 +239,22 @@ def train(
     rows: tuple[np.ndarray, np.ndarray] | None = None,
     state: Path | str | None = None,
     accelerator: Accelerator | None = None,
+    start: str = "",
 ) -> Iterator[Step]:
     """Yield a `Step` after every update, until the budget is spent or the caller breaks.
 
     `rows` are the (train, held-out) indices, by default the set's own split; `state` is a folder to
-    save in and to resume from. The network's precision is the denoiser's. Raises TrainingError
-    where the loss is not finite or the batch can't be shared out, CheckpointError where `state`
-    holds another run or a damaged one.
+    save in and to resume from. The network's precision is the denoiser's. `start` is the SHA-256 of
+    the model whose weights it has: with another one, or another `stretch`, a run is another run.
+    Raises TrainingError where the loss is not finite or the batch can't be shared out,
+    CheckpointError where `state` holds another run or a damaged one.
     """
+    more = {"start": start} if start else {}
+    if stretch is not None:
+        more["stretch"] = [stretch.mean, stretch.std]
     stretch = stretch or Stretch.of(images.pixels)
     rows = rows or images.split()
     task = DiffusionTask(denoiser, images, config, stretch, rows)
-    identity = run_fingerprint(denoiser, images, rows[0], config)
+    identity = run_fingerprint(denoiser, images, rows[0], config, **more)
     run = Run(task, config.settings(denoiser.precision), identity, accelerator)
     yield from run.steps(state)

@@ -23,8 +23,8 @@ from ..networks.classifier import LensClassifier
 from ..networks.latent import Latent
 from ..networks.unet import UNet
 from ..runtime import once, processor, progress
-from ..storage import check_free
 from .autoencoder import fit_autoencoder
+from .checks import check_places
 from .classifier import fit_classifier
 from .diffusion import train
 from .latents import encoded, expanded
@@ -126,11 +126,10 @@ def fit(
     folder, in place of the recipe's, a diffusion model learns its latents. Returns the model as it
     was saved. Raises DataError where the images don't suit the recipe, CheckpointError where the
     start or the autoencoder doesn't, TrainingError where training fails, StorageError where
-    `folder` holds something else than a model.
+    `folder` holds something else than a model, ParameterError where `state` lies in `folder`, or
+    where turned latents are to have lens parameters.
     """
-    check_free(Path(folder), models.SPEC)
-    if state is not None and Path(state).resolve() == Path(folder).resolve():
-        raise ParameterError(f"{folder} is to hold the model: give the state another folder.")
+    check_places(folder, state)
     if isinstance(recipe, AutoencoderRecipe):
         return _fit_autoencoder(recipe, images, folder, state, each, rows, start)
     _check_square(images)
@@ -220,7 +219,9 @@ def _fit_denoiser(
     recipe = replace(recipe, network={**recipe.network, "image_channels": channels})
     denoiser, stretch = _begin(recipe, images, start)
     curve = Curve(state)
-    steps = train(denoiser, images, recipe.train, stretch, rows, state)
+    # without a start the stretch is that of the images, which a state knows already
+    begun = {} if start is None else {"stretch": stretch, "start": start.spec["sha256"]}
+    steps = train(denoiser, images, recipe.train, rows=rows, state=state, **begun)
     for step in progress(steps, recipe.train.steps, f"training {recipe.name}"):
         curve.add(step)
         if each is not None:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import TrainingError
-from ..runtime import enough_memory, together
+from ..runtime import enough_memory, processes, together
 from .processes import accelerator_for, mean_over
 from .state import load_state, save_state
 
@@ -120,6 +120,11 @@ def learning_rate(settings: object, update: int, share: float) -> float:
     return settings.lr * warm * min(1.0, fall)
 
 
+def at_once(config: object, most: int = 64) -> int:
+    """Images of a held-out pass at once: at most those of a micro-batch, which have room."""
+    return max(1, min(most, config.batch // config.accumulation // processes()))
+
+
 def ema_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
     """Exponential moving average, as `AveragedModel` takes it.
 
@@ -152,9 +157,9 @@ class Run:
         self.settings = settings
         self.identity = identity
         self.accelerator = accelerator or accelerator_for(settings.precision)
-        processes = self.accelerator.num_processes
-        if settings.batch % (settings.accumulation * processes):
-            shares = f"{settings.accumulation} micro-batches x {processes} processes"
+        count = self.accelerator.num_processes
+        if settings.batch % (settings.accumulation * count):
+            shares = f"{settings.accumulation} micro-batches x {count} processes"
             reason = f"batch = {settings.batch} can't be shared by {shares}"
             raise TrainingError(f"{reason}: make it a multiple.")
         device = self.accelerator.device
@@ -215,7 +220,8 @@ class Run:
             every = self.settings.held_out_every
             number = update + self.settings.first_update
             look = every and (number % every == 0 or last)
-            scores = self.task.held_out(self.ema) if look else {}
+            with enough_memory(TrainingError, *self._needs):
+                scores = self.task.held_out(self.ema) if look else {}
             yield self._step(update, loss, lr, seconds, scores)
 
     def _step(self, update: int, loss: float, lr: float, seconds: float, scores: dict) -> Step:

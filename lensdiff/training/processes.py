@@ -60,7 +60,7 @@ def normalised(norm: _BatchNorm, x: Tensor) -> Tensor:
     sums = torch.cat([values.sum(axes), values.square().sum(axes)])
     count = processes() * x.numel() // x.shape[1]
     mean, square = (Sum.apply(sums) / count).chunk(2)
-    variance = square - mean.square()
+    variance = (square - mean.square()).clamp(min=0)  # rounding may leave it below
     with torch.no_grad():
         norm.num_batches_tracked += 1
         norm.running_mean.lerp_(mean, norm.momentum)

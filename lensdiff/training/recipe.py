@@ -105,8 +105,11 @@ class Recipe:
     def widened(self, width: int) -> Recipe:
         """The recipe with `width` channels at its first level, and the others in proportion.
 
-        Each is a multiple of 16. Raises ParameterError below 16.
+        Each is a multiple of 16. Raises ParameterError below 16, or where the recipe names none.
         """
+        if "channels" not in self.network:
+            cure = "Take one of a UNet with its `channels`, or give the network a width of its own"
+            raise ParameterError(f"{self.name} names no channels to be widened. {cure}.")
         if width < 16:
             raise ParameterError(f"width must be 16 or more, got {width}.")
         channels = self.network["channels"]

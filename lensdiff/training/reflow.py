@@ -20,8 +20,9 @@ from ..data.images import ImageSet, split_rows
 from ..diffusion.sampling import SAMPLERS, noise
 from ..errors import ParameterError
 from ..model import Model, Sampling
-from ..runtime import processor, progress
+from ..runtime import once, processor, progress
 from ..storage import fingerprint_of, write_arrays
+from .checks import check_places
 from .diffusion import Batches, DiffusionTask, TrainConfig, run_fingerprint
 from .loop import Run
 from .state import Curve, stages_of
@@ -77,8 +78,8 @@ def _kept_pairs(
 class PairBatches(Batches):
     """Batches in which image and noise belong together: `x0` (n, C, H, W) was made of `eps`.
 
-    Sampling began at x = high * eps. The straight line from x0 to there is x0 + sigma * noise with
-    the noise eps - x0 / high.
+    Sampling began at x = high * eps, where `high` is its first level. The straight line from x0 to
+    there is x0 + sigma * noise with the noise eps - x0 / high.
     """
 
     def __init__(self, x0: np.ndarray, eps: np.ndarray, high: float, *rest: object, **more: object):
@@ -94,6 +95,34 @@ class PairBatches(Batches):
         return x0, sigma, eps, label
 
 
+def _check(model: Model, config: TrainConfig) -> None:
+    """Raises ParameterError for a conditional model, or settings with held-out losses."""
+    net = model.denoiser.net
+    if net.classes or net.conditions:
+        raise ParameterError(f"{model.folder.name} is conditional: reflow is for models without.")
+    if config.held_out_every:
+        reason = "a held-out loss would be that of noise and images that are drawn apart"
+        raise ParameterError(f"Reflow takes none, since {reason}. Set held_out_every=0.")
+
+
+def _run(
+    model: Model,
+    config: TrainConfig,
+    images: ImageSet,
+    x0: np.ndarray,
+    eps: np.ndarray,
+    high: float,
+) -> Run:
+    """The training of a copy of the model on its pairs, which are `images` as well."""
+    denoiser = copy.deepcopy(model.denoiser).requires_grad_(True)
+    rows = split_rows(len(x0))
+    task = DiffusionTask(denoiser, images, config, model.stretch, rows)
+    given = (images, rows[0], model.stretch, config)
+    task.batches = PairBatches(x0, eps, high, *given, net=denoiser.net)
+    fingerprint = run_fingerprint(denoiser, images, rows[0], config)
+    return Run(task, config.settings(denoiser.precision), fingerprint)
+
+
 def reflow(
     model: Model,
     config: TrainConfig,
@@ -106,23 +135,15 @@ def reflow(
     """Train a copy of an unconditional `model` on `n` of its own pairs, and save it in `folder`.
 
     With `state`, a folder, the run can be killed and called again. Raises ParameterError for a
-    conditional model, and as `pairs`.
+    conditional model, for held-out losses, and as `pairs`; and as `checks.check_places`.
     """
-    net = model.denoiser.net
-    if net.classes or net.conditions:
-        raise ParameterError(f"{model.folder.name} is conditional: reflow is for models without.")
+    _check(model, config)
+    check_places(folder, state)
     sampling = sampling or model.sampling
     identity = fingerprint_of([model.spec["sha256"], str(sampling), n, seed])
     eps, x0 = _kept_pairs(model, n, seed, sampling, state, identity)
     images = ImageSet(f"pairs of {model.folder.name}", model.stretch.inverse(x0), identity)
-    denoiser = copy.deepcopy(model.denoiser).requires_grad_(True)
-    rows = split_rows(n)
-    task = DiffusionTask(denoiser, images, config, model.stretch, rows)
-    task.batches = PairBatches(
-        x0, eps, sampling.high, images, rows[0], model.stretch, config, net=denoiser.net
-    )
-    fingerprint = run_fingerprint(denoiser, images, rows[0], config)
-    run = Run(task, config.settings(denoiser.precision), fingerprint)
+    run = _run(model, config, images, x0, eps, float(sampling.sigmas()[0]))
     curve = Curve(state)
     for step in progress(run.steps(state), config.steps, f"reflow of {model.folder.name}"):
         curve.add(step)
@@ -132,5 +153,6 @@ def reflow(
     about |= {"seconds": round(step.seconds), "stages": stages_of(model.spec, "recipe")}
     arguments = model.spec["network"]["arguments"]
     size = model.spec["image_size"]
-    models.save(folder, step.ema, arguments, model.stretch, size, model.autoencoder, **about)
+    given = (folder, step.ema, arguments, model.stretch, size, model.autoencoder)
+    once(lambda: models.save(*given, **about))
     return models.load(folder, precision=model.denoiser.precision)

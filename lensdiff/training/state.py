@@ -5,7 +5,8 @@ It holds the weights, their average, and the optimizer.
 
 from __future__ import annotations
 
-import json
+import inspect
+import re
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,21 @@ from torch import nn
 
 from ..errors import CheckpointError
 from ..runtime import is_main
-from ..storage import FORMAT, read_folder, write_folder, write_json
+from ..storage import FORMAT, read_folder, read_json, write_folder, write_json
+
+SAVED = re.compile("[0-9]{8}|[1-9][0-9]{8,}")  # the update, as `save_state` names a folder
+KILLED = re.compile(rf"({SAVED.pattern})\.[0-9]+(-[0-9a-f]{{8}})?\.part")
+
+
+def unshaped(net: nn.Module) -> dict[str, object]:
+    """What a network was made with that its weights' shapes don't show, where it is no default."""
+    known = inspect.signature(type(net)).parameters
+    found = {}
+    for name in ("kl", "commitment", "decay", "rare"):
+        if name in known and getattr(net, name) != known[name].default:
+            found[name] = getattr(net, name)
+    dropped = sorted({module.p for module in net.modules() if isinstance(module, nn.Dropout)})
+    return found | ({"dropout": dropped} if any(dropped) else {})
 
 
 def save_state(
@@ -36,13 +51,16 @@ def save_state(
         tensors |= {f"optimizer/{index}/{name}": value for name, value in moments.items()}
     spec = {"format": FORMAT, "identity": identity, "update": update, "seconds": seconds, **extra}
     write_folder(folder / f"{update:08d}", tensors, "state.safetensors", "state.json", spec)
-    killed = folder.glob("[0-9]*.part")  # what a killed save has left
+    # what a killed save has left
+    killed = [path for path in folder.glob("*.part") if KILLED.fullmatch(path.name)]
     for left in (*_states(folder)[:-1], *killed):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def _states(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.name.isdigit())
+    """The saved states, the newest last; folders with other names are not ours."""
+    found = [path for path in folder.glob("[0-9]*") if SAVED.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.name))
 
 
 def load_state(
@@ -54,7 +72,7 @@ def load_state(
     """Read the newest state under `folder` into modules and optimizer.
 
     Returns its description, or {} where there is none. Raises CheckpointError for a damaged state,
-    or one of another run (configuration, network or data differ).
+    or one of another run (configuration, network, data or start differ).
     """
     states = _states(Path(folder))
     if not states:
@@ -63,7 +81,7 @@ def load_state(
     cure = f"Delete {newest} and start again."
     tensors, spec = read_folder(newest, "state.safetensors", "state.json", cure)
     if spec["identity"] != identity:
-        reason = "this state is of another run (configuration, network or data differ)"
+        reason = "this state is of another run (configuration, network, data or start differ)"
         raise CheckpointError(f"{newest}: {reason}. Give `state` another folder.")
     for part, module in parts.items():
         own = {name: one for name, one in tensors.items() if name.startswith(f"{part}/")}
@@ -82,17 +100,23 @@ class Curve:
     """Training and held-out loss as they fall, kept beside the state, so that a resume has them.
 
     `rows` have the update, images_seen, the mean loss since the row before, and what was held out.
+    Raises CheckpointError where the file beside the state is damaged.
     """
 
     def __init__(self, state: Path | str | None):
         self.path = Path(state) / "curve.json" if state else None
         self.rows = []
         if self.path and self.path.exists():
-            self.rows = json.loads(self.path.read_text())
+            cure = f"Delete {self.path}: the run goes on without its earlier rows."
+            self.rows = read_json(self.path, cure, CheckpointError)
+        self.begun = False
         self.losses: list[float] = []
 
     def add(self, step: object) -> None:
-        """Take in a `loop.Step`."""
+        """Take in a `loop.Step`; rows beyond the first one are of a run that did not resume."""
+        if not self.begun:
+            self.rows = [one for one in self.rows if one["update"] <= step.number]
+            self.begun = True
         self.losses.append(step.loss)
         if step.held_out is None:
             return

@@ -14,10 +14,17 @@ from torch import Tensor, nn
 from ..diffusion.process import Denoiser
 from ..errors import CheckpointError
 from ..model import Model
-from ..networks.unet import UNet
+from ..networks.embeddings import Conditional
+
+ALIKE = "A transplant needs the same channels and blocks."
 
 
-def _relabelled(old: UNet, new: UNet) -> dict[str, Tensor]:
+def _taken_in(net: Conditional) -> int:
+    """Numbers of a folded pixel or a patch that go into a network, planes of labels included."""
+    return next(net.stem.parameters()).shape[1]
+
+
+def _relabelled(old: Conditional, new: Conditional) -> dict[str, Tensor]:
     """The weights of `old` for a network with other labels: without one, both do the same."""
     own = old.state_dict()
     weights = {name: weight for name, weight in own.items() if not name.startswith("label.")}
@@ -26,8 +33,9 @@ def _relabelled(old: UNet, new: UNet) -> dict[str, Tensor]:
         weights[bias] = weights[bias] + old.label(old.null(1, weights[bias].device))[0]
     if new.classes:
         nn.init.zeros_(new.label.weight)
-    more = new.stem.in_channels - old.stem.in_channels
-    if more > 0:  # planes come behind the image; their weights are zero at first
+    more = _taken_in(new) - _taken_in(old)
+    # planes come behind the image; their weights are zero at first. A transformer has none
+    if more > 0 and "stem.weight" in weights:
         weights["stem.weight"] = F.pad(weights["stem.weight"], (0, 0, 0, 0, 0, more))
     labels = {name: weight for name, weight in new.state_dict().items() if name[:6] == "label."}
     return weights | labels
@@ -50,8 +58,7 @@ def copy_weights(start: Model, denoiser: Denoiser) -> None:
         if type(old) is not type(new):
             raise RuntimeError(f"its network is a {type(old).__name__}")
         same_labels = old.classes == new.classes and old.conditions == new.conditions
-        taken_in = [next(net.stem.parameters()).shape[1] for net in (old, new)]  # planes count too
-        same_labels &= taken_in[0] == taken_in[1]
+        same_labels &= _taken_in(old) == _taken_in(new)
         new.load_state_dict(old.state_dict() if same_labels else _relabelled(old, new))
     except RuntimeError as error:
         reason = f"training can't go on from here with this recipe ({error})"
@@ -95,14 +102,29 @@ def _shifted(weight: Tensor, frequencies: Tensor, shift: float) -> Tensor:
     return torch.cat([sin * c + cos * s, cos * c - sin * s], 1)
 
 
+def _check_alike(old: Denoiser, new: Denoiser) -> None:
+    """Raise what `transplant` does before the weights are looked at."""
+    nets = (old.net, new.net)
+    folded = [old.net.image_channels * net.unshuffle**2 for net in nets]
+    if [_taken_in(net) for net in nets] != folded:
+        raise CheckpointError(f"These networks take in other channels or planes. {ALIKE}")
+    predicted = {old.scaling.name, new.scaling.name}
+    if len(predicted) > 1 and predicted & {"eps", "flow"}:
+        differ = f"One of these networks predicts {old.scaling.name}, the other {new.scaling.name}"
+        raise CheckpointError(f"{differ}: a transplant needs the same, or two of x0, v and edm.")
+
+
 @torch.no_grad()
 def transplant(old: Denoiser, new: Denoiser) -> None:
     """Give `new` the weights of `old`, a UNet of the same channels and blocks.
 
-    `old` folds fewer pixels (`unshuffle`) of the same field. What the old network answered for the
-    averaged image, at the averaged noise, the new one answers at high noise from the start; detail
-    is left to training. Raises CheckpointError where more than `unshuffle` differs.
+    `old` folds fewer pixels (`unshuffle`) of the same field. The new network answers what the old
+    one did at the averaged noise level, for the averages of the pixels that go in. At high noise
+    these are `noise_ratio` times as large as what the old one learnt from, since either is scaled
+    to a std of 1 before, and not after, the averages: that, and detail, is left to training. Raises
+    CheckpointError where more than `unshuffle` differs, but for a prediction among x0, v and edm.
     """
+    _check_alike(old, new)
     coarse = old.net.unshuffle
     fine = new.net.unshuffle
     channels = old.net.image_channels
@@ -110,8 +132,8 @@ def transplant(old: Denoiser, new: Denoiser) -> None:
     theirs = {name: weight.cpu() for name, weight in old.net.state_dict().items()}
     fold = _fold(coarse, fine, channels)
     far = torch.tensor(1e4)
-    # at high noise D is `out` times the network, whatever it predicts
-    scale = (old.scaling.out(far) / new.scaling.out(far)).abs()
+    # at high noise D is `out` times the network, or else both predict the same
+    scale = old.scaling.out(far) / new.scaling.out(far)
     made = {}
     for name, weight in theirs.items():
         if name == "stem.weight":
@@ -124,8 +146,5 @@ def transplant(old: Denoiser, new: Denoiser) -> None:
         made[name] = weight
     shapes = {name: weight.shape for name, weight in made.items()}
     if shapes != {name: weight.shape for name, weight in mine.items()} or coarse > fine:
-        raise CheckpointError(
-            "These networks differ in more than the pixels they fold: a transplant needs the "
-            "same channels and blocks."
-        )
+        raise CheckpointError(f"These networks differ in more than the pixels they fold. {ALIKE}")
     new.net.load_state_dict(made)

@@ -47,6 +47,13 @@ def test_a_sample_depends_on_its_seed_alone(sampler: str, options: dict) -> None
     torch.testing.assert_close(samples([17, 3, 99], batch=8)[1], together[3], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**47 + 1, 2**60])
+def test_a_seed_that_is_out_of_range_is_named(seed: int) -> None:
+    assert noise([0, 2**47], (1, 4, 4), stream=1_000).isfinite().all()
+    with pytest.raises(SamplingError, match=rf"from 0 to 2\*\*47, not {seed}\."):
+        noise([0, seed], (1, 4, 4))
+
+
 # ---- batches -------------------------------------------------------------------------------------
 
 

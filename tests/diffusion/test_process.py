@@ -172,6 +172,17 @@ def test_the_edm_weight_is_karras_down_to_five_hundredths(name: str) -> None:
     torch.testing.assert_close(ours[~high], torch.full_like(ours[~high], 404.0))
 
 
+@pytest.mark.parametrize("data_std", [0.5, 0.25, 1.0])
+def test_the_edm_weight_is_that_of_the_denoisers_own_data(data_std: float) -> None:
+    """With EDM's prediction it makes the loss of each level one, above the floor of sigma."""
+    denoiser = Denoiser(Fixed(0.0), "edm", data_std)
+    sigma = torch.tensor([0.1, 0.5, 2.0, 40.0])
+    x0 = normal(4, 1, 8, 8)
+    eps = normal(4, 1, 8, 8)
+    plain = denoiser.loss(x0, sigma, eps)
+    torch.testing.assert_close(denoiser.loss(x0, sigma, eps, weight="edm"), plain)
+
+
 # ---- what the network is given -------------------------------------------------------------------
 
 

@@ -79,6 +79,18 @@ def test_each_latent_becomes_its_nearest_code() -> None:
     assert torch.equal(net.snapped(expected), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_codes_are_chosen_in_full_precision(dtype: torch.dtype) -> None:
+    """Codes that half precision can't tell apart are told apart all the same."""
+    net = small_autoencoder(codes=64)
+    places = 1 + 0.02 * torch.arange(4)
+    net.codes.copy_(torch.cartesian_prod(places, places, places))
+    z = net.codes[torch.arange(64).view(1, 8, 8)].movedim(-1, 1)
+    with torch.autocast("cpu", dtype=dtype):
+        numbers = net.nearest(z)
+    assert numbers.flatten().tolist() == list(range(64))
+
+
 def test_the_gradient_passes_straight_through() -> None:
     """That of the error at the latent is that at its code (van den Oord et al. 2017, section 3.2).
 

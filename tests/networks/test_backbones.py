@@ -24,10 +24,6 @@ def test_the_pretrained_backbone_is_the_packaged_one() -> None:
     assert not any(name.startswith("classifier") for name in own)
 
 
-def test_known_backbones_are_timms() -> None:
-    assert {backbones.LITE0, SMALL} <= set(backbones.known_backbones())
-
-
 def test_the_small_backbone_needs_no_weights() -> None:
     net = backbones.pretrained_backbone("small").eval()
     assert net.forward_features(torch.rand(2, 3, 32, 40)).shape == (2, net.num_features, 4, 5)

@@ -94,6 +94,26 @@ def test_answers_do_not_depend_on_the_batch_or_the_mode() -> None:
     assert predict(model, images, rows=[], features=True).shape == (0, 128)
 
 
+def test_tensors_that_numpy_can_not_read_are_classified_too() -> None:
+    """As those on a GPU."""
+    model = small_classifier()
+    images = torch.from_numpy(squares(5).pixels)
+    expected = predict(model, images, rows=[3, 0])
+    with pytest.raises(RuntimeError):
+        np.asarray(images.clone().requires_grad_())
+    found = predict(model, images.clone().requires_grad_(), rows=[3, 0])
+    np.testing.assert_array_equal(found, expected)
+    found = predict(model, images.double().numpy(), rows=[3, 0])
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.gpu
+def test_tensors_on_cuda_are_classified() -> None:
+    model = small_classifier()
+    images = torch.from_numpy(squares(5).pixels)
+    np.testing.assert_allclose(predict(model, images.cuda()), predict(model, images), atol=1e-3)
+
+
 # ---- checkpoint ----------------------------------------------------------------------------------
 
 

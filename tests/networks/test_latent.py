@@ -52,6 +52,14 @@ def test_it_is_read_as_it_was_written(tmp_path: Path, kind: str) -> None:
     assert not any(parameter.requires_grad for parameter in again.net.parameters())
 
 
+def test_no_images_are_no_latents(tmp_path: Path) -> None:
+    ends = saved(tmp_path / "ends")
+    none = np.zeros((0, 1, 9, 21), np.float32)
+    assert ends.encode(none).shape == (0, 3, 3, 6)
+    assert ends.decode(torch.zeros(0, *ends.shape)).shape == (0, 1, 14, 14)
+    assert ends.reconstruct(none).shape == none.shape
+
+
 # ---- which one belongs to a model ----------------------------------------------------------------
 
 

@@ -124,7 +124,8 @@ def test_half_precision_is_near_full():
     ("arguments", "sentence"),
     [
         ({"patch": 0}, "must be positive"),
-        ({"bottleneck": -1}, "must be positive"),
+        ({"image_channels": 0}, "image_channels must be positive"),
+        ({"bottleneck": -1}, "bottleneck not negative"),
         ({"positions": "sin"}, "positions must be one of"),
         ({"width": 36}, "a multiple of 4"),
         ({"classes": 2, "conditions": 2}, "not on both"),

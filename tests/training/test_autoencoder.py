@@ -86,6 +86,21 @@ def test_images_are_turned_by_their_own_symmetries() -> None:
     torch.testing.assert_close(turned.sum((1, 2, 3)), straight.sum((1, 2, 3)))
 
 
+def test_a_held_out_pass_takes_no_more_images_than_a_micro_batch() -> None:
+    plan = recipe("VQVAE", batch=8, accumulation=4)
+    task = AutoencoderTask(plan.net(), blobs(), plan.train, (np.arange(40), np.arange(40, 45)))
+    sizes = []
+    forward = task.saved.forward
+
+    def watched(images: Tensor) -> tuple:
+        sizes.append(len(images))
+        return forward(images)
+
+    task.saved.forward = watched
+    task.held_out(task.saved)
+    assert sizes == [2, 2, 1]
+
+
 # ---- a checkpoint --------------------------------------------------------------------------------
 
 
@@ -182,6 +197,30 @@ def test_another_state_and_another_start_are_refused(tmp_path: Path) -> None:
         fit(recipe(steps=7), blobs(), tmp_path / "ends", tmp_path / "state")
     with pytest.raises(CheckpointError, match="autoencoders start anew"):
         fit(recipe(), blobs(), tmp_path / "ends", start=tmp_path / "ends")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "default", "other"),
+    [
+        ("KLVAE", "kl", 1e-3, 1e-2),
+        ("VQVAE", "commitment", 0.25, 0.5),
+        ("VQVAE", "decay", 0.99, 0.9),
+        ("VQVAE", "rare", 0.03, 0.1),
+    ],
+)
+def test_a_state_knows_what_no_shape_shows(
+    tmp_path: Path, kind: str, name: str, default: float, other: float
+) -> None:
+    plan = recipe(kind, steps=1)
+
+    def trained(**arguments: float) -> list[Step]:
+        net = replace(plan, network={**plan.network, **arguments}).net()
+        return list(train_autoencoder(net, blobs(), plan.train, state=tmp_path))
+
+    trained()
+    trained(**{name: default})  # as it was not given
+    with pytest.raises(CheckpointError, match="of another run"):
+        trained(**{name: other})
 
 
 @pytest.mark.parametrize(

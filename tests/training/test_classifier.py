@@ -123,6 +123,12 @@ def test_a_new_stage_goes_on_from_a_classifier_and_is_recorded(tmp_path: Path) -
     before = classifier.read(start)[1]
     assert [stage["images_seen"] for stage in stages] == [54]
     assert all(stages[0][name] == before[name] for name in ("sha256", "curve", "config"))
+    state = tmp_path / "state"
+    fit_classifier(small_classifier(), images, still, folder, state=state, start=start)
+    fit_classifier(small_classifier(), images, still, folder, state=state, start=start)
+    for another in (None, folder):
+        with pytest.raises(CheckpointError, match=r"another run .* or start differ"):
+            fit_classifier(small_classifier(), images, still, folder, state=state, start=another)
     plain = small_classifier(head="plain")
     with pytest.raises(CheckpointError, match="Take the same network"):
         fit_classifier(plain, images, still, tmp_path / "third", start=start)

@@ -236,6 +236,23 @@ def test_held_out_loss_is_repeatable(lenses16: ImageSet) -> None:
     assert loss == pytest.approx(float((x0**2).mean()), rel=1e-5)
 
 
+@pytest.mark.parametrize("n", [5, 64, 100])
+def test_the_held_out_noise_does_not_depend_on_the_batch(n: int) -> None:
+    """Nor do images of few pixels change it, whose noise torch draws in other blocks."""
+    pixels = np.random.default_rng(0).random((n, 1, 3, 5), np.float32)
+    images = ImageSet("odd", pixels, "odd")
+    losses = []
+    seen = []
+    for batch in (64, 7, 1):
+        spy = Spy()
+        given = (images, np.arange(n), Stretch(0.5, 0.3), config(held_out_images=n), batch)
+        losses.append(held_out_loss(Denoiser(spy), *given))
+        assert max(len(x) for x in spy.x) == min(n, batch)
+        seen.append(torch.cat(spy.x))
+    assert losses == pytest.approx(losses[:1] * 3, rel=1e-5)
+    assert torch.equal(seen[0], seen[1]) and torch.equal(seen[0], seen[2])
+
+
 def test_nan_in_the_data_stops_before_the_weights_are_touched(lenses16: ImageSet) -> None:
     pixels = np.array(lenses16.pixels)
     pixels[:, :, 3, 3] = np.nan

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from lensdiff.lensing.survey import diverse
 from lensdiff.model import Sampling
 from lensdiff.networks import classifier
 from lensdiff.training import recipes
+from lensdiff.training.checks import check_places
 from lensdiff.training.classifier import ClassifierConfig
 from lensdiff.training.fit import fit
 
@@ -67,13 +70,14 @@ def test_a_transformer_is_trained_saved_loaded_and_gone_on_from(tmp_path):
         replace(SMALL, kind="MLP")
 
 
-def test_a_broken_off_fit_goes_on_and_keeps_its_whole_curve(tmp_path):
-    def stop(step):
-        if step.number == 5:
-            raise KeyboardInterrupt
+def stop_at_5(step):
+    if step.number == 5:
+        raise KeyboardInterrupt
 
+
+def test_a_broken_off_fit_goes_on_and_keeps_its_whole_curve(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        fit(SMALL, made(), tmp_path / "model", tmp_path / "state", stop)
+        fit(SMALL, made(), tmp_path / "model", tmp_path / "state", stop_at_5)
     again = fit(SMALL, made(), tmp_path / "model", tmp_path / "state")
     whole = fit(SMALL, made(), tmp_path / "whole")
     assert [row["update"] for row in again.spec["curve"]] == [3, 6]
@@ -81,6 +85,26 @@ def test_a_broken_off_fit_goes_on_and_keeps_its_whole_curve(tmp_path):
     # nothing is left to do
     finished = fit(SMALL, made(), tmp_path / "model", tmp_path / "state")
     assert finished.spec["sha256"] == whole.spec["sha256"]
+
+
+def test_a_curve_has_no_rows_of_another_run(tmp_path):
+    """A state that was deleted, as a damaged one is to be, leaves its curve beside it."""
+    state = tmp_path / "state"
+    fit(SMALL.scaled(held_out_every=2), made(), tmp_path / "model", state)
+    shutil.rmtree(state / "00000006")
+    assert [row["update"] for row in json.loads((state / "curve.json").read_text())] == [2, 4, 6]
+    again = fit(SMALL.scaled(held_out_every=5), made(), tmp_path / "model", state)
+    assert [row["update"] for row in again.spec["curve"]] == [5, 6]
+
+
+def test_a_damaged_curve_is_named_with_its_cure(tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "curve.json").write_text('[{"update": ')
+    with pytest.raises(
+        CheckpointError, match=r"curve\.json: can't be read .* Delete .*curve\.json"
+    ):
+        fit(SMALL, made(), tmp_path / "model", state)
 
 
 # ---- stages --------------------------------------------------------------------------------------
@@ -103,6 +127,20 @@ def test_a_new_stage_starts_from_a_checkpoint_and_is_recorded(tmp_path):
     message = r"first: training can't go on .*predicts edm, not v"
     with pytest.raises(CheckpointError, match=message):
         fit(other, made(), tmp_path / "other", start=first)
+
+
+def test_a_state_is_of_its_start_and_of_no_other(tmp_path):
+    first = fit(SMALL, made(), tmp_path / "first")
+    other = fit(SMALL.scaled(seed=1), made(), tmp_path / "other")
+    for start in (None, first):
+        state = tmp_path / f"state-{start is None}"
+        with pytest.raises(KeyboardInterrupt):
+            fit(SMALL, made(), tmp_path / "model", state, stop_at_5, start=start)
+        for wrong in (first,) if start is None else (None, other):
+            with pytest.raises(CheckpointError, match=r"of another run .* or start differ"):
+                fit(SMALL, made(), tmp_path / "model", state, start=wrong)
+        again = fit(SMALL, made(), tmp_path / "model", state, start=start)
+        assert again.spec["curve"][-1]["update"] == 6
 
 
 @pytest.mark.parametrize("labels", [{"classes": 3}, {"conditions": 7}])
@@ -159,6 +197,17 @@ def test_a_classifiers_recipe_gives_a_classifier_and_its_stages(tmp_path, monkey
 
 
 # ---- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inside", ["", "state", "deep/state", "../model/state"])
+def test_a_state_in_the_models_folder_is_refused_before_any_update(tmp_path, monkeypatch, inside):
+    monkeypatch.chdir(tmp_path)
+    steps = []
+    with pytest.raises(ParameterError, match=r"^model is to hold the model.* outside of it"):
+        fit(SMALL, made(), "model", Path("model") / inside, steps.append)
+    assert not steps and not list(tmp_path.iterdir())
+    check_places("model", "model-state")
+    check_places("state/model", "state")
 
 
 def test_images_that_are_not_square_are_refused(tmp_path):

@@ -20,7 +20,7 @@ from lensdiff.data.images import ImageSet, Stretch
 from lensdiff.diffusion.process import Denoiser
 from lensdiff.errors import TrainingError
 from lensdiff.training.diffusion import DiffusionTask, TrainConfig, train
-from lensdiff.training.loop import Run, Settings, ema_average, learning_rate
+from lensdiff.training.loop import Run, Settings, at_once, ema_average, learning_rate
 
 
 def run_of(denoiser: Denoiser, images: ImageSet, settings: TrainConfig) -> Run:
@@ -201,6 +201,25 @@ def test_another_precision_in_the_same_process(lenses16: ImageSet) -> None:
     for precision in ("fp32", "fp16", "bf16"):
         (step,) = train(tiny(precision), lenses16, config(steps=1))
         assert math.isfinite(step.loss)
+
+
+def test_a_held_out_pass_takes_no_more_images_than_a_micro_batch(lenses16: ImageSet) -> None:
+    spy = Spy()
+    loop = run_of(Denoiser(spy), lenses16, config(batch=8, accumulation=4))
+    loop.task.held_out(loop.task.saved)
+    assert [len(x) for x in spy.x] == [2, 2, 2]
+    assert at_once(config(batch=1_000)) == 64
+
+
+def test_too_little_memory_for_the_held_out_pass_is_one_sentence(
+    lenses16: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(DiffusionTask, "held_out", short)
+    with pytest.raises(TrainingError, match=r"memory of cpu is too small for 8 images\. Take a sm"):
+        run(tiny(), lenses16, config(held_out_every=1))
 
 
 def test_without_an_average_the_model_itself_is_held_out(lenses16: ImageSet) -> None:

@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from lensdiff.training import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
@@ -230,6 +233,16 @@ def test_two_processes_train_the_same_classifier_as_one(tmp_path: Path) -> None:
         # updates of an untrained backbone of sixteen blocks multiply a rounding by ten thousand
         assert apart < (1e-5 if key == "loss-1" else 3e-2), (key, apart)
     assert sum("running_var" in key for key in expected) > 50
+
+
+def test_a_batch_of_one_value_is_normalised_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean of squares less the square of the mean is below 0 for some of them."""
+    monkeypatch.setattr(processes, "Sum", SimpleNamespace(apply=lambda x: x))
+    values = torch.linspace(500.0, 1500.0, 400)
+    norm = torch.nn.BatchNorm2d(400)
+    found = processes.normalised(norm, values.view(1, -1, 1, 1).repeat(8, 1, 1, 1))
+    assert found.isfinite().all()
+    assert (norm.running_var >= 0).all()
 
 
 NORMS = """

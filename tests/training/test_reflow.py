@@ -9,7 +9,7 @@ import pytest
 import torch
 from toys_autoencoder import DIFFUSION, blobs
 
-from lensdiff.errors import ParameterError
+from lensdiff.errors import CheckpointError, ParameterError, StorageError
 from lensdiff.model import Model, Sampling, load
 from lensdiff.training.fit import fit
 from lensdiff.training.reflow import PairBatches, pairs, reflow
@@ -73,6 +73,43 @@ def test_a_run_goes_on_from_its_state(teacher, tmp_path):
     whole = reflow(teacher, config, tmp_path / "whole", n=16, state=tmp_path / "state")
     again = reflow(teacher, config, tmp_path / "again", n=16, state=tmp_path / "state")
     assert whole.spec["sha256"] == again.spec["sha256"]
+
+
+def test_lines_begin_at_the_first_level_whatever_the_levels_are(teacher, tmp_path, monkeypatch):
+    """A schedule's levels don't begin at `high`."""
+    seen = []
+
+    class Spy(PairBatches):
+        def __init__(self, x0, eps, high, *rest, **more):
+            seen.append(high)
+            super().__init__(x0, eps, high, *rest, **more)
+
+    monkeypatch.setattr("lensdiff.training.reflow.PairBatches", Spy)
+    config = replace(teacher_config(), steps=1)
+    for levels in ("log", "karras", "flow", "cosine"):
+        sampling = replace(SAMPLING, steps=2, levels=levels)
+        reflow(teacher, config, tmp_path / levels, n=16, sampling=sampling)
+        assert seen[-1] == float(sampling.sigmas()[0])
+    assert np.float32(seen[:3]).tolist() == [20.0] * 3 and seen[3] > 100
+
+
+def test_what_can_not_end_well_is_refused_before_any_pair(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr("lensdiff.training.reflow.pairs", None)
+    looks = replace(teacher_config(), held_out_every=2)
+    with pytest.raises(ParameterError, match="Set held_out_every=0"):
+        reflow(teacher, looks, tmp_path / "student", n=16)
+    with pytest.raises(ParameterError, match="outside of it"):
+        reflow(teacher, teacher_config(), tmp_path / "s", n=16, state=tmp_path / "s" / "state")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises(StorageError, match="holds other things"):
+        reflow(teacher, teacher_config(), tmp_path / "mine", n=16)
+
+
+def test_one_process_of_several_saves(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr("lensdiff.training.reflow.once", lambda work: None)
+    with pytest.raises(CheckpointError, match="no such folder"):
+        reflow(teacher, replace(teacher_config(), steps=1), tmp_path / "student", n=16)
 
 
 def test_a_conditional_model_is_refused(tmp_path):

@@ -11,12 +11,13 @@ import pytest
 import torch
 from toys_training import Spy, config, run, tiny, weights
 
-from lensdiff.data.images import ImageSet
+from lensdiff.data.images import ImageSet, Stretch
 from lensdiff.diffusion.process import Denoiser, LogNormal
 from lensdiff.errors import CheckpointError
 from lensdiff.networks.classifier import LensClassifier
 from lensdiff.training.classifier import ClassifierConfig, train_classifier
 from lensdiff.training.diffusion import train
+from lensdiff.training.state import _states
 
 
 def states(folder: Path) -> list[str]:
@@ -49,6 +50,23 @@ def test_a_finished_run_yields_its_last_step_again(lenses16: ImageSet, tmp_path:
     assert again.loss == last.loss
     assert torch.equal(weights(again.ema), weights(last.ema))
     assert torch.equal(weights(again.model), weights(last.model))
+
+
+def test_folders_that_are_no_states_are_left_alone(lenses16: ImageSet, tmp_path: Path) -> None:
+    foreign = ["2024", "1.part", "000000007", "20240101.mine.part"]
+    for name in foreign:
+        (tmp_path / name).mkdir()
+    killed = tmp_path / "00000002.4242-0123abcd.part"
+    killed.mkdir()
+    run(tiny(), lenses16, config(), state=tmp_path)
+    assert states(tmp_path) == sorted(["00000003", *foreign])
+    assert [step.number for step in run(tiny(), lenses16, config(), state=tmp_path)] == [3]
+
+
+def test_a_state_of_many_updates_is_the_newest(tmp_path: Path) -> None:
+    for name in ("100000000", "99999999"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in _states(tmp_path)] == ["99999999", "100000000"]
 
 
 def test_seconds_go_on_after_a_resume(lenses16: ImageSet, tmp_path: Path) -> None:
@@ -99,10 +117,14 @@ def test_the_state_of_another_run_is_refused(lenses16: ImageSet, tmp_path: Path)
         (tiny(prediction="v"), lenses16, config()),
         (tiny("bf16"), lenses16, config()),
         (tiny(channels=(32, 32)), lenses16, config()),
+        (tiny(dropout=0.1), lenses16, config()),
     )
     for denoiser, images, settings in others:
         with pytest.raises(CheckpointError, match=r"of another run.*another folder"):
             next(train(denoiser, images, settings, state=tmp_path))
+    for more in ({"start": "a" * 64}, {"stretch": Stretch(0.1, 0.2)}):
+        with pytest.raises(CheckpointError, match="of another run"):
+            next(train(tiny(), lenses16, config(), state=tmp_path, **more))
     train_rows, held_rows = lenses16.split()
     fewer = (train_rows[1:], held_rows)
     with pytest.raises(CheckpointError, match="of another run"):

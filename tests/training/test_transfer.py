@@ -7,15 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toys import small_unet
+from toys import perturb, small_unet
 
 from lensdiff.data.images import ImageSet, Stretch
 from lensdiff.diffusion.process import Denoiser, LogNormal
 from lensdiff.errors import CheckpointError
+from lensdiff.model import Model
+from lensdiff.networks.transformer import DiT
 from lensdiff.training.diffusion import TrainConfig
 from lensdiff.training.fit import fit
 from lensdiff.training.recipes import Recipe
-from lensdiff.training.transfer import noise_ratio, overlap, transplant
+from lensdiff.training.transfer import copy_weights, noise_ratio, overlap, transplant
 
 
 def averaged(x, coarse, fine):
@@ -46,6 +48,68 @@ def test_the_new_network_gives_the_old_ones_answer_for_the_averaged_image(channe
     torch.testing.assert_close(fine, repeated, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("edm", "x0"), ("x0", "v"), ("v", "edm"), ("eps", "eps"), ("flow", "flow")],
+)
+def test_at_high_noise_another_prediction_is_the_same_denoiser(before, after):
+    """Of equal folds, so that nothing else differs; `out` has its sign."""
+    old = Denoiser(small_unet(unshuffle=2), before)
+    new = Denoiser(small_unet(unshuffle=2), after)
+    transplant(old, new)
+    sigma = 1e4
+    x = sigma * torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    if before == after:
+        torch.testing.assert_close(new(x, sigma), old(x, sigma))
+    else:
+        apart = (new(x, sigma) - old(x, sigma)).abs().max()
+        assert apart < 1e-2 * old(x, sigma).abs().max()
+
+
+def test_what_goes_in_is_smaller_than_the_old_network_knew_it_by_the_ratio():
+    old = Denoiser(small_unet(unshuffle=2))
+    new = Denoiser(small_unet(unshuffle=4))
+    transplant(old, new)
+    seen = {}
+    for name, one in (("old", old), ("new", new)):
+        one.net.stem.bias.data.zero_()
+
+        def keep(_: object, given: tuple, out: torch.Tensor, name: str = name) -> None:
+            seen[name] = out.detach()
+
+        one.net.stem.register_forward_hook(keep)
+    noise = torch.randn(8, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    new(1e4 * noise, 1e4)
+    old(1e4 * noise[..., :32, :32], 1e4)
+    ratio = float(seen["new"].std() / seen["old"].std())
+    assert ratio == pytest.approx(noise_ratio(2, 4), rel=0.1)
+
+
+@pytest.mark.parametrize(("before", "after"), [("eps", "edm"), ("x0", "flow"), ("flow", "eps")])
+def test_predictions_that_do_not_agree_at_high_noise_are_refused(before, after):
+    old = Denoiser(small_unet(unshuffle=2), before)
+    new = Denoiser(small_unet(unshuffle=4), after)
+    with pytest.raises(CheckpointError, match=f"predicts {before}, the other {after}: a tr"):
+        transplant(old, new)
+
+
+@pytest.mark.parametrize("labels", [{"classes": 3}, {"conditions": 7}])
+@pytest.mark.parametrize("bottleneck", [0, 5])
+def test_a_transformer_without_labels_starts_one_with_them(tmp_path, labels, bottleneck):
+    network = {"patch": 4, "width": 32, "depth": 1, "heads": 2, "bottleneck": bottleneck}
+    old = Denoiser(perturb(DiT(**network)))
+    new = Denoiser(DiT(**network, **labels))
+    start = Model(old, Stretch(0.1, 0.2), {}, tmp_path / "start")
+    copy_weights(start, new)
+    x = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(new(x, 1.0), old(x, 1.0))
+    if labels == {"classes": 3}:
+        torch.testing.assert_close(new(x, 1.0, torch.tensor([0, 2])), old(x, 1.0))
+    other = Denoiser(DiT(**network, image_channels=3))
+    with pytest.raises(CheckpointError, match="start: training can't go on from here"):
+        copy_weights(start, other)
+
+
 def test_the_same_fold_is_a_copy():
     old = Denoiser(small_unet())
     new = Denoiser(small_unet())
@@ -62,6 +126,14 @@ def test_other_networks_are_refused(other):
     new = Denoiser(small_unet(**{"unshuffle": 4, **other}))
     with pytest.raises(CheckpointError, match="same channels and blocks"):
         transplant(Denoiser(small_unet(unshuffle=2)), new)
+
+
+def test_a_network_that_takes_in_planes_is_refused():
+    old = Denoiser(small_unet(unshuffle=2, conditions=2, spins=(2,)))
+    with pytest.raises(
+        CheckpointError, match=r"other channels or planes.*same channels and blocks"
+    ):
+        transplant(old, Denoiser(small_unet(unshuffle=4)))
 
 
 def test_a_recipe_starts_from_coarser_pixels_and_says_so(tmp_path):

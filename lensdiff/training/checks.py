@@ -1,0 +1,52 @@
+"""What is refused before a training begins: settings out of range, folders that aren't free."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import ParameterError
+from ..storage import SPEC, check_free
+
+LEAST = {"save_every": 1, "held_out_every": 0, "held_out_images": 1, "warmup_steps": 0, "seed": 0}
+
+
+def check_settings(config: object) -> None:
+    """Raises ParameterError for settings that no training can use, of any of the three kinds.
+
+    `config` has `lr`, `clip` and the settings of `LEAST`, of which `held_out_images` may be
+    missing; see `check_budget` for the others.
+    """
+    for name, least in LEAST.items():
+        value = getattr(config, name, least)
+        if value < least:
+            raise ParameterError(f"{name} must be {least} or more, got {value}.")
+    for name in ("lr", "clip"):
+        value = getattr(config, name)
+        if not value > 0:
+            raise ParameterError(f"{name} must be positive, got {value}.")
+
+
+def check_budget(config: object) -> None:
+    """Raises ParameterError unless there is one budget, and micro-batches share the batch."""
+    if (config.steps is None) == (config.minutes is None):
+        raise ParameterError("Give a budget: either steps or minutes, not both.")
+    budget = config.minutes if config.steps is None else config.steps
+    shared = config.batch > 0 and config.accumulation > 0
+    if budget <= 0 or not shared or config.batch % config.accumulation:
+        reason = "steps or minutes must be positive, and batch a multiple of accumulation"
+        raise ParameterError(f"{reason}.")
+
+
+def check_places(folder: Path | str, state: Path | str | None) -> None:
+    """See that a run can end well before it begins: that `folder` is free for the model.
+
+    Raises StorageError where it holds something else than a model, ParameterError where `state` is
+    or lies in it.
+    """
+    check_free(Path(folder), SPEC)
+    if state is None:
+        return
+    place = Path(state).resolve()
+    if Path(folder).resolve() in (place, *place.parents):
+        cure = "give the state a folder outside of it"
+        raise ParameterError(f"{folder} is to hold the model: {cure}.")
