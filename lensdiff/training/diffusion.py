@@ -163,16 +163,16 @@ def held_out_loss(
     rows = rows[: config.held_out_images]
     sigma = config.sigmas.at((torch.arange(len(rows)) + 0.5) / len(rows)).to(device)
     labels = labels_for(denoiser.net, images)
-    total = 0.0
+    losses = []
     for part, eps in _held_out_parts(len(rows), images.pixels.shape[1:], config.seed, batch):
         x = stretch(torch.from_numpy(images.pixels[rows[part]]))
         label = None
         if labels is not None:
             label = network_labels(labels[rows[part]], np.zeros(len(x), int)).to(device)
         given = (x.to(device), sigma[part], eps.to(device), label)
-        loss = denoiser.loss(*given, config.criterion, config.weight)
-        total += float(loss.sum())
-    return total / len(rows)
+        losses.append(denoiser.loss(*given, config.criterion, config.weight))
+    # summed as they are drawn, so that not even the rounding depends on the batch
+    return sum(float(block.sum()) for block in torch.cat(losses).split(DRAWN)) / len(rows)
 
 
 class DiffusionTask(Task):
