@@ -7,18 +7,37 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
 from lensdiff.storage import read_json, studies_folder
 from lensdiff.studies import transformers
 
 STORED = read_json(studies_folder() / transformers.FILE, "")
 RUNS = {(row["name"], row["size"], row["seed"]): row for row in STORED["rows"] if row.get("size")}
-BASE = [(name, "base", seed) for name in transformers.KINDS for seed in transformers.SEEDS]
+PAIR = ("unet", "dit")  # what notebook 09 sets side by side
+SEEDS = {name: [k[2] for k in RUNS if k[:2] == (name, "base")] for name in PAIR}
+BASE = [(name, "base", seed) for name in PAIR for seed in SEEDS[name]]
 
 
-def test_each_architecture_has_three_seeds():
-    assert set(BASE) <= set(RUNS)
+def excess(name: str) -> np.ndarray:
+    cards = [RUNS[name, "base", seed]["card"] for seed in SEEDS[name]]
+    return np.array([card["distance"] - card["floor"] for card in cards])
+
+
+def test_each_network_has_several_seeds():
+    assert min(map(len, SEEDS.values())) >= 2
     assert STORED["n"] == transformers.SCORED and STORED["updates"] is None
+
+
+def test_the_unet_is_ahead_by_the_minute_and_by_the_image():
+    low, _ = stats.ttest_ind(excess("dit"), excess("unet"), equal_var=False).confidence_interval()
+    assert low > 0
+    curves = {name: [RUNS[name, "base", seed]["curve"] for seed in SEEDS[name]] for name in PAIR}
+    seen = curves["dit"][0][-1]["images_seen"]
+    at = [next(x for x in curve if x["images_seen"] >= 0.95 * seen) for curve in curves["unet"]]
+    assert at[0]["images_seen"] <= seen
+    worst = max(look["held_out"] for look in at)
+    assert worst < min(curve[-1]["held_out"] for curve in curves["dit"])
 
 
 @pytest.mark.parametrize("name", transformers.KINDS)
@@ -45,7 +64,7 @@ def test_a_run_is_of_the_recipe_as_it_is_now(key):
     assert row["card"]["n_generated"] == row["card"]["n_reference"] == transformers.SCORED
 
 
-@pytest.mark.parametrize("name", transformers.KINDS)
+@pytest.mark.parametrize("name", PAIR)
 def test_pictures_of_the_first_seed_show_lenses(name):
     picture = Image.open(studies_folder() / "transformers" / f"{name}-base-0.png")
     assert picture.size == (8 * 64, transformers.SHOWN // 8 * 64)
