@@ -42,6 +42,8 @@ def lay_out(source: Path) -> None:
     shutil.copytree(
         root() / "docs", source, ignore=shutil.ignore_patterns("build.py", "__pycache__")
     )
+    for page in source.glob("*.md"):  # in the repository they lie in a folder of their own
+        page.write_text(page.read_text(encoding="utf-8").replace("](../", "]("), "utf-8")
     for pattern in COPIED:
         for path in root().glob(pattern):
             if path.is_file():
