@@ -14,12 +14,12 @@ import os
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -30,7 +30,6 @@ FORMAT = "lensdiff-1"  # of every checkpoint and state
 WEIGHTS = "weights.safetensors"  # the files of a checkpoint
 SPEC = "spec.json"
 ROOM = "Give it room and write permission, or take another folder."
-LEFT_S = 30.0  # a lock that is held as long was left by a process that was killed
 
 
 def root() -> Path:
@@ -90,30 +89,31 @@ def atomic(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def lock_of(path: Path) -> FileLock:
+    """The lock of a file that several processes write, in the cache that they share.
+
+    It stays there, empty, since nobody can take it away while others wait for it.
+    """
+    return FileLock(cache_folder() / "locks" / fingerprint_of(str(Path(path).resolve()))[:16])
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock, the file `path`.lock, while the block reads `path` and writes it anew.
+    """Hold the lock of `path` while the block reads it and writes it anew.
 
-    Another process that wants it waits until it is gone, or takes it after `LEFT_S` seconds. Raises
-    StorageError where it can't be written.
+    Another process that wants it waits; the system frees that of a process that was killed. Raises
+    StorageError where there can be none.
     """
-    lock = path.with_name(f"{path.name}.lock")
-    start = time.monotonic()
+    lock = lock_of(path)
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            with contextlib.suppress(FileExistsError):
-                lock.touch(exist_ok=False)
-                break
-            time.sleep(0.02)
-            if time.monotonic() - start > LEFT_S:
-                lock.unlink(missing_ok=True)
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     except OSError as error:
-        raise StorageError(f"{path}: can't be written ({error}). {ROOM}") from error
+        raise StorageError(f"{path}: no lock for it ({error}). {ROOM}") from error
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
+        lock.release()
 
 
 @contextlib.contextmanager

@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
-from toys_autoencoder import DIFFUSION
+from toys_ours import SIDE, take_small
 
-from lensdiff.data.images import lenses
 from lensdiff.errors import ParameterError
-from lensdiff.model import Sampling
 from lensdiff.storage import read_json, studies_folder
 from lensdiff.studies import memorisation
 from lensdiff.training import recipe as module
-from lensdiff.training.published import PUBLISHED
-from lensdiff.training.solution import Published
-
-SIDE = 16
-OURS = replace(DIFFUSION, name="ours", pixels=SIDE, noiseless=True, sampling=Sampling(steps=3))
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Our recipe on 40 lenses of 16 pixels."""
-
-    def few(split: str, pixels: int, cache: object = None, noiseless: bool = False) -> object:
-        return lenses(split, pixels, 40, noiseless=noiseless)
-
-    ours = Published(OURS, OURS, PUBLISHED["ours"].says, 3)
-    monkeypatch.setattr(memorisation, "PUBLISHED", {"ours": ours})
-    monkeypatch.setattr(memorisation, "lenses", few)
-    monkeypatch.setattr(module, "lenses", few)
+    """Our recipe on few small lenses."""
+    take_small(monkeypatch, memorisation)
 
 
 def command(out, *words: str) -> dict:

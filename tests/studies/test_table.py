@@ -1,12 +1,14 @@
 """A study's table: each row is computed once, whatever kills the study."""
 
 import json
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from lensdiff import storage
 from lensdiff.errors import DataError
+from lensdiff.storage import lock_of
 from lensdiff.studies.table import Table
 
 
@@ -123,13 +125,30 @@ def test_a_row_that_was_replaced_does_not_come_back(tmp_path):
     assert json.loads(path.read_text())["rows"] == [{"n": 0, "square": -1}, {"n": 7, "square": 49}]
 
 
-def test_a_table_is_not_written_while_another_job_writes_it(tmp_path, monkeypatch):
+def test_a_table_is_not_written_while_another_job_writes_it(tmp_path):
     path = tmp_path / "table.json"
-    monkeypatch.setattr(storage, "LEFT_S", 0.2)  # of a killed job
-    (tmp_path / "table.json.lock").touch()
+    lock = lock_of(path)
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    lock.acquire()
+    key = {"n": 1}
+    other = threading.Thread(target=lambda: Table(path, {}).row(key, lambda: {"square": 1}))
+    other.start()
+    other.join(0.3)
+    assert other.is_alive() and not path.exists()
+    lock.release()
+    other.join(10)
+    assert json.loads(path.read_text())["rows"] == [{"n": 1, "square": 1}]
+    assert [one.name for one in tmp_path.iterdir()] == ["table.json"]
+
+
+def test_a_lock_that_a_killed_job_left_holds_nobody(tmp_path):
+    path = tmp_path / "table.json"
+    left = Path(lock_of(path).lock_file)
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.touch()
     start = time.monotonic()
     Table(path, {}).row({"n": 1}, lambda: {"square": 1})
-    assert time.monotonic() - start > 0.2
+    assert time.monotonic() - start < 5
     assert [one.name for one in tmp_path.iterdir()] == ["table.json"]
 
 

@@ -10,35 +10,22 @@ import pytest
 import torch
 from PIL import Image
 from toys import perturb
-from toys_autoencoder import DIFFUSION
+from toys_ours import OURS, SIDE, take_small
 
-from lensdiff.data.images import lenses, simulated
+from lensdiff.data.images import simulated
 from lensdiff.errors import ParameterError
 from lensdiff.lensing.survey import diverse
-from lensdiff.model import NETWORKS, Sampling, load
+from lensdiff.model import NETWORKS, load
 from lensdiff.storage import read_json, studies_folder
 from lensdiff.studies import reflow, transformers
-from lensdiff.training import recipe as module
 from lensdiff.training.fit import fit
-from lensdiff.training.published import PUBLISHED
-from lensdiff.training.solution import Published
-
-SIDE = 16
-OURS = replace(DIFFUSION, name="ours", pixels=SIDE, noiseless=True, sampling=Sampling(steps=3))
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Our recipe on 40 lenses of 16 pixels, and small networks."""
 
-    def few(split: str, pixels: int, cache: object = None, noiseless: bool = False) -> object:
-        return lenses(split, pixels, 40, noiseless=noiseless)
-
-    ours = Published(OURS, OURS, PUBLISHED["ours"].says, 3)
-    for where in (transformers, reflow):
-        monkeypatch.setattr(where, "PUBLISHED", {"ours": ours})
-        monkeypatch.setattr(where, "lenses", few)
-    monkeypatch.setattr(module, "lenses", few)
+    take_small(monkeypatch, transformers, reflow)
     unet = {"channels": (16,), "blocks": 1, "attention_levels": (), "unshuffle": 2}
     dit = {"patch": 4, "width": 32, "depth": 1, "heads": 2}
     kinds = {
