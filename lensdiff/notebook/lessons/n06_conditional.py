@@ -192,7 +192,7 @@ EXERCISES = {
             (0.8, "that is w = 2; each unit of w is one more factor."),
             (0.512, "that is against w = 0; compare with the conditional density, w = 1."),
             (0.2, "the other class isn't subtracted: p(y|x) is raised to a power."),
-            (1.5625, "guidance makes doubtful places less likely, not more."),
+            (1.5625, "that is the ratio upside down: divide w = 3 by w = 1."),
             (2.4, "w is an exponent here; it multiplies only the logarithm."),
         ),
         hint="write the ratio of the two densities at w = 3 and at w = 1.",
