@@ -73,7 +73,8 @@ class Card:
     def ratio(self) -> float | None:
         """The distance over its floor; None below 2,048 images on any side, where it means little.
 
-        Both are squared distances: at a ratio of 4, images lie twice as far as real ones do.
+        Both are squared distances, and the floor falls with the number of images: the ratio
+        belongs to that number alone.
         """
         if min(self.n_generated, self.n_reference, self.n_floor) < ENOUGH:
             return None
@@ -83,11 +84,12 @@ class Card:
         """The card as (what, value) pairs, for a table."""
         counts = f"{self.n_generated} / {self.n_reference} / {self.n_floor}"
         excess = f"{self.excess:.3f}{_error(self.excess_error)}"
+        other = "test" if self.reference.startswith("test set") else "held-out"
         ratio = [] if self.ratio is None else [("generated / floor", f"{self.ratio:.2f}")]
         return [
             (f"{self.name}, excess over the floor", excess),
             (f"{self.name}, generated", f"{self.distance:.3f}{_error(self.distance_error)}"),
-            (f"{self.name}, floor (other test images)", f"{self.floor:.3f}"),
+            (f"{self.name}, floor (other {other} images)", f"{self.floor:.3f}"),
             *ratio,
             ("KID x 1000, generated", f"{self.kid:.3f} ± {self.kid_std:.3f}"),
             ("KID x 1000, floor", f"{self.kid_floor:.3f}"),

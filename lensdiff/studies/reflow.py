@@ -1,7 +1,7 @@
 """Reflow: how many network calls straight paths save, and what they cost in quality.
 
 Beside teacher and student stands a control, the teacher after as many updates without pairs, and
-the teacher by DPM-Solver++, which saves calls without a training.
+the teacher at its own levels, by DPM-Solver++ and by DDIM, which saves calls without a training.
 """
 
 from __future__ import annotations
@@ -109,16 +109,23 @@ def flow(model: Model, calls: int) -> Sampling:
     return Sampling("ddim", calls, "flow", high, clamp=model.sampling.clamp)
 
 
-def solved(model: Model, calls: int) -> Sampling:
-    """The model's own levels, or fewer of them, by DPM-Solver++."""
-    return replace(model.sampling, sampler="dpmpp_2m", eta=0.0, steps=calls)
+def solved(model: Model, calls: int, sampler: str = "dpmpp_2m") -> Sampling:
+    """The model's own levels, or fewer of them, by DPM-Solver++ or another sampler."""
+    return replace(model.sampling, sampler=sampler, eta=0.0, steps=calls)
+
+
+def label(sampling: Sampling) -> str:
+    """What a row calls a sampling: its sampler; DDIM off the flow with the kind of its levels."""
+    off = sampling.sampler == "ddim" and sampling.levels != "flow"
+    return f"ddim-{sampling.levels}" if off else sampling.sampler
 
 
 def ways(name: str, model: Model) -> list[Sampling]:
-    """How a model is sampled: along the flow, and the teacher by DPM-Solver++ as well."""
+    """How a model is sampled: along the flow, and the teacher at its own levels as well."""
     chosen = [flow(model, calls) for calls in CALLS]
     if name == "teacher":
         chosen += [solved(model, calls) for calls in CALLS]
+        chosen += [solved(model, calls, "ddim") for calls in CALLS]
         chosen.append(model.sampling)
     return chosen
 
@@ -133,7 +140,7 @@ def look(
 ) -> dict:
     """How far `n` images of a sampling are from `real`; the first are kept beside the table."""
     images = as_stored(model.draw(args.n, FIRST_SEED, sampling=sampling))
-    picture = f"{name}-{sampling.sampler}-{sampling.calls}.png"
+    picture = f"{name}-{label(sampling)}-{sampling.calls}.png"
     keep_pictures(args.out / "reflow" / picture, images[:SHOWN], COLUMNS)
     found = statistics(net, torch.from_numpy(images).split(64), args.n, str(sampling))
     return with_groups(found, real)
@@ -166,7 +173,7 @@ def run(args: argparse.Namespace) -> None:
         table.row({"name": name, "role": "path"}, lambda m=model: {"bent": straightness(m)})
         for how in ways(name, model):
             table.row(
-                {"name": name, "role": "quality", "sampler": how.sampler, "calls": how.calls},
+                {"name": name, "role": "quality", "sampler": label(how), "calls": how.calls},
                 lambda m=model, s=how, k=name: look(m, s, net, real, args, k),
                 lambda row: f"distance {row['distance']:.1f}",
             )

@@ -25,7 +25,7 @@ def test_the_rows_are_of_the_shipped_teacher_and_of_todays_settings():
     settings = (reflow.PAIRS, reflow.UPDATES, reflow.SCORED)
     assert (STORED["pairs"], STORED["updates"], STORED["n"]) == settings
     expected = [
-        (name, way.sampler, way.calls)
+        (name, reflow.label(way), way.calls)
         for name in ("teacher", "student", "control")
         for way in reflow.ways(name, teacher)
     ]
@@ -52,6 +52,13 @@ def test_two_calls_of_the_student_come_near_sixteen_of_the_teacher_and_the_contr
         QUALITY["student", "ddim", 8], QUALITY["teacher", "dpmpp_2m", 8]
     )
     assert abs(solved) < 2 * error
+    levels, error = samplers.difference(
+        QUALITY["teacher", "ddim", 8], QUALITY["teacher", "ddim-log", 8]
+    )
+    solver = samplers.difference(
+        QUALITY["teacher", "ddim-log", 8], QUALITY["teacher", "dpmpp_2m", 8]
+    )
+    assert levels > max(3 * error, 3 * solver[0])
     bent = {row["name"]: row["bent"] for row in STORED["rows"] if row["role"] == "path"}
     assert 10 * bent["student"] < min(bent["teacher"], bent["control"])
 
