@@ -140,8 +140,8 @@ def first_guess(images: np.ndarray, survey: Survey) -> np.ndarray:
     """Parameters (n, 10) read off the ridge of each image; lens and source are round, no shear.
 
     The ridge of a round lens with a source at (x, y) has the radius theta_E + x cos(phi) +
-    y sin(phi) at azimuth phi (Schneider, Kochanek & Wambsganss 2006, part 2, eq. 25). Each ray
-    counts by its brightness.
+    y sin(phi) at azimuth phi (notebook 13 derives it; the ridge of an Einstein ring is that of
+    Kochanek, Keeton & McLeod 2001). Each ray counts by its brightness.
     """
     light, _ = measure.above_sky(images, survey.pixel_arcsec)
     rays, radii = measure.polar(measure.smooth(light, survey.pixel_arcsec), survey.pixel_arcsec)

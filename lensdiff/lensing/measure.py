@@ -101,8 +101,8 @@ def ring(
 
     The radius is NaN where the share is below 0.95. The ridge, the brightest radius of each ray,
     runs at theta_E + beta cos(phi) for an isothermal lens and a source displaced by beta
-    (Schneider, Kochanek & Wambsganss 2006, part 2, eq. 25): its mean over all azimuths is the
-    Einstein radius.
+    (notebook 13 derives it; the ridge is that of Kochanek, Keeton & McLeod 2001): its mean over all
+    azimuths is the Einstein radius.
     """
     rays, radii = polar(smooth(light, pixel_arcsec), pixel_arcsec)
     covered = (rays.max(2) > np.maximum(COVERED, 4 * noise)[:, None]).mean(1)

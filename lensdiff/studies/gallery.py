@@ -87,33 +87,59 @@ def _times(row: dict, slow: str) -> str:
     return f"{paired.ratio(row['seconds'][slow], row['seconds']['ours'])} times"
 
 
-def _benchmark_row() -> list[str]:
-    """Ratios beside other libraries, each with its spread; of machines with bfloat16."""
+BENCHMARK = "notebooks/11_benchmark.ipynb"
+
+
+def _calls(row: dict) -> str:
+    """Which numbers of calls come near DDIM's many, and how far off the worst beyond them is."""
+    *short, slow = row["samplers"]
+    gaps = [samplers.difference(one, slow) for one in short]
+    close = [one["calls"] for one, (gap, error) in zip(short, gaps, strict=True) if gap <= error]
+    enough = {one["calls"]: gap for one, gap in zip(short, gaps, strict=True)}
+    enough = {calls: gap for calls, gap in enough.items() if calls >= close[0]}
+    worst, error = max(enough.values())
+    return (
+        f"of {', '.join(map(str, enough))} calls {' and '.join(map(str, close))} are within one "
+        f"standard error of DDIM's {slow['calls']}, the worst is {worst:+.1f} ± {error:.1f} from it"
+    )
+
+
+def _benchmark_rows() -> list[list[str]]:
+    """Beside other libraries, on machines with bfloat16: ratios with their spread, and quality."""
     cure = "Restore it: git checkout data/studies/benchmark.json"
     stored = read_json(studies_folder() / benchmark.FILE, cure)["rows"]
     rows = {(row["part"], row["row"]): row for row in stored if row["kind"] == "bf16"}
     training = rows["training", "64"]
-    *short, slow = rows["calls", "lens64"]["samplers"]
-    gaps = [samplers.difference(row, slow) for row in short]
-    close = [row for row, (gap, error) in zip(short, gaps, strict=True) if gap <= error]
-    calls = " and ".join(f"{row['calls']}" for row in close)
-    enough = [k for k, row in enumerate(short) if row["calls"] >= close[0]["calls"]]
-    numbers = ", ".join(f"{short[k]['calls']}" for k in enough)
-    worst, error = max(gaps[k] for k in enough)
-    said = [
+    ratios = (
         f"an update of {PEER} takes {_times(training, PEER)} as long as ours, in bfloat16 as ours "
         f"{_times(training, f'{PEER}, bf16')}, one of azula (half of the weights, no attention, "
-        f"bfloat16) {_times(training, 'azula, bf16')}",
-        f"of {numbers} calls {calls} draw no worse than DDIM's {slow['calls']}; the distance of "
-        f"the worst is {worst:+.1f} ± {error:.1f} from it",
-        f"a Fréchet distance takes pytorch-fid {_times(rows['frechet', '10000'], 'pytorch-fid')}",
+        f"bfloat16) {_times(training, 'azula, bf16')}; a Fréchet distance takes pytorch-fid "
+        f"{_times(rows['frechet', '10000'], 'pytorch-fid')}"
+    )
+    peer = rows["quality", f"{PEER}, equal time"]["card"]
+    recipes = read_json(studies_folder() / "recipes.json", "Restore data/studies/recipes.json")
+    ours = next(row["card"] for row in recipes["rows"] if row["name"] == "ours")
+    excess = [
+        f"{card['distance'] - card['floor']:.1f} ± {card['excess_error']:.1f} in {card['calls']}"
+        for card in (peer, ours)
     ]
-    link = "[beside other libraries](notebooks/11_benchmark.ipynb)"
-    return [link, "64 x 64", training["machine"], "; ".join(said), ""]
+    quality = f"in equal time {PEER} has an excess of {excess[0]} calls, ours {excess[1]}"
+    machine = training["machine"]
+    calls = _calls(rows["calls", "lens64"])
+    return [
+        [f"[speed]({BENCHMARK})", "64 x 64, beside other libraries", machine, ratios, ""],
+        [
+            f"[quality]({BENCHMARK})",
+            "the same",
+            machine,
+            f"{quality} (one training each); {calls}",
+            "",
+        ],
+    ]
 
 
 def results() -> str:
-    """One table of results with a row a model, and one of the benchmark."""
+    """One table of results with a row a model, and two of the benchmark."""
     rows = [
         _drawing_row("lens150-long", "150 x 150, lens150 trained further"),
         _drawing_row("lens150", "150 x 150"),
@@ -126,8 +152,8 @@ def results() -> str:
         _classifier_row("judge64", "classifier of 64 x 64"),
     ]
     linked = [[f"[{name}](data/checkpoints/README.md#{name})", *rest] for name, *rest in rows]
-    heads = ["model", "what", "training", "result", "simulated lenses get"]
-    return table(heads, [*linked, _benchmark_row()])
+    heads = ["model", "what", "training", "result", "simulated or real images get"]
+    return table(heads, [*linked, *_benchmark_rows()])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

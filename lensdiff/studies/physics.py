@@ -17,7 +17,7 @@ from ..scores.card import FIRST_SEED
 from ..storage import studies_folder
 from .table import Table
 
-EXAMPLE = "python -m lensdiff study physics lens150 lens150-long -n 96"
+EXAMPLE = "python -m lensdiff study physics lens150 lens150-long -n 256"
 FILE = "physics.json"
 BIN = 3  # pixels a side averaged before a fit: a ninth of the time; else two, or none
 TEST = "test lenses"
@@ -26,7 +26,7 @@ TEST = "test lenses"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
     parser.add_argument("models", nargs="+", help="shipped models of 150 pixels, or folders")
-    parser.add_argument("-n", type=int, default=96, help="lenses of each that are fitted")
+    parser.add_argument("-n", type=int, default=256, help="lenses of each that are fitted")
     parser.add_argument("--light", type=int, default=512, help="images kept where none are")
 
 

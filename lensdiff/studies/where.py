@@ -28,7 +28,7 @@ from ..scores.features import extractor
 from ..scores.statistics import Statistics, reference, statistics
 from .table import Table
 
-EXAMPLE = "python -m lensdiff study where lens150 -n 128 --sigmas 0.5 5"
+EXAMPLE = "python -m lensdiff study where lens150 -n 256"
 FILE = "where.json"
 SIGMAS = (0.5, 2.0, 5.0, 12.0, 40.0)
 BATCH = 64
@@ -37,7 +37,7 @@ BATCH = 64
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
     parser.add_argument("model", help="a shipped model's name, or a folder; it learnt noiseless")
-    parser.add_argument("-n", type=int, default=1_024, help="images a level")
+    parser.add_argument("-n", type=int, default=256, help="images a level")
     parser.add_argument("--sigmas", type=float, nargs="+", default=SIGMAS, help="noise levels")
 
 
