@@ -36,7 +36,8 @@ def test_a_row_is_of_the_recipe_as_it_is_now(name):
     was = json.loads(json.dumps(row["recipe"]))
     # the last digit of a level is the machine's; the network was told its images' channels
     assert was["sampling"].pop("high") == pytest.approx(written["sampling"].pop("high"), rel=1e-12)
-    assert was["network"].pop("image_channels", 1) == (4 if recipe.autoencoder else 1)
+    channels = 4 if recipe.autoencoder else 3 if recipe.data == "colour" else 1
+    assert was["network"].pop("image_channels", 1) == channels
     assert was == written
     assert row["images_seen"] == recipe.train.steps * recipe.train.batch
     assert row["curve"][-1]["images_seen"] == row["images_seen"]
