@@ -45,6 +45,10 @@ PARTS = {
         {f"{side}": lambda rounds, side=side: parts.training(side, rounds) for side in parts.SIDES},
         8,
     ),
+    "folding": Part(
+        {f"{side}": lambda rounds, side=side: parts.folding(side, rounds) for side in parts.SIDES},
+        1,
+    ),
     "frechet": Part(
         {f"{n}": lambda rounds, n=n: parts.frechet_distance(n, rounds) for n in parts.ROWS}, 5
     ),

@@ -103,6 +103,15 @@ def training(side: int, rounds: int) -> dict:
     }
 
 
+def folding(side: int, rounds: int) -> dict:
+    """Updates of ours, and of each peer with as many pixels folded into channels, in turn."""
+    made = {"ours": peers.contender("ours", side)}
+    made |= {name: peers.folded(name, side) for name in peers.FOLDED}
+    seconds = alternate({k: lambda v=v: next(v.updates) for k, v in made.items()}, rounds)
+    parameters = {name: one.parameters for name, one in made.items()}
+    return {"batch": peers.BATCH, "seconds": rounded(seconds), "parameters": parameters}
+
+
 # ---- scores --------------------------------------------------------------------------------------
 
 

@@ -8,9 +8,8 @@ are at hand: reading them is not part of it. `pip install lensdiff[benchmark]` b
 from __future__ import annotations
 
 import functools
-import importlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -25,42 +24,12 @@ from ..runtime import best_device, best_precision
 from ..training import recipes
 from ..training.diffusion import TrainConfig, train
 from ..training.loop import ema_average
+from .peer_updates import BATCH, IMAGES, Contender, count, grid, library, lower, updates
 
 WIDTHS = (32, 64, 64, 128)
-BATCH = 16
-IMAGES = 64  # random ones, at hand
 # As ours but without the folding stem, at the weights of denoising-diffusion-pytorch's
 UNFOLDED = {"channels": (32, 48, 64, 96), "blocks": 2, "attention_levels": (3,), "unshuffle": 1}
 FOLDS = {64: 2, 128: 4, 150: 5}  # pixels a side that ours folds, by the side of an image
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A network in training: its number of weights, and an iterator of its updates.
-
-    `saved` are the parts of its state, each with `state_dict` and `load_state_dict`; `draw(n,
-    calls, averaged)` gives images (n, 1, side, side) in [0, 1] by its library's sampler, with the
-    averaged weights or the last ones.
-    """
-
-    parameters: int
-    updates: Iterator[object]
-    saved: dict = field(default_factory=dict)
-    draw: Callable[[int, int, bool], Tensor] | None = None
-
-
-def library(name: str) -> object:
-    """A module of another library. Raises ParameterError, with the cure, where it is missing."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        cure = 'Run `make benchmark`, or: python -m pip install -e ".[benchmark]"'
-        raise ParameterError(f"{name} is not installed ({error}). {cure}.") from error
-
-
-def count(net: nn.Module) -> int:
-    """Number of weights."""
-    return sum(p.numel() for p in net.parameters())
 
 
 # ---- ours ----------------------------------------------------------------------------------------
@@ -94,54 +63,15 @@ def unfolded(side: int, fast: bool = True) -> Contender:
 # ---- peers ---------------------------------------------------------------------------------------
 
 
-def lower(fast: bool) -> torch.autocast:
-    """Autocast to the device's own precision, or none where not `fast`."""
-    low = torch.float16 if best_precision() == "fp16" else torch.bfloat16
-    return torch.autocast(best_device(), low, enabled=fast and best_precision() != "fp32")
-
-
-def _updates(
-    net: nn.Module,
-    loss: Callable[[Tensor], Tensor],
-    pixels: Tensor | int,
-    optimizer: torch.optim.Optimizer,
-    average: Callable[[], object],
-    fast: bool,
-) -> Iterator[float]:
-    """Updates of a peer on images (n, 1, H, W), mirrored at random, or on random ones of a side.
-
-    `fast`: in bfloat16 by autocast, channels last, if the device has it.
-    """
-    device = best_device()
-    if isinstance(pixels, int):
-        pixels = torch.rand(IMAGES, 1, pixels, pixels)
-    if fast:
-        net.to(memory_format=torch.channels_last)
-    while True:
-        x = pixels[torch.randint(len(pixels), (BATCH,))]
-        mirrored = torch.rand(BATCH, 1, 1, 1) < 0.5
-        x = torch.where(mirrored, x.flip(-1), x).to(device)
-        if fast:
-            x = x.contiguous(memory_format=torch.channels_last)
-        with lower(fast):
-            found = loss(x)
-        found.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        average()
-        yield float(found.detach())
-
-
 def denoising_diffusion_pytorch(
-    side: int, fast: bool = False, pixels: Tensor | None = None
+    side: int, fast: bool = False, pixels: Tensor | None = None, fold: int = 1
 ) -> Contender:
     """Sigmoid, x0, as in the best published FID; Adam at 8e-5, EMA 0.995, as its `Trainer`."""
     theirs = library("denoising_diffusion_pytorch")
-    side = -(-side // 8) * 8
+    side, channels = grid(side, fold)
     device = best_device()
     multipliers = tuple(width // WIDTHS[0] for width in WIDTHS)
-    net = theirs.Unet(dim=WIDTHS[0], dim_mults=multipliers, channels=1)
+    net = theirs.Unet(dim=WIDTHS[0], dim_mults=multipliers, channels=channels)
     process = theirs.GaussianDiffusion(
         net, image_size=side, objective="pred_x0", beta_schedule="sigmoid"
     ).to(device)
@@ -156,7 +86,7 @@ def denoising_diffusion_pytorch(
             return model.ddim_sample((n, 1, side, side)).float().clamp(0, 1).cpu()
 
     given = side if pixels is None else pixels
-    made = _updates(process, process, given, optimizer, average.update, fast)
+    made = updates(process, process, given, optimizer, average.update, fast, fold)
     saved = {"net": process, "average": average, "optimizer": optimizer}
     return Contender(count(net), made, saved, draw)
 
@@ -187,15 +117,17 @@ def _draw_by_solver(
     return ((x + 1) / 2).clamp(0, 1).cpu()
 
 
-def diffusers(side: int, fast: bool = False, pixels: Tensor | None = None) -> Contender:
+def diffusers(
+    side: int, fast: bool = False, pixels: Tensor | None = None, fold: int = 1
+) -> Contender:
     """`UNet2DModel`: noise predicted, AdamW at 1e-4 as in its guide, and its `EMAModel`."""
     theirs = library("diffusers")
-    side = -(-side // 8) * 8
+    side, channels = grid(side, fold)
     attended = ("DownBlock2D",) * 3 + ("AttnDownBlock2D",)
     net = theirs.UNet2DModel(
         sample_size=side,
-        in_channels=1,
-        out_channels=1,
+        in_channels=channels,
+        out_channels=channels,
         block_out_channels=WIDTHS,
         down_block_types=attended,
         up_block_types=tuple(name.replace("Down", "Up") for name in reversed(attended)),
@@ -213,7 +145,7 @@ def diffusers(side: int, fast: bool = False, pixels: Tensor | None = None) -> Co
 
     draw = functools.partial(_draw_by_solver, net, average, schedule, fast)
     given = side if pixels is None else pixels
-    made = _updates(net, loss, given, optimizer, lambda: average.step(net.parameters()), fast)
+    made = updates(net, loss, given, optimizer, lambda: average.step(net.parameters()), fast, fold)
     return Contender(
         count(net), made, {"net": net, "average": average, "optimizer": optimizer}, draw
     )
@@ -222,27 +154,27 @@ def diffusers(side: int, fast: bool = False, pixels: Tensor | None = None) -> Co
 class _Azula(nn.Module):
     """azula's U-Net, told the time through its own sines, as its tutorials build backbones."""
 
-    def __init__(self, width: int = 128):
+    def __init__(self, channels: int, width: int = 128):
         super().__init__()
         layers = library("azula.nn.layers")
         self.time = nn.Sequential(layers.SineEncoding(width), nn.Linear(width, width), nn.SiLU())
         blocks = {"hid_channels": WIDTHS, "hid_blocks": (2,) * 4, "norm": "group"}
-        self.net = library("azula.nn.unet").UNet(1, 1, mod_features=width, **blocks)
+        self.net = library("azula.nn.unet").UNet(channels, channels, mod_features=width, **blocks)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return self.net(x, self.time(t))
 
 
-def azula(side: int, fast: bool = False, pixels: Tensor | None = None) -> Contender:
+def azula(side: int, fast: bool = False, pixels: Tensor | None = None, fold: int = 1) -> Contender:
     """azula's U-Net, with group norms as the others, in its `KarrasDenoiser`.
 
     Adam at 1e-4 and an average of 0.999 as in its tutorial on images, but one that begins short, as
     ours does, since runs are short here. Where only the time of an update is asked for, on random
     images, there is no average.
     """
-    side = -(-side // 8) * 8
+    side, channels = grid(side, fold)
     schedule = library("azula.noise").VPSchedule()
-    denoiser = library("azula.denoise").KarrasDenoiser(_Azula(), schedule).to(best_device())
+    denoiser = library("azula.denoise").KarrasDenoiser(_Azula(channels), schedule).to(best_device())
     optimizer = torch.optim.Adam(denoiser.parameters(), 1e-4)
     average = torch.optim.swa_utils.AveragedModel(denoiser, multi_avg_fn=ema_average(0.999))
 
@@ -264,7 +196,7 @@ def azula(side: int, fast: bool = False, pixels: Tensor | None = None) -> Conten
         if pixels is not None:
             average.update_parameters(denoiser)
 
-    made = _updates(denoiser, loss, given, optimizer, keep, fast)
+    made = updates(denoiser, loss, given, optimizer, keep, fast, fold)
     saved = {"net": denoiser, "average": average, "optimizer": optimizer}
     return Contender(count(denoiser), made, saved, draw)
 
@@ -280,6 +212,9 @@ CONTENDERS: dict[str, tuple[Callable[..., Contender], bool]] = {  # and whether 
     "azula": (azula, False),
     "azula, bf16": (azula, True),
 }
+FOLDED = {
+    name: CONTENDERS[name][0] for name in ("denoising-diffusion-pytorch", "diffusers", "azula")
+}
 
 
 def contender(name: str, side: int) -> Contender:
@@ -292,3 +227,9 @@ def contender(name: str, side: int) -> Contender:
     build, fast = CONTENDERS[name]
     torch.manual_seed(0)
     return build(side, fast)
+
+
+def folded(name: str, side: int) -> Contender:
+    """A peer in the device's own precision, on images folded as ours folds them; it isn't drawn."""
+    torch.manual_seed(0)
+    return replace(FOLDED[name](side, True, fold=FOLDS[side]), draw=None)

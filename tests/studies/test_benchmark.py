@@ -71,6 +71,18 @@ def test_each_contender_trains(name: str) -> None:
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-3)
 
 
+@pytest.mark.parametrize("name", peers.FOLDED)
+def test_each_peer_trains_behind_a_folding_stem(name: str) -> None:
+    """On images of as many channels as a block has pixels; only its first and last layer grow."""
+    assert peers.grid(150, 5) == (32, 25) and peers.grid(150) == (152, 1)
+    made = peers.folded(name, 64)
+    plain = peers.contender(name, 64)
+    assert plain.parameters < made.parameters < 1.02 * plain.parameters
+    assert np.isfinite(next(made.updates)) and made.draw is None
+    assert peers.grid(64, 2) == (32, 4)
+    assert plain.draw is not None
+
+
 def test_ours_without_folding_has_the_weights_of_the_best_published_network() -> None:
     own = peers.contender("ours without folding", 16).parameters
     theirs = peers.contender("denoising-diffusion-pytorch", 16).parameters
