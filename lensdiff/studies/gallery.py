@@ -112,7 +112,8 @@ def _benchmark_rows() -> list[list[str]]:
     training = rows["training", "64"]
     ratios = (
         f"an update of {PEER} takes {_times(training, PEER)} as long as ours, in bfloat16 as ours "
-        f"{_times(training, f'{PEER}, bf16')}, one of azula (half of the weights, no attention, "
+        f"{_times(training, f'{PEER}, bf16')}, folded as ours, too, "
+        f"{_times(rows['folding', '64'], PEER)}; one of azula (half of the weights, no attention, "
         f"bfloat16) {_times(training, 'azula, bf16')}; a Fréchet distance takes pytorch-fid "
         f"{_times(rows['frechet', '10000'], 'pytorch-fid')}"
     )

@@ -58,6 +58,17 @@ def test_folding_makes_large_images_as_fast_as_small_ones() -> None:
             assert median(side, name) > 2 * median(side, "ours"), (side, name)
 
 
+@pytest.mark.parametrize("side", SIDES)
+def test_folded_peers_are_faster_and_have_fewer_weights(side: str) -> None:
+    """Which is why the page says whose the large ratios are."""
+    row = ROWS["folding", side]
+    for name in peers.FOLDED:
+        assert paired.ratio(row["seconds"][name], row["seconds"]["ours"]).high < 0.9
+        share = row["parameters"][name] / row["parameters"]["ours"]
+        assert 0.45 < share < 0.76
+        assert row["parameters"][name] < 1.02 * ROWS["training", side]["parameters"][name]
+
+
 def test_what_bfloat16_brings() -> None:
     for side in SIDES:
         assert 0.65 < median(side, "ours") / median(side, "ours, fp32") < 0.85

@@ -134,6 +134,7 @@ def test_teacher_and_student_are_scored_at_each_number_of_calls(teacher, tmp_pat
     own = (teacher.sampling.sampler, teacher.sampling.calls)
     flow = [("ddim", 1), ("ddim", 3)]
     solver = [("dpmpp_2m", 1), ("dpmpp_2m", 3)]
+    solver += [(f"ddim-{teacher.sampling.levels}", calls) for calls in (1, 3)]
     ways = {"teacher": list(dict.fromkeys([*flow, *solver, own])), "student": flow, "control": flow}
     expected = [(name, *way) for name, some in ways.items() for way in some]
     assert [(row["name"], row["sampler"], row["calls"]) for row in quality] == expected
