@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -124,33 +124,38 @@ def mended(images: np.ndarray) -> tuple[np.ndarray, int]:
     return images, int(constant.sum())
 
 
-def kept(path: Path, key: str, make: Callable[[], Tensor]) -> np.ndarray:
-    """Images as a PNG keeps them, float32, drawn once and then read from `path`."""
+Drawing = Callable[[range], Iterable[Tensor]]  # images of seeds, batch after batch
+
+
+def kept(path: Path, key: str, make: Drawing, n: int) -> np.ndarray:
+    """`n` images as a PNG keeps them, float32, drawn once and then read from `path`.
+
+    Each batch is kept, so that a drawing that was killed goes on from the last one.
+    """
+    done = []
     if path.exists():
         with np.load(path, allow_pickle=False) as saved:
-            if str(saved["key"]) == key:
-                return saved["pictures"] / np.float32(255)
-    images = as_stored(make())
-    write_arrays(path, pictures=to_uint8(images).numpy(), key=key)
-    return images
+            done += [saved["pictures"]] if str(saved["key"]) == key else []
+    first = FIRST_SEED + sum(map(len, done))
+    for images in make(range(first, FIRST_SEED + n)) if first < FIRST_SEED + n else ():
+        done.append(to_uint8(images).numpy())
+        write_arrays(path, pictures=np.concatenate(done), key=key)
+    return np.concatenate(done) / np.float32(255)
 
 
-def own_images(
-    solution: Published, model: Model, n: int, most: float = np.inf
-) -> tuple[Callable[[], Tensor], int]:
-    """What draws `n` images by the source's own sampler, and in how many calls.
+def own_images(solution: Published, model: Model, most: float = np.inf) -> tuple[Drawing, int]:
+    """What draws images by the source's own sampler, and in how many calls.
 
     It takes the levels up to `most` of its schedule. Ours is sampled as its recipe says.
     """
     table = solution.levels
     if table is None:
-        return lambda: model.draw(n, FIRST_SEED), model.sampling.calls
+        return model.generate, model.sampling.calls
     table = table[table <= most]
     calls = min(solution.steps, OWN_CALLS, len(table))
-    seeds = range(FIRST_SEED, FIRST_SEED + n)
 
-    def draw() -> Tensor:
-        return torch.cat(list(generate_by_table(model, table, seeds, calls, solution.eta)))
+    def draw(seeds: range) -> Iterable[Tensor]:
+        return generate_by_table(model, table, seeds, calls, solution.eta)
 
     return draw, calls
 
@@ -181,18 +186,12 @@ def compute(solution: Published, net: nn.Module, args: argparse.Namespace) -> di
     model = train(solution, args.work, args.steps)
     test = observed(solution.recipe)
     key = fingerprint_of([model.spec["sha256"], str(model.sampling), args.n])
-    images, constant = mended(
-        kept(
-            args.work / "drawn" / f"{model.folder.name}.npz",
-            key,
-            lambda: model.draw(args.n, FIRST_SEED),
-        )
-    )
-    draw, calls = own_images(solution, model, args.own)
+    place = args.work / "drawn"
+    name = model.folder.name
+    images, constant = mended(kept(place / f"{name}.npz", key, model.generate, args.n))
+    draw, calls = own_images(solution, model)
     own_key = fingerprint_of([model.spec["sha256"], calls, solution.eta, args.own])
-    own, own_constant = mended(
-        kept(args.work / "drawn" / f"{model.folder.name}-own.npz", own_key, draw)
-    )
+    own, own_constant = mended(kept(place / f"{name}-own.npz", own_key, draw, args.own))
     folder = args.out / "recipes"
     keep_pictures(folder / f"{solution.name}.png", images[:SHOWN], COLUMNS)
     keep_pictures(folder / f"{solution.name}-own.png", own[: SHOWN // 4], COLUMNS)
@@ -221,8 +220,9 @@ def from_lower(solution: Published, net: nn.Module, args: argparse.Namespace) ->
     """
     model = train(solution, args.work, args.steps)
     high = model.sampling.high
-    draw, calls = own_images(solution, model, args.own, high)
-    images, constant = mended(as_stored(draw()))
+    draw, calls = own_images(solution, model, high)
+    seeds = range(FIRST_SEED, FIRST_SEED + args.own)
+    images, constant = mended(as_stored(torch.cat(list(draw(seeds)))))
     keep_pictures(
         args.out / "recipes" / f"{solution.name}-lower.png", images[: SHOWN // 4], COLUMNS
     )

@@ -115,9 +115,32 @@ def test_images_are_drawn_once_even_where_scoring_failed(study, tmp_path, monkey
     def never(*_: object, **__: object) -> None:
         raise AssertionError("it must not be drawn again")
 
-    monkeypatch.setattr(recipes.Model, "draw", never)
+    monkeypatch.setattr(recipes.Model, "generate", never)
     monkeypatch.setattr(recipes, "generate_by_table", never)
     assert [row["name"] for row in study("plain", "ours")["rows"][1:]] == ["plain", "ours"]
+
+
+def test_a_killed_drawing_goes_on_from_its_last_batch(tmp_path):
+    asked = []
+
+    def batches(seeds: range, most: int = 9):
+        for k, first in enumerate(range(seeds.start, seeds.stop, 4)):
+            if k == most:
+                raise KeyboardInterrupt
+            asked.append(first)
+            part = torch.arange(first, min(first + 4, seeds.stop)) % 256
+            yield (part / 255).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+
+    path = tmp_path / "drawn.npz"
+    with pytest.raises(KeyboardInterrupt):
+        recipes.kept(path, "a", lambda seeds: batches(seeds, 2), 10)
+    found = recipes.kept(path, "a", batches, 10)
+    first = recipes.FIRST_SEED
+    assert asked == [first, first + 4, first + 8] and found.shape == (10, 1, 2, 2)
+    assert np.array_equal(found[:, 0, 0, 0] * 255, (np.arange(10) + first) % 256)
+    assert np.array_equal(recipes.kept(path, "a", batches, 10), found) and len(asked) == 3
+    recipes.kept(path, "b", batches, 4)  # of another model: from the start
+    assert asked[3:] == [first]
 
 
 def test_constant_images_are_counted_and_can_be_scored():
