@@ -34,8 +34,7 @@ def opposite_light(rays: np.ndarray) -> np.ndarray:
     """Brightest light (n,) opposite to the brightest image; `rays` are (n, angles, radii).
 
     A source at beta behind an isothermal lens has images at theta_E + beta and, on the other side,
-    theta_E - beta (Schneider, Kochanek & Wambsganss 2006, part 2, eq. 25), or none where it lies
-    outside the caustic's cut.
+    theta_E - beta (notebook 13 derives it), or none where it lies outside the caustic's cut.
     """
     bright = rays.max(2)
     angles = bright.shape[1]

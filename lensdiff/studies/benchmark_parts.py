@@ -91,25 +91,24 @@ def peak_bytes(name: str, side: int) -> int | None:
     return None if said == "None" else int(said)
 
 
+def timed(made: dict[str, peers.Contender], rounds: int) -> dict:
+    """Seconds of an update of each contender, in turn, and its number of weights."""
+    seconds = alternate({k: lambda v=v: next(v.updates) for k, v in made.items()}, rounds)
+    parameters = {name: one.parameters for name, one in made.items()}
+    return {"batch": peers.BATCH, "seconds": rounded(seconds), "parameters": parameters}
+
+
 def training(side: int, rounds: int) -> dict:
     """Updates of every contender in turn, at one batch, and the memory of each."""
     made = {name: peers.contender(name, side) for name in peers.CONTENDERS}
-    seconds = alternate({k: lambda v=v: next(v.updates) for k, v in made.items()}, rounds)
-    return {
-        "batch": peers.BATCH,
-        "seconds": rounded(seconds),
-        "parameters": {name: one.parameters for name, one in made.items()},
-        "peak_bytes": {name: peak_bytes(name, side) for name in made},
-    }
+    return timed(made, rounds) | {"peak_bytes": {name: peak_bytes(name, side) for name in made}}
 
 
 def folding(side: int, rounds: int) -> dict:
     """Updates of ours, and of each peer with as many pixels folded into channels, in turn."""
     made = {"ours": peers.contender("ours", side)}
-    made |= {name: peers.folded(name, side) for name in peers.FOLDED}
-    seconds = alternate({k: lambda v=v: next(v.updates) for k, v in made.items()}, rounds)
-    parameters = {name: one.parameters for name, one in made.items()}
-    return {"batch": peers.BATCH, "seconds": rounded(seconds), "parameters": parameters}
+    made |= {name: peers.folded(name, side) for name in peers.BUILDERS}
+    return timed(made, rounds)
 
 
 # ---- scores --------------------------------------------------------------------------------------

@@ -93,10 +93,9 @@ BENCHMARK = "notebooks/11_benchmark.ipynb"
 def _calls(row: dict) -> str:
     """Which numbers of calls come near DDIM's many, and how far off the worst beyond them is."""
     *short, slow = row["samplers"]
-    gaps = [samplers.difference(one, slow) for one in short]
-    close = [one["calls"] for one, (gap, error) in zip(short, gaps, strict=True) if gap <= error]
-    enough = {one["calls"]: gap for one, gap in zip(short, gaps, strict=True)}
-    enough = {calls: gap for calls, gap in enough.items() if calls >= close[0]}
+    gaps = {one["calls"]: samplers.difference(one, slow) for one in short}
+    close = [calls for calls, (gap, error) in gaps.items() if gap <= error]
+    enough = {calls: gap for calls, gap in gaps.items() if calls >= close[0]}
     worst, error = max(enough.values())
     return (
         f"of {', '.join(map(str, enough))} calls {' and '.join(map(str, close))} are within one "

@@ -31,14 +31,10 @@ from ..training.published import OURS, PUBLISHED
 from . import cost, peers
 from .ablations import keep_pictures
 from .paired import alternate
+from .peers import BUILDERS
 from .physics import physics
 from .recipes import COLUMNS, FITTED, SCORED, SHOWN, mended
 
-BUILDERS = {
-    "denoising-diffusion-pytorch": peers.denoising_diffusion_pytorch,
-    "diffusers": peers.diffusers,
-    "azula": peers.azula,
-}
 SIDE = 64
 LONG = 50  # calls, where ours has 20; the peers' guides take 64 to 1,000, which is hours here
 CHOSEN = 128  # images by which the average or the last weights are chosen

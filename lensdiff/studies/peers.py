@@ -201,6 +201,11 @@ def azula(side: int, fast: bool = False, pixels: Tensor | None = None, fold: int
     return Contender(count(denoiser), made, saved, draw)
 
 
+BUILDERS = {
+    "denoising-diffusion-pytorch": denoising_diffusion_pytorch,
+    "diffusers": diffusers,
+    "azula": azula,
+}
 CONTENDERS: dict[str, tuple[Callable[..., Contender], bool]] = {  # and whether `fast`
     "ours": (ours, True),
     "ours, fp32": (ours, False),
@@ -211,9 +216,6 @@ CONTENDERS: dict[str, tuple[Callable[..., Contender], bool]] = {  # and whether 
     "diffusers, bf16": (diffusers, True),
     "azula": (azula, False),
     "azula, bf16": (azula, True),
-}
-FOLDED = {
-    name: CONTENDERS[name][0] for name in ("denoising-diffusion-pytorch", "diffusers", "azula")
 }
 
 
@@ -232,4 +234,4 @@ def contender(name: str, side: int) -> Contender:
 def folded(name: str, side: int) -> Contender:
     """A peer in the device's own precision, on images folded as ours folds them; it isn't drawn."""
     torch.manual_seed(0)
-    return replace(FOLDED[name](side, True, fold=FOLDS[side]), draw=None)
+    return replace(BUILDERS[name](side, True, fold=FOLDS[side]), draw=None)

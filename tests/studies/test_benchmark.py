@@ -71,7 +71,7 @@ def test_each_contender_trains(name: str) -> None:
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-3)
 
 
-@pytest.mark.parametrize("name", peers.FOLDED)
+@pytest.mark.parametrize("name", peers.BUILDERS)
 def test_each_peer_trains_behind_a_folding_stem(name: str) -> None:
     """On images of as many channels as a block has pixels; only its first and last layer grow."""
     assert peers.grid(150, 5) == (32, 25) and peers.grid(150) == (152, 1)

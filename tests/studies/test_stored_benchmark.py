@@ -62,7 +62,7 @@ def test_folding_makes_large_images_as_fast_as_small_ones() -> None:
 def test_folded_peers_are_faster_and_have_fewer_weights(side: str) -> None:
     """Which is why the page says whose the large ratios are."""
     row = ROWS["folding", side]
-    for name in peers.FOLDED:
+    for name in peers.BUILDERS:
         assert paired.ratio(row["seconds"][name], row["seconds"]["ours"]).high < 0.9
         share = row["parameters"][name] / row["parameters"]["ours"]
         assert 0.45 < share < 0.76

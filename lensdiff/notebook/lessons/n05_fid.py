@@ -125,11 +125,11 @@ EXERCISES = {
             (0, "infinitely many images take the bias away, not the distance."),
             (7, "at 1,024 images some bias is left: b / 1,024."),
             (3, "that is b / 1,024; take it away from 7."),
-            (8.5, "a mean of the two is no extrapolation: solve for d∞ and k."),
+            (8.5, "a mean of the two is no extrapolation: solve for d∞ and b."),
             (6, "that is b / 512; d∞ is what is left of 10."),
             (5.5, "the bias falls as 1 / N, not by a step each time N grows."),
         ),
-        hint="d∞ + k/512 = 10 and d∞ + k/1024 = 7.",
+        hint="d∞ + b/512 = 10 and d∞ + b/1024 = 7.",
     ),
     3: Exercise(
         answer=moved,
