@@ -49,7 +49,7 @@ class AutoencoderConfig:
     seed: int = 0
     held_out_every: int = 0  # updates between held-out scores; 0: at the end alone
     held_out_images: int = 256
-    save_every: int = 500  # updates between saved states, where `state` is given
+    save_every: int = 500  # updates between saved states, or three minutes
 
     def __post_init__(self) -> None:
         check_budget(self)

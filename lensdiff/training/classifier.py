@@ -46,7 +46,7 @@ class ClassifierConfig:
     elements: tuple[int, ...] | None = None
     seed: int = 0
     held_out_every: int = 0  # updates between held-out scores; 0: never
-    save_every: int = 200
+    save_every: int = 200  # updates between saved states, or three minutes
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.frozen_steps < 0 or self.batch < 2:

@@ -27,7 +27,7 @@ from torch.optim.swa_utils import AveragedModel
 from ..errors import TrainingError
 from ..runtime import enough_memory, processes, together
 from .processes import accelerator_for, mean_over
-from .state import load_state, save_state
+from .state import SAVE_AFTER_S, load_state, save_state
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Settings:
     warmup_steps: int = 0
     decay_share: float = 0.0  # of the budget, at its end, over which lr falls linearly to 0
     held_out_every: int = 0  # updates between held-out losses; 0: never
-    save_every: int = 500  # updates between saved states, where there is a folder for them
+    save_every: int = 500  # updates between saved states, or three minutes
     seed: int = 0
     precision: str = "fp32"  # fp16 gets a gradient scaler
     first_update: int = 0  # updates of the stages before this one, from which numbers go on
@@ -103,8 +103,7 @@ class Step:
     loss: float
     lr: float
     seconds: float  # since the first start, without the time between a kill and its resume
-    # loss on held-out data, where it was taken; of the average, if there is one
-    held_out: float | None
+    held_out: float | None  # loss on held-out data, where taken; of the average, if there is one
     model: nn.Module
     ema: nn.Module  # the average, or the model itself where there is none
     scores: dict[str, float] = field(default_factory=dict)  # further held-out scores
@@ -203,7 +202,8 @@ class Run:
         where `state` holds another run or a damaged one.
         """
         update, seconds, loss = self.resume(state) if state else (0, 0.0, math.nan)
-        started = time.monotonic() - seconds - seconds_before
+        saved = time.monotonic()
+        started = saved - seconds - seconds_before
         if self.share(update, seconds) >= 1:
             yield self._step(update, loss, 0.0, seconds, {})
         while self.share(update, seconds) < 1:
@@ -215,8 +215,10 @@ class Run:
                 seconds = mean_over(self.accelerator, seconds)  # all spend one budget
             last = self.share(update, seconds) >= 1
             save = update % self.settings.save_every == 0 or last
+            save = save or time.monotonic() - saved > SAVE_AFTER_S
             if state and save and self.accelerator.is_main_process:
                 self.save(state, update, seconds, loss)
+                saved = time.monotonic()
             every = self.settings.held_out_every
             number = update + self.settings.first_update
             look = every and (number % every == 0 or last)

@@ -17,6 +17,7 @@ from ..errors import CheckpointError
 from ..runtime import is_main
 from ..storage import FORMAT, read_folder, read_json, write_folder, write_json
 
+SAVE_AFTER_S = 180.0  # of training since the last state; what a killed run loses at most
 SAVED = re.compile("[0-9]{8}|[1-9][0-9]{8,}")  # the update, as `save_state` names a folder
 KILLED = re.compile(rf"({SAVED.pattern})\.[0-9]+(-[0-9a-f]{{8}})?\.part")
 

@@ -69,6 +69,20 @@ def test_a_state_of_many_updates_is_the_newest(tmp_path: Path) -> None:
     assert [path.name for path in _states(tmp_path)] == ["99999999", "100000000"]
 
 
+def test_a_state_is_saved_when_time_is_up(
+    lenses16: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(steps=6, save_every=500)
+    kept = []
+    for after in (60.0, 0.0):
+        monkeypatch.setattr("lensdiff.training.loop.SAVE_AFTER_S", after)
+        for step in train(tiny(), lenses16, settings, state=tmp_path / str(after)):
+            if step.number == 2:
+                break
+        kept.append([path.name for path in (tmp_path / str(after)).glob("*")])
+    assert kept == [[], ["00000002"]]
+
+
 def test_seconds_go_on_after_a_resume(lenses16: ImageSet, tmp_path: Path) -> None:
     settings = config(steps=6, save_every=3)
     for step in train(Denoiser(Spy()), lenses16, settings, state=tmp_path):
