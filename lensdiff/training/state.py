@@ -30,6 +30,8 @@ def unshaped(net: nn.Module) -> dict[str, object]:
         if name in known and getattr(net, name) != known[name].default:
             found[name] = getattr(net, name)
     dropped = sorted({module.p for module in net.modules() if isinstance(module, nn.Dropout)})
+    if getattr(net, "planes", None) is not None:
+        found["spins"] = list(net.planes.spins)
     return found | ({"dropout": dropped} if any(dropped) else {})
 
 

@@ -16,7 +16,7 @@ from lensdiff.diffusion.process import Denoiser, LogNormal
 from lensdiff.errors import CheckpointError
 from lensdiff.networks.classifier import LensClassifier
 from lensdiff.training.classifier import ClassifierConfig, train_classifier
-from lensdiff.training.diffusion import train
+from lensdiff.training.diffusion import run_fingerprint, train
 from lensdiff.training.state import _states
 
 
@@ -143,6 +143,15 @@ def test_the_state_of_another_run_is_refused(lenses16: ImageSet, tmp_path: Path)
     fewer = (train_rows[1:], held_rows)
     with pytest.raises(CheckpointError, match="of another run"):
         next(train(tiny(), lenses16, config(), rows=fewer, state=tmp_path))
+
+
+def test_the_spins_of_a_condition_belong_to_a_run(lenses16: ImageSet) -> None:
+    train_rows, _ = lenses16.split()
+    found = set()
+    for spins in ((), (0, 2, 1), (0, 1, 2)):  # the last two have weights of the same shapes
+        spun = tiny(conditions=5, spins=spins)
+        found.add(run_fingerprint(spun, lenses16, train_rows, config()))
+    assert len(found) == 3
 
 
 # ---- the classifier ------------------------------------------------------------------------------
