@@ -200,7 +200,8 @@ def card_with_error(
     net: nn.Module,
     generated: Statistics,
     images: ImageSet,
-    sampling: Sampling,
+    sampling: str,
+    calls: int,
     seed: int,
     n: int,
     split: str = "test set",
@@ -210,7 +211,7 @@ def card_with_error(
     They come from one jackknife over generated, reference and floor images: over those whose
     features are kept, 2,048 a side, and scaled to all (`jackknife.of_all_images`).
     """
-    made = card(net, generated, images, str(sampling), sampling.calls, seed, n, split=split)
+    made = card(net, generated, images, sampling, calls, seed, n, split=split)
     real = (reference(net, images, rows) for rows in (range(n), range(n, 2 * n)))
     errors = excess_errors(generated, *real)
     return replace(made, distance_error=errors.distance, excess_error=errors.excess)
@@ -237,7 +238,7 @@ def score(
     sampling = sampling or model.sampling
     batches = model.generate(range(seed, seed + n), sampling)
     found = statistics(net, batches, n, "images generated")
-    return card_with_error(net, found, images, sampling, seed, n, split)
+    return card_with_error(net, found, images, str(sampling), sampling.calls, seed, n, split)
 
 
 # ---- what was generated for a card, stored beside the weights ------------------------------------

@@ -10,7 +10,6 @@ are better.
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,10 +20,9 @@ from torch import Tensor, nn
 from .. import storage
 from ..data.images import ImageSet, lenses
 from ..runtime import best_device, progress
-from ..scores.card import FIRST_SEED, SampleSizeWarning, card
+from ..scores.card import FIRST_SEED
 from ..scores.distances import frechet
 from ..scores.features import extractor
-from ..scores.jackknife import excess_errors
 from ..scores.statistics import as_stored, reference, statistics
 from ..training.diffusion import train as train_ours
 from ..training.published import OURS, PUBLISHED
@@ -33,7 +31,7 @@ from .ablations import keep_pictures
 from .paired import alternate
 from .peers import BUILDERS
 from .physics import physics
-from .recipes import COLUMNS, FITTED, SCORED, SHOWN, mended
+from .recipes import COLUMNS, FITTED, SCORED, SHOWN, mended, scored
 
 SIDE = 64
 LONG = 50  # calls, where ours has 20; the peers' guides take 64 to 1,000, which is hours here
@@ -122,19 +120,6 @@ def weights_by_distance(
     return found
 
 
-def scored(net: nn.Module, images: np.ndarray, test: ImageSet, calls: int) -> dict:
-    """The card of images drawn by a peer's own sampler, with the errors of distance and excess."""
-    n = len(images)
-    found = statistics(net, torch.from_numpy(images).split(64), n, "generated lenses")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SampleSizeWarning)
-        words = f"its own sampler in {calls} calls"
-        made = card(net, found, test, words, calls, FIRST_SEED, n).as_dict()
-    real = (reference(net, test, rows) for rows in (range(n), range(n, 2 * n)))
-    errors = excess_errors(found, *real)
-    return made | {"distance_error": errors.distance, "excess_error": errors.excess}
-
-
 def image_seconds() -> float:
     """Seconds that the recipe `ours`, trained for as long, takes for an image here."""
     plan = PUBLISHED[OURS].recipe
@@ -167,5 +152,5 @@ def quality(
     images, found["constant"] = mended(images)
     place = out / "benchmark" / f"{name}-{how.replace(' ', '-')}.png"
     keep_pictures(place, images[:SHOWN], COLUMNS)
-    card = scored(net, images, test, calls)
+    card = scored(net, images, test, f"its own sampler in {calls} calls", calls)
     return {**found, "card": card, "physics": physics(images, test.pixels[:n], FITTED)}

@@ -22,7 +22,7 @@ from ..diffusion.process import ScheduleWarning
 from ..errors import LensdiffError, ParameterError
 from ..model import Model, Sampling
 from ..runtime import best_device
-from ..scores.card import FIRST_SEED, SampleSizeWarning, card, card_with_error, check_numbers
+from ..scores.card import FIRST_SEED, SampleSizeWarning, card_with_error, check_numbers
 from ..scores.features import extractor
 from ..scores.statistics import as_stored, statistics, to_uint8
 from ..storage import fingerprint_of, root, studies_folder, write_arrays
@@ -163,17 +163,16 @@ def own_images(solution: Published, model: Model, most: float = np.inf) -> tuple
 def scored(
     net: nn.Module, images: np.ndarray, test: ImageSet, how: Sampling | str, calls: int = 0
 ) -> dict:
-    """The card of generated images, with its errors where `how` is a `Sampling`.
+    """The card of generated images, with the errors of distance and excess.
 
-    Otherwise `how` says in words how they were drawn, in how many `calls`.
+    `how` they were drawn is a `Sampling`, or says it in words; then in how many `calls`.
     """
+    calls = how.calls if isinstance(how, Sampling) else calls
     n = len(images)
     found = statistics(net, torch.from_numpy(images).split(64), n, "generated lenses")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SampleSizeWarning)
-        if isinstance(how, Sampling):
-            return card_with_error(net, found, test, how, FIRST_SEED, n).as_dict()
-        return card(net, found, test, how, calls, FIRST_SEED, n).as_dict()
+        return card_with_error(net, found, test, str(how), calls, FIRST_SEED, n).as_dict()
 
 
 def real(test: ImageSet, n: int) -> dict:

@@ -68,7 +68,7 @@ def test_a_solution_is_trained_scored_and_stored_once(study, tmp_path, monkeypat
     assert len(rows.pop("test lenses")["physics"]["rms"]) == 2
     for row in rows.values():
         assert row["card"]["n_generated"] == 16 and row["card"]["excess_error"] > 0
-        assert row["own_card"]["n_generated"] == 16
+        assert row["own_card"]["n_generated"] == 16 and row["own_card"]["excess_error"] > 0
         assert row["images_seen"] == 2 * 4 and row["curve"]
         assert len(row["physics"]["rms"]) == 2
         fields = {"text": "small", "pixels": SIDE, "fid": 12.4, "n": 2_000}
