@@ -40,6 +40,7 @@ FILE = "recipes.json"
 MINUTES = 30
 SCORED = 512
 SHOWN = 64  # generated images whose picture is kept
+SHOWN_IN_COLOUR = 16  # noise in three bands is not compressed
 COLUMNS = 8  # of that picture
 OWN = 128  # images by the source's own sampler
 OWN_CALLS = 50  # at most, of that sampler
@@ -192,11 +193,12 @@ def compute(solution: Published, net: nn.Module, args: argparse.Namespace) -> di
     own_key = fingerprint_of([model.spec["sha256"], calls, solution.eta, args.own])
     own, own_constant = mended(kept(place / f"{name}-own.npz", own_key, draw, args.own))
     folder = args.out / "recipes"
-    keep_pictures(folder / f"{solution.name}.png", images[:SHOWN], COLUMNS)
-    keep_pictures(folder / f"{solution.name}-own.png", own[: SHOWN // 4], COLUMNS)
+    grey = images.shape[1] == 1
+    shown = SHOWN if grey else SHOWN_IN_COLOUR
+    keep_pictures(folder / f"{solution.name}.png", images[:shown], COLUMNS)
+    keep_pictures(folder / f"{solution.name}-own.png", own[: max(COLUMNS, shown // 4)], COLUMNS)
     ours = solution.levels is None
     how = model.sampling if ours else f"its own {calls} levels, eta {solution.eta:g}"
-    grey = images.shape[1] == 1
     return {
         "says": asdict(solution.says),
         "card": scored(net, images, test, model.sampling),

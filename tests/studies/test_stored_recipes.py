@@ -53,7 +53,9 @@ def test_a_row_is_of_the_recipe_as_it_is_now(name):
 @pytest.mark.parametrize("name", TRAINED)
 def test_its_pictures_show_lenses(name):
     side = PUBLISHED[name].recipe.pixels
-    for ending, count in (("", study.SHOWN), ("-own", study.SHOWN // 4)):
+    grey = PUBLISHED[name].recipe.data != "colour"
+    shown = (study.SHOWN, study.SHOWN // 4) if grey else (study.SHOWN_IN_COLOUR, study.COLUMNS)
+    for ending, count in zip(("", "-own"), shown, strict=True):
         path = studies_folder() / "recipes" / f"{name}{ending}.png"
         picture = np.asarray(Image.open(path), float) / 255
         assert picture.shape[:2] == (count // study.COLUMNS * side, study.COLUMNS * side)
