@@ -238,3 +238,40 @@ def test_nothing_is_unpickled_freely() -> None:
             if name.endswith(("np.load", "numpy.load", "format.read_array")):
                 assert given.get("allow_pickle", "False") == "False", where
     assert {"np.load", "torch.load"} <= names  # the walk saw the package
+
+
+# ---- what may be replaced ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", ['{"openapi": 3}', "[1]", "no json", '{"format": "other"}'])
+def test_a_foreign_description_keeps_its_folder(tmp_path: Path, spec: str) -> None:
+    (tmp_path / "spec.json").write_text(spec)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(StorageError, match="holds other things"):
+        write(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_the_working_folder_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    for folder in (Path("."), Path("..")):
+        with pytest.raises(StorageError, match="working folder can't be replaced"):
+            storage.check_free(folder, "spec.json")
+
+
+def test_numbers_as_keys_become_text(tmp_path: Path) -> None:
+    _, spec = read(write(tmp_path / "a", scores={2: 1.0, 10: 2.0}))
+    assert spec["scores"] == {"2": 1.0, "10": 2.0}
+
+
+def test_a_linked_folder_stays_a_link(tmp_path: Path) -> None:
+    real = write(tmp_path / "scratch" / "model")
+    link = tmp_path / "model"
+    link.symlink_to(real)
+    write(link, value=2.0)
+    assert link.is_symlink() and float(read(real)[0]["weight"][0, 0]) == 2.0
+    assert [path.name for path in tmp_path.iterdir() if ".old" in path.name] == []
+    assert [path.name for path in real.parent.iterdir()] == ["model"]

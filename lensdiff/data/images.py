@@ -7,6 +7,7 @@ under a fingerprint of all that made them.
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -178,10 +179,10 @@ def symmetry(x: Tensor, which: Tensor | np.ndarray) -> Tensor:
 
 
 def one_or_more(n: int) -> int:
-    """The number of lenses to simulate. Raises ParameterError below 1."""
+    """The number of lenses to simulate, as Python's int. Raises ParameterError below 1."""
     if n < 1:
         raise ParameterError(f"{n} lenses: simulate one or more.")
-    return n
+    return operator.index(n)
 
 
 def simulated(
@@ -198,14 +199,20 @@ def simulated(
     They are simulated once, then read from the cache. With `noiseless`, the light before its noise.
     Image i, from `first` on, is the same in all sets of a seed. Raises ParameterError for no lens.
     """
-    description = {"simulator": VERSION, "survey": asdict(survey), "n": n, "seed": seed}
+    n = one_or_more(n)
+    description = {
+        "simulator": VERSION,
+        "survey": asdict(survey),
+        "n": n,
+        "seed": operator.index(seed),
+    }
     description |= {"kind": kind, "scale": "min_max"}
-    params = sample_params(one_or_more(n), kind, seed, survey, first)
+    params = sample_params(n, kind, seed, survey, first)
     shape = (n, 1, survey.pixels, survey.pixels)
     if noiseless:  # only then, so that the fingerprints of other sets stay as they were
         description["noiseless"] = True
     if first:
-        description["first"] = first
+        description["first"] = operator.index(first)
 
     def batches() -> Iterator[np.ndarray]:
         for batch in simulate(params, survey, seed, noiseless=noiseless, first=first):

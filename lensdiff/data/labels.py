@@ -120,7 +120,14 @@ def check_classes(images: ImageSet, classes: tuple[str, ...], unbalanced: bool =
 
 
 def balanced(images: ImageSet, seed: int = 0) -> ImageSet:
-    """As many images of each class as the smallest has, chosen at random, in their old order."""
+    """As many images of each class as the smallest has, chosen at random, in their old order.
+
+    Raises DataError where the images have no classes.
+    """
+    if images.labels is None:
+        raise DataError(
+            f"{images.name} has no classes to balance. Put each in a folder of its own."
+        )
     rng = np.random.default_rng(seed)
     classes, counts = np.unique(images.labels, return_counts=True)
     rows = []

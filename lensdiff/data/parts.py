@@ -6,6 +6,7 @@ and the whole is the same whatever their number.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +24,9 @@ PART = 10_000  # lenses
 class Joined:
     """Arrays (n_i, ...) in several files as one (n, ...), of which only rows asked for are read.
 
-    It is indexed by a row, a slice, an array of rows, or the name of a field. Raises DataError for
-    arrays that differ in more than their length.
+    It is indexed by a row, a slice, an array of rows, or the name of a field; after a row or a
+    slice, further indices go to the rows, as in [3, 0]. Raises DataError for arrays that differ in
+    more than their length.
     """
 
     def __init__(self, arrays: Sequence[np.ndarray]):
@@ -40,7 +42,12 @@ class Joined:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, key: int | slice | np.ndarray | str) -> np.ndarray:
+    def __getitem__(self, key: int | slice | tuple | np.ndarray | str) -> np.ndarray:
+        if isinstance(key, tuple):
+            rows, *others = key
+            if isinstance(rows, slice):
+                return self[rows][(slice(None), *others)]
+            return self[operator.index(rows)][tuple(others)]
         if isinstance(key, str):
             return np.concatenate([array[key] for array in self.arrays])
         if isinstance(key, slice):

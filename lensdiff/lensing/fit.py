@@ -209,5 +209,8 @@ def fit(
             unit = _unit(target[rows])
             free[rows] = batch_lm(free[rows], unit, model, L=DAMPING, max_iter=rounds)[0]
     found = bounded(free, survey).double().numpy()
-    _, left = scaled(light_of(found, survey), target.double().numpy())
+    left = np.empty(target.shape)
+    for first in range(0, len(found), chunk):  # all at once would take gigabytes
+        part = slice(first, first + chunk)
+        left[part] = scaled(light_of(found[part], survey), target[part].double().numpy())[1]
     return Fit(found[:, :7], found[:, 7:], np.sqrt((left**2).mean(1)))

@@ -132,7 +132,11 @@ def flux_arcsec2(light: np.ndarray, pixel_arcsec: float) -> np.ndarray:
 
 
 def bright_images(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> np.ndarray:
-    """Number of maxima above `BRIGHT` peaks and `APART_ARCSEC` from any brighter one, (n,)."""
+    """Number of maxima above `BRIGHT` peaks, the brightest of their neighbourhood, (n,).
+
+    That is a square of whole pixels that reaches about `APART_ARCSEC` to each side, and farther
+    along its diagonals.
+    """
     bright = smooth(light, pixel_arcsec)
     size = 2 * round(APART_ARCSEC / pixel_arcsec) + 1
     highest = ndimage.maximum_filter(bright, (1, size, size), mode="constant") == bright

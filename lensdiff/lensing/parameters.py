@@ -93,9 +93,12 @@ def lens(values: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 def outside(values: np.ndarray, survey: Survey) -> list[str]:
-    """What of values (n, 7) no lens of the survey has, in words: there a network is untrained."""
+    """What of values (n, 7) no lens of the survey has, in words: there a network is untrained.
+
+    A survey whose radii follow from the mass has no range of them.
+    """
     radius, e1, e2, x, y, g1, g2 = np.asarray(values, float).T
-    low, high = survey.einstein_radius_arcsec
+    low, high = survey.einstein_radius_arcsec or (-np.inf, np.inf)
     least = survey.lens_axis_ratio[0]
     found = []
     if (radius < low).any() or (radius > high).any():

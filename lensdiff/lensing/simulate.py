@@ -132,7 +132,7 @@ def blur(images: torch.Tensor, survey: Survey) -> torch.Tensor:
     It acts on the grid of rays, whose edges are repeated.
     """
     sigma_arcsec = survey.psf_fwhm_arcsec / (2 * np.sqrt(2 * np.log(2)))
-    sigma = sigma_arcsec / survey.pixel_arcsec * survey.supersampling
+    sigma = max(sigma_arcsec / survey.pixel_arcsec * survey.supersampling, 1e-9)  # 0: no blur
     radius = int(survey.psf_truncation_sigma * sigma + 0.5)
     steps = torch.arange(-radius, radius + 1, device=images.device)
     kernel = torch.exp(-0.5 * (steps / sigma) ** 2).to(images)

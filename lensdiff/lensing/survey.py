@@ -66,6 +66,9 @@ class Survey:
                 "supersampling 1 or more; "
                 f"got {self.pixels}, {self.pixel_arcsec} and {self.supersampling}."
             )
+        if self.psf_fwhm_arcsec < 0:
+            cure = "give 0 for none"
+            raise ParameterError(f"Survey {self.name!r}: psf_fwhm_arcsec is negative; {cure}.")
 
 
 def diverse(pixels: int = 64, **changes: object) -> Survey:

@@ -23,15 +23,17 @@ QUANTILES = 101
 def min_max(images: np.ndarray) -> np.ndarray:
     """Each image of (n, ...) scaled to span [0, 1], as DeepLense's files are.
 
-    A constant image raises DataError.
+    An image that is constant or not finite raises DataError.
     """
     axes = tuple(range(1, images.ndim))
     low = images.min(axes, keepdims=True)
-    high = images.max(axes, keepdims=True)
-    if (high == low).any():
-        index = int(np.flatnonzero(high == low)[0])
-        raise DataError(f"Image {index} is constant and can't be scaled to [0, 1].")
-    return ((images - low) / (high - low)).astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        span = images.max(axes, keepdims=True) - low
+    if not (np.isfinite(span) & (span > 0)).all():
+        index = int(np.flatnonzero(~(np.isfinite(span) & (span > 0)))[0])
+        what = "constant" if span.flat[index] == 0 else "not finite"
+        raise DataError(f"Image {index} is {what} and can't be scaled to [0, 1].")
+    return ((images - low) / span).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -202,13 +202,21 @@ def _spec_sha256(spec: dict) -> str:
 def check_free(folder: Path, spec_name: str) -> None:
     """Raises StorageError where `folder` holds something else than what may be replaced.
 
-    That is a folder with a description `spec_name`, as `write_folder` leaves it, or an empty one.
+    That is a folder with a description `spec_name`, as `write_folder` leaves it, or an empty one;
+    but not the working folder, or one that it lies in.
     """
     cure = "Give the name of a new folder, or of one that may be replaced."
     if folder.exists() and not folder.is_dir():
         raise StorageError(f"{folder}: a file of this name is there. {cure}")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / spec_name).exists():
-        raise StorageError(f"{folder}: this folder holds other things. {cure}")
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise StorageError(f"{folder}: the working folder can't be replaced. {cure}")
+    if folder.is_dir() and any(folder.iterdir()):
+        try:
+            ours = json.loads((folder / spec_name).read_text())["format"] == FORMAT
+        except (OSError, ValueError, KeyError, TypeError):
+            ours = False
+        if not ours:
+            raise StorageError(f"{folder}: this folder holds other things. {cure}")
 
 
 def write_folder(
@@ -225,7 +233,8 @@ def write_folder(
     where `folder` holds something else.
     """
     check_free(folder, spec_name)
-    with atomic_folder(folder) as part:
+    spec = json.loads(json.dumps(spec))  # as it will be read: numbers as keys become text
+    with atomic_folder(folder.resolve() if folder.is_symlink() else folder) as part:
         for name, other in (inside or {}).items():
             shutil.copytree(other, part / name)
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

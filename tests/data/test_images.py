@@ -272,3 +272,9 @@ def test_stretch_of_constant_images_is_refused(value: float) -> None:
     """
     with pytest.raises(DataError, match="same value"):
         Stretch.of(np.full((50, 1, 64, 64), value))
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    plain = simulated(diverse(16), 3, 1, cache=tmp_path)
+    given = simulated(diverse(16), np.int64(3), np.int64(1), cache=tmp_path)
+    assert given.fingerprint == plain.fingerprint and len(given) == 3

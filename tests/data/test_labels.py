@@ -106,3 +106,8 @@ def test_an_unbalanced_set_is_taken_as_it_is_or_balanced(lenses16: ImageSet) -> 
     assert (even.pixels[even.labels < 2] == uneven.pixels[rare]).all()
     assert balanced(uneven).fingerprint == even.fingerprint
     assert balanced(uneven, seed=1).fingerprint != even.fingerprint
+
+
+def test_what_has_no_classes_is_not_balanced(lenses16: ImageSet) -> None:
+    with pytest.raises(DataError, match="no classes to balance"):
+        balanced(replace(lenses16, labels=None))

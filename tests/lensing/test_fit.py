@@ -158,3 +158,11 @@ def test_scipy_ends_where_the_fit_does():
             np.testing.assert_allclose(found.values[k, :5], wanted[:5], atol=1e-3)
             agreed += 1
     assert agreed >= 5  # one may end in another minimum
+
+
+def test_what_is_left_is_that_of_the_parameters_found(bare):
+    images = min_max(bare[1][:5].numpy())[:, None]
+    found = fit.fit(images, SURVEY, rounds=2, chunk=2)  # the last part holds one image
+    light = fit.light_of(np.hstack([found.values, found.source]), SURVEY)
+    _, left = fit.scaled(light, images.reshape(5, -1).astype(float))
+    np.testing.assert_allclose(found.rms, np.sqrt((left**2).mean(1)), rtol=1e-6)

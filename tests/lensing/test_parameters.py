@@ -11,7 +11,7 @@ from lensdiff.errors import DataError
 from lensdiff.lensing import parameters
 from lensdiff.lensing.population import sample_params
 from lensdiff.lensing.simulate import render
-from lensdiff.lensing.survey import diverse
+from lensdiff.lensing.survey import diverse, model_i
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +63,10 @@ def test_what_no_lens_of_the_survey_has_is_named():
     assert parameters.outside(inside, diverse(64)) == []
     found = parameters.outside(np.array([[2.5, 0.4, 0, 2, 0, 0.2, 0]]), diverse(64))
     assert [words.split()[1] for words in found] == ["Einstein", "axis", "source", "shear"]
+
+
+def test_a_survey_without_radii_has_no_range_of_them(truth):
+    values = parameters.of(truth)
+    values[:, 0] = 99.0
+    found = parameters.outside(values, model_i())
+    assert not any("Einstein radius outside" in words for words in found)

@@ -21,3 +21,8 @@ def test_impossible_surveys_are_refused(change: dict) -> None:
 def test_unknown_fields_are_refused() -> None:
     with pytest.raises(TypeError, match="seeing"):
         diverse(64, seeing=1.0)
+
+
+def test_a_negative_blur_is_refused() -> None:
+    with pytest.raises(ParameterError, match="psf_fwhm_arcsec is negative"):
+        diverse(16, psf_fwhm_arcsec=-0.1)

@@ -85,3 +85,19 @@ def test_min_max_spans_zero_to_one_image_by_image() -> None:
     images[2] = 7
     with pytest.raises(DataError, match="Image 2 is constant"):
         min_max(images)
+
+
+def test_no_blur_is_the_mean_of_each_pixel() -> None:
+    truth = sample_params(2, "no_sub", 3, SURVEY)
+    sharp = diverse(32, psf_fwhm_arcsec=0.0)
+    nearly = diverse(32, psf_fwhm_arcsec=1e-4)
+    assert torch.equal(render(truth, sharp), render(truth, nearly))
+    assert float(render(truth, sharp).amax()) > float(render(truth, SURVEY).amax())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_image_that_is_not_finite_is_not_scaled(value: float) -> None:
+    images = np.arange(18.0).reshape(2, 3, 3)
+    images[1, 0, 0] = value
+    with pytest.raises(DataError, match="Image 1 is not finite"):
+        min_max(images)
