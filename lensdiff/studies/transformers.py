@@ -43,7 +43,7 @@ RATE_SHARE = 5  # a run that tries a rate has a fifth of the updates
 WARMUP_SHARE = 20  # of the updates, the rate rises over one in so many
 SHIFT = 3.0  # of a flow's times
 SEEDS = (0, 1, 2)  # of the size `base`; the others have the first
-MINUTES = 10  # of a run
+MINUTES = 10  # of a run, or a multiple of them
 LOOKS = 16  # held-out losses of a run
 SCORED = 512
 SHOWN = 16
@@ -104,7 +104,12 @@ FLOWS = {
 
 
 def recipe(
-    name: str, size: str, seed: int, updates: int | None = None, lr: float | None = None
+    name: str,
+    size: str,
+    seed: int,
+    updates: int | None = None,
+    lr: float | None = None,
+    minutes: int = MINUTES,
 ) -> Recipe:
     """The recipe of a run: ours of `study recipes`, with another network and budget.
 
@@ -113,7 +118,7 @@ def recipe(
     """
     kind = {**KINDS, **FLOWS}[name]
     place = SIZES.index(size)
-    steps = updates or kind.updates[place]
+    steps = updates or kind.updates[place] * minutes // MINUTES
     changes = {"steps": steps, "seed": seed, "lr": lr or kind.lr}
     changes |= {"warmup_steps": steps // WARMUP_SHARE}
     changes |= {"held_out_every": max(1, steps // LOOKS), "save_every": max(1, steps // 4)}
@@ -121,9 +126,15 @@ def recipe(
     if kind.shift:
         changes |= {"sigmas": LogNormal(math.log(kind.shift), 1.0), "weight": "none"}
         plan = replace(plan, prediction="flow")
-    full = f"{name}-{size}-{seed}" + (f"-{steps}" if updates else "") + (f"-{lr:g}" if lr else "")
+    full = f"{name}-{size}-{seed}{long(minutes)}"
+    full += (f"-{steps}" if updates else "") + (f"-{lr:g}" if lr else "")
     network = kind.networks[place]
     return replace(plan.scaled(**changes), name=full, kind=kind.kind, network=network)
+
+
+def long(minutes: int) -> str:
+    """What the name of a longer run has more."""
+    return "" if minutes == MINUTES else f"-{minutes}min"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -134,7 +145,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rates", action="store_true", help="short runs that try four rates")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=SIZES, help="of the networks")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of the size base")
-    parser.add_argument("--updates", type=int, help="of each run, in place of ten minutes' worth")
+    parser.add_argument("--minutes", type=int, default=MINUTES, help="of each run; a multiple")
+    parser.add_argument("--updates", type=int, help="of each run, in place of its minutes' worth")
     parser.add_argument("-n", type=int, default=SCORED, help="images to generate for a score")
     parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
     parser.add_argument(
@@ -255,6 +267,8 @@ def run(args: argparse.Namespace) -> None:
     for name in names:
         if name not in every:
             raise ParameterError(f"There is no {name!r}; there are all, {', '.join(every)}.")
+    if args.minutes < MINUTES or args.minutes % MINUTES:
+        raise ParameterError(f"--minutes must be a multiple of {MINUTES}, not {args.minutes}.")
     if args.time:
         time_all([name for name in names if name in KINDS], args.sizes)
         return
@@ -266,11 +280,13 @@ def run(args: argparse.Namespace) -> None:
     if args.rates:
         try_rates(table, [name for name in names if name in KINDS], args)
         return
+    more = {} if args.minutes == MINUTES else {"minutes": args.minutes}
     for name, size, seed in jobs(names, args):
-        plan = recipe(name, size, seed, args.updates)
+        plan = recipe(name, size, seed, args.updates, minutes=args.minutes)
+        own = f"{name}-{size}-{seed}{long(args.minutes)}"
         table.row(
-            {"name": name, "size": size, "seed": seed},
-            lambda plan=plan, own=f"{name}-{size}-{seed}": compute(plan, net, args, own),
+            {"name": name, "size": size, "seed": seed, **more},
+            lambda plan=plan, own=own: compute(plan, net, args, own),
             lambda row: f"distance {row['card']['distance']:.1f}",
         )
     for name in names:

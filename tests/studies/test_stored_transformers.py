@@ -13,14 +13,21 @@ from lensdiff.storage import read_json, studies_folder
 from lensdiff.studies import transformers
 
 STORED = read_json(studies_folder() / transformers.FILE, "")
-RUNS = {(row["name"], row["size"], row["seed"]): row for row in STORED["rows"] if row.get("size")}
-PAIR = ("unet", "dit")  # what notebook 09 sets side by side
-SEEDS = {name: [k[2] for k in RUNS if k[:2] == (name, "base")] for name in PAIR}
-BASE = [(name, "base", seed) for name in PAIR for seed in SEEDS[name]]
+SHORT = transformers.MINUTES
+RUNS = {
+    (row["name"], row["size"], row["seed"], row.get("minutes", SHORT)): row
+    for row in STORED["rows"]
+    if row.get("size")
+}
+THREE = ("unet", "dit", "vit")  # what notebook 09 sets side by side
+SEEDS = {
+    name: [k[2] for k in RUNS if (k[0], k[1], k[3]) == (name, "base", SHORT)] for name in THREE
+}
+BASE = [(name, "base", seed, SHORT) for name in THREE for seed in SEEDS[name]]
 
 
 def excess(name: str) -> np.ndarray:
-    cards = [RUNS[name, "base", seed]["card"] for seed in SEEDS[name]]
+    cards = [RUNS[name, "base", seed, SHORT]["card"] for seed in SEEDS[name]]
     return np.array([card["distance"] - card["floor"] for card in cards])
 
 
@@ -32,12 +39,22 @@ def test_each_network_has_several_seeds():
 def test_the_unet_is_ahead_by_the_minute_and_by_the_image():
     low, _ = stats.ttest_ind(excess("dit"), excess("unet"), equal_var=False).confidence_interval()
     assert low > 0
-    curves = {name: [RUNS[name, "base", seed]["curve"] for seed in SEEDS[name]] for name in PAIR}
+    curves = {n: [RUNS[n, "base", seed, SHORT]["curve"] for seed in SEEDS[n]] for n in THREE}
     seen = curves["dit"][0][-1]["images_seen"]
     at = [next(x for x in curve if x["images_seen"] >= 0.95 * seen) for curve in curves["unet"]]
     assert at[0]["images_seen"] <= seen
     worst = max(look["held_out"] for look in at)
     assert worst < min(curve[-1]["held_out"] for curve in curves["dit"])
+
+
+def test_large_patches_are_ahead_by_the_minute_and_not_by_the_image():
+    _, high = stats.ttest_ind(excess("vit"), excess("unet"), equal_var=False).confidence_interval()
+    assert high < 0
+    ends = {name: RUNS[name, "base", 0, SHORT]["curve"][-1] for name in THREE}
+    assert ends["vit"]["held_out"] < ends["unet"]["held_out"]
+    curve = RUNS["vit", "base", 0, SHORT]["curve"]
+    at = next(x for x in curve if x["images_seen"] >= ends["unet"]["images_seen"])
+    assert at["held_out"] > ends["unet"]["held_out"]
 
 
 @pytest.mark.parametrize("name", transformers.KINDS)
@@ -50,9 +67,9 @@ def test_a_rate_is_the_best_of_those_tried(name):
 
 @pytest.mark.parametrize("key", RUNS, ids=str)
 def test_a_run_is_of_the_recipe_as_it_is_now(key):
-    name, size, seed = key
+    name, size, seed, minutes = key
     row = RUNS[key]
-    recipe = transformers.recipe(name, size, seed)
+    recipe = transformers.recipe(name, size, seed, minutes=minutes)
     written = json.loads(json.dumps(recipe.as_dict()))  # tuples as lists
     was = json.loads(json.dumps(row["recipe"]))
     # the last digit of a level is the machine's; the network was told its images' channels
@@ -64,7 +81,7 @@ def test_a_run_is_of_the_recipe_as_it_is_now(key):
     assert row["card"]["n_generated"] == row["card"]["n_reference"] == transformers.SCORED
 
 
-@pytest.mark.parametrize("name", PAIR)
+@pytest.mark.parametrize("name", THREE)
 def test_pictures_of_the_first_seed_show_lenses(name):
     picture = Image.open(studies_folder() / "transformers" / f"{name}-base-0.png")
     assert picture.size == (8 * 64, transformers.SHOWN // 8 * 64)

@@ -76,6 +76,17 @@ def test_each_size_and_seed_is_run_once(tmp_path):
         command(transformers, tmp_path, "cnn")
 
 
+def test_a_longer_run_is_a_row_of_its_own(tmp_path):
+    assert transformers.recipe("dit", "base", 0, minutes=30).train.steps == 6
+    words = ["dit", "--seeds", "0", "--sizes", "base"]
+    command(transformers, tmp_path, *words)
+    found = command(transformers, tmp_path, *words, "--minutes", "30")
+    assert [row.get("minutes") for row in found["rows"] if row.get("size")] == [None, 30]
+    assert (tmp_path / "transformers" / "dit-base-0-30min.png").exists()
+    with pytest.raises(ParameterError, match="--minutes must be a multiple of 10, not 15"):
+        command(transformers, tmp_path, *words, "--minutes", "15")
+
+
 def test_a_flow_learns_at_shifted_logit_normal_times(tmp_path):
     plan = transformers.recipe("flow", "base", 1)
     assert (plan.prediction, plan.train.weight) == ("flow", "none")
