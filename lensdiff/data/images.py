@@ -209,10 +209,9 @@ def simulated(
     description |= {"kind": kind, "scale": "min_max"}
     params = sample_params(n, kind, seed, survey, first)
     shape = (n, 1, survey.pixels, survey.pixels)
-    if noiseless:  # only then, so that the fingerprints of other sets stay as they were
-        description["noiseless"] = True
-    if first:
-        description["first"] = operator.index(first)
+    # only then, so that the fingerprints of other sets stay as they were
+    description |= {"noiseless": True} if noiseless else {}
+    description |= {"first": operator.index(first)} if first else {}
 
     def batches() -> Iterator[np.ndarray]:
         for batch in simulate(params, survey, seed, noiseless=noiseless, first=first):
@@ -231,6 +230,17 @@ def simulated(
         folder=folder,
         unobserved=survey if noiseless else None,
     )
+
+
+def some_of(images: ImageSet, rows: np.ndarray, most: int) -> np.ndarray:
+    """`most` of `rows`: the first, or evenly spaced ones where the first lack a class."""
+    first = rows[:most]
+    if images.labels is None or len(rows) <= most:
+        return first
+    labels = np.asarray(images.labels)
+    if len(np.unique(labels[first])) == len(np.unique(labels[rows])):
+        return first
+    return rows[np.arange(most) * len(rows) // most]
 
 
 def share_of(split: str, train: int, test: int) -> tuple[int, int]:

@@ -50,7 +50,7 @@ def network_labels(labels: np.ndarray, which: np.ndarray) -> Tensor:
     A class stays what it is; lens parameters turn with their image.
     """
     if labels.ndim == 1:
-        return torch.from_numpy(labels)
+        return torch.from_numpy(labels.astype(np.int64))
     return torch.from_numpy(parameters.encode(parameters.turned(labels, which)))
 
 

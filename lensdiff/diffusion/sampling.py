@@ -23,14 +23,15 @@ States = Iterator[Tensor]  # x after each step
 
 def karras_levels(steps: int, high: float = 40.0, low: float = 0.01, rho: float = 7.0) -> Tensor:
     """sigma from `high` to `low`, evenly in sigma^(1/rho), then 0 (Karras et al. 2022, eq. 5)."""
-    ramp = torch.linspace(0, 1, _positive(steps), dtype=torch.float64)
+    ramp = torch.linspace(0, 1, _positive(steps, high, low), dtype=torch.float64)
     table = (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho
     return torch.cat([table, torch.zeros(1, dtype=torch.float64)])
 
 
 def log_levels(steps: int, high: float = 40.0, low: float = 0.01) -> Tensor:
     """sigma evenly spaced in its logarithm, from `high` to `low`, then 0: (steps + 1,), float64."""
-    ramp = torch.linspace(math.log(high), math.log(low), _positive(steps), dtype=torch.float64)
+    steps = _positive(steps, high, low)
+    ramp = torch.linspace(math.log(high), math.log(low), steps, dtype=torch.float64)
     return torch.cat([ramp.exp(), torch.zeros(1, dtype=torch.float64)])
 
 
@@ -39,7 +40,7 @@ def flow_levels(steps: int, high: float = 40.0) -> Tensor:
 
     The levels at which a flow with straight lines is sampled (Liu et al. 2022, section 2).
     """
-    t = torch.linspace(high / (1 + high), 0, _positive(steps) + 1, dtype=torch.float64)
+    t = torch.linspace(high / (1 + high), 0, _positive(steps, high) + 1, dtype=torch.float64)
     return t / (1 - t)
 
 
@@ -50,18 +51,18 @@ def table_levels(table: Tensor, steps: int) -> Tensor:
     """
     most = len(table)
     if _positive(steps) > most:
-        reason = f"{steps} steps can't be taken from a schedule of {most}"
-        raise SamplingError(f"{reason}; take {most} or fewer.")
-    index = torch.tensor([most - 1])
-    if steps > 1:
-        index = torch.linspace(0, most - 1, steps, dtype=torch.float64).round().long()
+        raise SamplingError(f"A schedule of {most} has no {steps} steps; take {most} or fewer.")
+    first = 0 if steps > 1 else most - 1
+    index = torch.linspace(first, most - 1, steps, dtype=torch.float64).round().long()
     return torch.cat([table.double()[index].flip(0), torch.zeros(1, dtype=torch.float64)])
 
 
-def _positive(steps: int) -> int:
-    """`steps`, checked."""
+def _positive(steps: int, high: float = 1.0, low: float = 1e-9) -> int:
+    """`steps`, checked, as are the levels that they go down from and to."""
     if steps < 1:
         raise SamplingError(f"A sampler needs one step or more, got {steps}.")
+    if min(high, low) <= 0 or (steps > 1 and low > high):
+        raise SamplingError(f"Levels go down and are positive; these go from {high:g} to {low:g}.")
     return steps
 
 
@@ -73,13 +74,13 @@ def noise(
 ) -> Tensor:
     """Standard normal noise (n, *shape), float32; sample i depends on its seed alone.
 
-    It does not depend on the batch (Karras et al. 2022, their code). Each `stream` of a seed is
-    independent of the others. Raises SamplingError for a seed outside of 0 to 2**47.
+    It does not depend on the batch (Karras et al. 2022, their code). Streams of a seed differ; 1 of
+    seed 65,535 + k is 0 of seed k. Raises SamplingError for a seed outside of 0 to 2**32 - 1.
     """
     samples = []
     for seed in seeds:
-        if not 0 <= seed <= 2**47:
-            raise SamplingError(f"A seed is a whole number from 0 to 2**47, not {seed}.")
+        if not 0 <= seed < 2**32:  # all that torch's generator tells apart
+            raise SamplingError(f"A seed is a whole number from 0 to 2**32 - 1, not {seed}.")
         generator = torch.Generator().manual_seed(int(seed) * 65_537 + stream)
         samples.append(torch.randn(shape, generator=generator))
     layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format
@@ -236,11 +237,13 @@ def draw(
 ) -> Iterator[Tensor]:
     """Yield finished samples, at most `batch` at a time, (<= batch, *shape), one for each seed.
 
-    `options` go to the sampler. Raises SamplingError for an unknown sampler, a batch that is too
+    `options` go to the sampler. Raises SamplingError for an unknown sampler, a batch below 1 or too
     large for the memory, or where the samples are not finite.
     """
     if sampler not in SAMPLERS:
         raise SamplingError(f"sampler must be one of {tuple(SAMPLERS)}, not {sampler!r}.")
+    if batch < 1:
+        raise SamplingError(f"batch must be 1 or more, got {batch}.")
     seeds = list(seeds)
     smaller = "Give a smaller `batch`, or set LENSDIFF_DEVICE=cpu and load the model again"
     for start in range(0, len(seeds), batch):

@@ -183,11 +183,11 @@ class UNet(Conditional):
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         height, width = x.shape[-2:]
+        e = self.embed(noise, label)
         if self.planes is not None:
             values = self.null(len(x), x.device) if label is None else label
             x = torch.cat([x, self.planes(values, height, width)], 1)
         top, left, x = padded(x, self.multiple)
-        e = self.embed(noise, label)
         h = self.stem(F.pixel_unshuffle(x, self.unshuffle))
         skips = [h]
         for layers in self.down:

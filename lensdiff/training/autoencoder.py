@@ -12,14 +12,14 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 
-from ..data.images import ELEMENTS, ImageSet, Shuffle, symmetry
+from ..data.images import ELEMENTS, ImageSet, Shuffle, some_of, symmetry
 from ..errors import DataError, TrainingError
 from ..networks import latent
 from ..networks.autoencoder import VQVAE, Autoencoder, code_use
 from ..networks.latent import Latent
 from ..runtime import best_precision, once, processor, progress
 from ..storage import fingerprint_of
-from .checks import check_budget, check_settings
+from .checks import check_budget, check_rows, check_settings
 from .loop import Run, Settings, Step, Task, at_once
 from .state import Curve, unshaped
 
@@ -65,7 +65,7 @@ class AutoencoderConfig:
 
 def check_codebook(name: str, use: dict[str, float], codes: int) -> None:
     """Raise TrainingError for a codebook of `codes` that has collapsed, from its `code_use`."""
-    if use["perplexity"] >= max(2.0, COLLAPSED * codes):
+    if use["perplexity"] >= max(min(2.0, 0.6 * codes), COLLAPSED * codes):
         return
     taken = f"{round(use['codes_in_use'] * codes)} of {codes} codes are in use"
     raise TrainingError(
@@ -138,7 +138,7 @@ class AutoencoderTask(Task):
 
         Raises TrainingError for a codebook that has collapsed, once the warm-up is over.
         """
-        rows = self.rows[1][: self.config.held_out_images]
+        rows = some_of(self.images, self.rows[1], self.config.held_out_images)
         model.eval()
         errors = []
         penalties = []
@@ -178,6 +178,7 @@ def train_autoencoder(
     """
     net.grid(*images.pixels.shape[-2:])
     rows = rows or images.split()
+    check_rows(rows, held_out=True)
     kept = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
     numbers = [int(row) for row in rows[0]]
     about = [type(net).__name__, kept, net.image_mean, net.image_std, net.precision]

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import ParameterError
 from ..storage import SPEC, check_free
 
 LEAST = {"save_every": 1, "held_out_every": 0, "held_out_images": 1, "warmup_steps": 0, "seed": 0}
+LEAST |= {"weight_decay": 0}
+SHARES = ("decay_share", "label_dropout", "ema")  # from 0 to 1
 
 
 def check_settings(config: object) -> None:
     """Raises ParameterError for settings that no training can use, of any of the three kinds.
 
-    `config` has `lr`, `clip` and the settings of `LEAST`, of which `held_out_images` may be
-    missing; see `check_budget` for the others.
+    `config` has `lr` and `clip`, and of `LEAST` and `SHARES` what its kind has; see `check_budget`
+    for the others.
     """
     for name, least in LEAST.items():
         value = getattr(config, name, least)
         if value < least:
             raise ParameterError(f"{name} must be {least} or more, got {value}.")
+    for name in SHARES:
+        value = getattr(config, name, None)
+        if value is not None and not 0 <= value <= 1:
+            raise ParameterError(f"{name} must lie between 0 and 1, got {value}.")
     for name in ("lr", "clip"):
         value = getattr(config, name)
         if not value > 0:
@@ -35,6 +43,14 @@ def check_budget(config: object) -> None:
     if budget <= 0 or not shared or config.batch % config.accumulation:
         reason = "steps or minutes must be positive, and batch a multiple of accumulation"
         raise ParameterError(f"{reason}.")
+
+
+def check_rows(rows: tuple[np.ndarray, np.ndarray], held_out: bool) -> None:
+    """Raises ParameterError for no (train, held-out) rows where some are needed."""
+    if not len(rows[0]) or (held_out and not len(rows[1])):
+        cure = "Give more images, or other `rows`"
+        counts = f"{len(rows[0])} images to train on and {len(rows[1])} held out"
+        raise ParameterError(f"There are {counts}. {cure}.")
 
 
 def check_places(folder: Path | str, state: Path | str | None) -> None:

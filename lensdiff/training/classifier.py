@@ -18,7 +18,7 @@ from ..networks import classifier
 from ..networks.classifier import LensClassifier, half, predict
 from ..runtime import once, processes, processor, progress
 from ..storage import fingerprint_of
-from .checks import check_settings
+from .checks import check_rows, check_settings
 from .loop import Run, Settings, Step, Task, learning_rate
 from .processes import share_norms
 from .state import Curve, stages_of
@@ -93,7 +93,8 @@ class Batches:
             elements = ELEMENTS[self.images.symmetries]
         which = np.random.default_rng([config.seed, 1, update]).choice(elements, config.batch)
         x = torch.from_numpy(np.asarray(self.images.pixels[rows], np.float32))
-        return symmetry(x, which), torch.from_numpy(np.asarray(self.images.labels)[rows])
+        labels = np.asarray(self.images.labels)[rows].astype(np.int64)
+        return symmetry(x, which), torch.from_numpy(labels)
 
 
 class ClassifierTask(Task):
@@ -169,6 +170,7 @@ def train_classifier(
     if processes() > 1:
         share_norms(model)
     train_rows, held_rows = rows or images.split()
+    check_rows((train_rows, held_rows), bool(config.held_out_every))
     numbers = [int(row) for row in train_rows]
     about = [asdict(config), model.arguments, images.fingerprint, numbers]
     identity = fingerprint_of([*about, start] if start else about)

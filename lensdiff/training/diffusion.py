@@ -17,11 +17,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ..data.images import ELEMENTS, ImageSet, Shuffle, Stretch, symmetry
+from ..data.images import ELEMENTS, ImageSet, Shuffle, Stretch, some_of, symmetry
 from ..data.labels import labels_for, network_labels
 from ..diffusion.process import CRITERIA, WEIGHTS, Denoiser, LogNormal, Uniform
 from ..errors import ParameterError
-from .checks import check_budget, check_settings
+from .checks import check_budget, check_rows, check_settings
 from .loop import Run, Settings, Step, Task, at_once
 from .state import unshaped
 
@@ -160,7 +160,7 @@ def held_out_loss(
     `batch` images go through the network at once.
     """
     device = next(denoiser.parameters()).device
-    rows = rows[: config.held_out_images]
+    rows = some_of(images, rows, config.held_out_images)
     sigma = config.sigmas.at((torch.arange(len(rows)) + 0.5) / len(rows)).to(device)
     labels = labels_for(denoiser.net, images)
     losses = []
@@ -254,6 +254,7 @@ def train(
         more["stretch"] = [stretch.mean, stretch.std]
     stretch = stretch or Stretch.of(images.pixels)
     rows = rows or images.split()
+    check_rows(rows, bool(config.held_out_every))
     task = DiffusionTask(denoiser, images, config, stretch, rows)
     identity = run_fingerprint(denoiser, images, rows[0], config, **more)
     run = Run(task, config.settings(denoiser.precision), identity, accelerator)

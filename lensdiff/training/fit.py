@@ -142,7 +142,15 @@ def fit(
         raise CheckpointError(f"{recipe.name} can't start from {kind}. Take a denoiser.")
     _check_labels(recipe, images, start, unbalanced)
     found = _autoencoder(recipe, autoencoder, start)
+    _check_apart(folder, found)
     return _fit_denoiser(recipe, images, Path(folder), state, each, rows, start, found)
+
+
+def _check_apart(folder: Path | str, autoencoder: Latent | None) -> None:
+    """The autoencoder is copied into the model's folder, which so can't lie in its own."""
+    place = None if autoencoder is None else autoencoder.folder
+    if place is not None and Path(folder).resolve().is_relative_to(Path(place).resolve()):
+        raise ParameterError(f"{folder} lies in the folder of its autoencoder. Take another one.")
 
 
 def _check_square(images: ImageSet) -> None:

@@ -214,16 +214,16 @@ class Run:
             if self.accelerator.num_processes > 1:
                 seconds = mean_over(self.accelerator, seconds)  # all spend one budget
             last = self.share(update, seconds) >= 1
-            save = update % self.settings.save_every == 0 or last
-            save = save or time.monotonic() - saved > SAVE_AFTER_S
-            if state and save and self.accelerator.is_main_process:
-                self.save(state, update, seconds, loss)
-                saved = time.monotonic()
             every = self.settings.held_out_every
             number = update + self.settings.first_update
             look = every and (number % every == 0 or last)
             with enough_memory(TrainingError, *self._needs):
                 scores = self.task.held_out(self.ema) if look else {}
+            save = update % self.settings.save_every == 0 or last
+            save = save or time.monotonic() - saved > SAVE_AFTER_S
+            if state and save and self.accelerator.is_main_process:
+                self.save(state, update, seconds, loss)
+                saved = time.monotonic()
             yield self._step(update, loss, lr, seconds, scores)
 
     def _step(self, update: int, loss: float, lr: float, seconds: float, scores: dict) -> Step:

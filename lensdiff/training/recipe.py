@@ -105,13 +105,16 @@ class Recipe:
     def widened(self, width: int) -> Recipe:
         """The recipe with `width` channels at its first level, and the others in proportion.
 
-        Each is a multiple of 16. Raises ParameterError below 16, or where the recipe names none.
+        Each is a multiple of 16. Raises ParameterError for a width that is none, or where the
+        recipe names none.
         """
         if "channels" not in self.network:
             cure = "Take one of a UNet with its `channels`, or give the network a width of its own"
             raise ParameterError(f"{self.name} names no channels to be widened. {cure}.")
         if width < 16:
             raise ParameterError(f"width must be 16 or more, got {width}.")
+        if width % 16:
+            raise ParameterError(f"width must be a multiple of 16, got {width}.")
         channels = self.network["channels"]
         wider = tuple(16 * round(c * width / channels[0] / 16) for c in channels)
         return replace(self, network={**self.network, "channels": wider})

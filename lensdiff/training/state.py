@@ -84,8 +84,9 @@ def load_state(
     cure = f"Delete {newest} and start again."
     tensors, spec = read_folder(newest, "state.safetensors", "state.json", cure)
     if spec["identity"] != identity:
-        reason = "this state is of another run (configuration, network, data or start differ)"
-        raise CheckpointError(f"{newest}: {reason}. Give `state` another folder.")
+        parts = "configuration, network, precision, data or start differ"
+        cure = "Give `state` another folder, or LENSDIFF_PRECISION the value that it had"
+        raise CheckpointError(f"{newest}: this state is of another run ({parts}). {cure}.")
     for part, module in parts.items():
         own = {name: one for name, one in tensors.items() if name.startswith(f"{part}/")}
         module.load_state_dict({name.removeprefix(f"{part}/"): one for name, one in own.items()})
@@ -102,7 +103,8 @@ def load_state(
 class Curve:
     """Training and held-out loss as they fall, kept beside the state, so that a resume has them.
 
-    `rows` have the update, images_seen, the mean loss since the row before, and what was held out.
+    `rows` have the update, images_seen, the mean loss since the row before (after a kill, since the
+    saved state), and what was held out.
     Raises CheckpointError where the file beside the state is damaged.
     """
 

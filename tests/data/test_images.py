@@ -9,7 +9,7 @@ import pytest
 
 from lensdiff.data import images as module
 from lensdiff.data.colour import colour_lenses
-from lensdiff.data.images import ImageSet, Shuffle, Stretch, lenses, simulated
+from lensdiff.data.images import ImageSet, Shuffle, Stretch, lenses, simulated, some_of
 from lensdiff.data.parts import simulated_parts
 from lensdiff.errors import DataError, ParameterError
 from lensdiff.lensing.population import KINDS, sample_params
@@ -278,3 +278,14 @@ def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
     plain = simulated(diverse(16), 3, 1, cache=tmp_path)
     given = simulated(diverse(16), np.int64(3), np.int64(1), cache=tmp_path)
     assert given.fingerprint == plain.fingerprint and len(given) == 3
+
+
+def test_some_rows_have_all_classes_where_the_set_lies_class_by_class() -> None:
+    mixed = np.arange(40) % 4
+    pixels = np.zeros((40, 1, 8, 8), np.float32)
+    rows = np.arange(4, 40)
+    for labels, known in ((mixed, rows[:8]), (np.sort(mixed), rows[np.arange(8) * 36 // 8])):
+        images = ImageSet("x", pixels, "f", classes=tuple("abcd"), labels=labels)
+        found = some_of(images, rows, 8)
+        assert (found == known).all() and len(set(labels[found])) == 4
+    assert (some_of(ImageSet("x", pixels, "f"), rows, 99) == rows).all()

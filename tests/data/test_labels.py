@@ -111,3 +111,9 @@ def test_an_unbalanced_set_is_taken_as_it_is_or_balanced(lenses16: ImageSet) -> 
 def test_what_has_no_classes_is_not_balanced(lenses16: ImageSet) -> None:
     with pytest.raises(DataError, match="no classes to balance"):
         balanced(replace(lenses16, labels=None))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8])
+def test_classes_of_any_whole_numbers_reach_the_network(dtype: type) -> None:
+    found = network_labels(np.array([0, 2, 1], dtype), np.zeros(3, int))
+    assert found.dtype == torch.int64 and found.tolist() == [0, 2, 1]

@@ -75,3 +75,12 @@ def test_wrong_numbers_of_steps() -> None:
             levels(0)
     with pytest.raises(SamplingError, match=r"101 steps.*100"):
         table_levels(schedule("cosine", 100), 101)
+
+
+@pytest.mark.parametrize("levels", [karras_levels, log_levels])
+@pytest.mark.parametrize("ends", [(40.0, 0.0), (40.0, -1.0), (0.0, 0.01), (0.01, 0.02)])
+def test_levels_that_are_none_are_refused(levels, ends: tuple[float, float]) -> None:
+    with pytest.raises(SamplingError, match="Levels go down and are positive; these go from"):
+        levels(5, *ends)
+    with pytest.raises(SamplingError, match="Levels go down"):
+        flow_levels(5, -0.1)

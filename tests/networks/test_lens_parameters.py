@@ -58,3 +58,7 @@ def test_planes_show_where_the_source_is():
     assert not Planes(parameters.SPINS)(values, 8, 12)[1, 1:].any()
     with pytest.raises(ParameterError, match="those of 7 numbers, but conditions=6"):
         UNet((16,), conditions=6, spins=parameters.SPINS)
+    net = UNet((16,), conditions=7, spins=parameters.SPINS)
+    for label in (torch.zeros(2, 3), torch.zeros(2, dtype=torch.long)):
+        with pytest.raises(ParameterError):
+            net(torch.zeros(2, 1, 8, 8), torch.zeros(2), label)

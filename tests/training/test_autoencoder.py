@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,12 @@ from toys_autoencoder import KINDS, blobs, recipe
 
 from lensdiff.errors import CheckpointError, DataError, ParameterError, TrainingError
 from lensdiff.networks.autoencoder import VQVAE, Autoencoder
-from lensdiff.training.autoencoder import AutoencoderConfig, AutoencoderTask, train_autoencoder
+from lensdiff.training.autoencoder import (
+    AutoencoderConfig,
+    AutoencoderTask,
+    check_codebook,
+    train_autoencoder,
+)
 from lensdiff.training.fit import fit
 from lensdiff.training.loop import Step
 
@@ -236,3 +242,13 @@ def test_wrong_settings_are_refused(wrong: dict) -> None:
 def test_a_codebook_is_there_for_vqvae_alone() -> None:
     assert isinstance(recipe("VQVAE").net(), VQVAE)
     assert not hasattr(recipe("KLVAE").net(), "codes")
+
+
+@pytest.mark.parametrize(
+    ("codes", "perplexity", "good"),
+    [(2, 1.99, True), (2, 1.1, False), (3, 2.0, True), (16, 1.9, False)],
+)
+def test_few_codes_can_be_in_use(codes: int, perplexity: float, good: bool) -> None:
+    use = {"perplexity": perplexity, "codes_in_use": 1.0}
+    with contextlib.nullcontext() if good else pytest.raises(TrainingError, match="collapsed"):
+        check_codebook("x", use, codes)

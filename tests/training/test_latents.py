@@ -215,3 +215,10 @@ def test_what_is_not_finite_is_refused(tmp_path: Path) -> None:
         fit(DIFFUSION, images, tmp_path / "model", autoencoder=saved(tmp_path / "ends"))
     assert not (tmp_path / "model").exists()
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_model_in_its_autoencoders_folder_is_refused_before_it_learns(tmp_path: Path) -> None:
+    saved(tmp_path / "ends")
+    for place in ("ends", "ends/model"):
+        with pytest.raises(ParameterError, match="lies in the folder of its autoencoder"):
+            fit(DIFFUSION, blobs(), tmp_path / place, autoencoder=tmp_path / "ends")

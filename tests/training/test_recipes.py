@@ -38,6 +38,8 @@ def test_a_recipe_is_widened_in_proportion():
     assert recipes.LENS150.widened(128).train == recipes.LENS150.train
     with pytest.raises(ValueError, match="16 or more"):
         recipes.LENS150.widened(8)
+    with pytest.raises(ParameterError, match="width must be a multiple of 16, got 40"):
+        recipes.LENS150.widened(40)
     transformer = replace(recipes.TINY, name="dit", kind="DiT", network={"width": 64})
     with pytest.raises(ParameterError, match="dit names no channels to be widened"):
         transformer.widened(32)
