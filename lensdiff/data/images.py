@@ -200,17 +200,12 @@ def simulated(
     Image i, from `first` on, is the same in all sets of a seed. Raises ParameterError for no lens.
     """
     n = one_or_more(n)
-    description = {
-        "simulator": VERSION,
-        "survey": asdict(survey),
-        "n": n,
-        "seed": operator.index(seed),
-    }
+    seed = operator.index(seed)
+    description = {"simulator": VERSION, "survey": asdict(survey), "n": n, "seed": seed}
     description |= {"kind": kind, "scale": "min_max"}
     params = sample_params(n, kind, seed, survey, first)
     shape = (n, 1, survey.pixels, survey.pixels)
-    # only then, so that the fingerprints of other sets stay as they were
-    description |= {"noiseless": True} if noiseless else {}
+    description |= {"noiseless": True} if noiseless else {}  # others keep their fingerprints
     description |= {"first": operator.index(first)} if first else {}
 
     def batches() -> Iterator[np.ndarray]:
