@@ -200,6 +200,17 @@ def test_own_files_of_a_classifier_are_learnt_in_the_flips_asked_for(monkeypatch
         following = train._train_recipe(args, print)
         assert tuple(learnt[-1].train.elements) == elements
         assert following == "Score it with: python -m lensdiff score x --data mine"
+    for words, expected in (
+        (
+            ["train", "judge-digits", "x", "--data", "mine"],
+            "Score it with: python -m lensdiff score x",
+        ),
+        (["train", "classes64", "x", "--data", "mine"], "Notebook 06 scores the classes of files"),
+        (["train", "latent-digits", "x"], "Notebook 08 shows how digits are judged."),
+    ):
+        following = train._train_recipe(command.parser_for(words).parse_args(words), print)
+        assert following.startswith(expected) and "--data" not in following
+    words = ["train", "lensnet", "x", "--data", "mine"]
     args = command.parser_for(words).parse_args([*words, "--images", "0"])
     with pytest.raises(ParameterError, match="learn one or more"):
         train._train_recipe(args, print)

@@ -25,7 +25,7 @@ from ..scores.features import extractor
 from ..scores.statistics import Statistics, as_stored, reference, statistics
 from ..storage import studies_folder
 from .ablations import keep_pictures
-from .samplers import with_groups
+from .samplers import check_of_lenses, with_groups
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study autoguidance lens150-long lens150 --scales 1 1.5"
@@ -63,6 +63,7 @@ def pair(name: str, weak: str) -> tuple[Model, Model]:
     both = [models.load(one) for one in (name, weak)]
     if not all(isinstance(one, Model) for one in both):
         raise ParameterError(f"{name} and {weak} must both draw lenses. Take diffusion models.")
+    check_of_lenses(both[0], name)
     first, second = (
         (m.denoised_shape, m.stretch, m.spec.get("autoencoder"), m.spec.get("classes"))
         for m in both

@@ -44,7 +44,7 @@ SLOW = Sampling("ddim", 250)  # beside which the model's own sampler is held
 CALLS = (5, 8, 12, 16, 20, 28, 40)
 BATCHES = (1, 4, 16, 64)
 FILES = 1_000
-GROWING = {"side": (32, 64, 128, 256), "batch": (2, 8, 32, 64), "width": (24, 48, 96)}
+GROWING = {"side": (32, 64, 128, 256), "batch": (2, 8, 32, 64), "width": (32, 48, 96)}
 PEAK = """
 import sys
 from lensdiff.studies import benchmark_parts

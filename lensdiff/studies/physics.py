@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> None:
         try:
             images = light.stored(model, args.n)
         except MetricError:
+            if model.telescope is None:
+                raise  # what it draws is no light, and its cure stands in the error
             drawn = model.draw(args.light, FIRST_SEED, observed=False)
             print(light.keep_light(model, drawn))
             images = light.stored(model, args.n)

@@ -29,7 +29,7 @@ from ..training.fit import fit
 from ..training.published import PUBLISHED
 from .ablations import keep_pictures
 from .recipes import COLUMNS
-from .samplers import with_groups
+from .samplers import check_of_lenses, with_groups
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study reflow lens64"
@@ -70,6 +70,7 @@ def control(teacher: Model, plan: TrainConfig, args: argparse.Namespace, name: s
         network=network["arguments"],
         prediction=teacher.spec["prediction"],
         sampling=teacher.sampling,
+        pixels=teacher.shape[-1],
         noiseless=teacher.telescope is not None,
     )
     images = recipe.images("train")
@@ -151,6 +152,9 @@ def run(args: argparse.Namespace) -> None:
     teacher = models.load(args.model)
     if not isinstance(teacher, Model):
         raise ParameterError(f"{args.model} draws nothing. Take a diffusion model.")
+    check_of_lenses(teacher, args.model)
+    if teacher.autoencoder is not None:
+        raise ParameterError(f"{args.model} learnt latents. Take a model of pixels, as lens64.")
     net = extractor("efficientnet", best_device())
     about = {"teacher_sha256": teacher.spec["sha256"], "n": args.n, "extractor_sha256": net.sha256}
     about |= {"pairs": args.pairs, "updates": args.updates}

@@ -25,9 +25,10 @@ from ..scores.jackknife import standard_error, without_groups
 from ..scores.statistics import Statistics, reference, statistics
 from .table import Table
 
-EXAMPLE = "python -m lensdiff study samplers lens64 -n 64 --calls 10 20 --most 0"
+EXAMPLE = "python -m lensdiff study samplers runs/my-model --calls 10 20 --most 0"
 WAYS = (("ddim", 0.0), ("ddim", 1.0), ("heun", 0.0), ("dpmpp_2m", 0.0))
 CALLS = (5, 10, 20, 50)
+OTHERS = ("folder-", "pictures-", "digits-", "colour-")  # what sets are called that are no lenses
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,6 +95,14 @@ def timed(model: Model, sampling: Sampling, what: str, samples: int = 16) -> dic
     return {"what": what, "samples": samples, "calls": sampling.calls, "seconds": seconds}
 
 
+def check_of_lenses(model: object, name: str) -> None:
+    """Raises ParameterError for a model that did not learn the lenses it is to be held against."""
+    learnt = str(dict(getattr(model, "spec", {}).get("data") or {}).get("name", ""))
+    if learnt.startswith(OTHERS):
+        cure = "This study is for models of simulated lenses"
+        raise ParameterError(f"{name} learnt {learnt}. {cure}.")
+
+
 def timings(model: Model, thousand: bool) -> list[dict]:
     """How long sixteen images take, ancestral in 1,000 steps and by Heun's method in 18."""
     clamp = model.sampling.clamp
@@ -146,4 +155,5 @@ def sweep(
 
 def run(args: argparse.Namespace) -> None:
     """Score what is missing, and write samplers.json beside the weights."""
+    check_of_lenses(models.load(args.model), args.model)
     sweep(args.model, args.n, tuple(args.calls), args.most, args.own, args.thousand)

@@ -49,6 +49,8 @@ from .shards import Shard
 LEGACY_IMAGES = 2_500
 LEGACY_SIDE = 128
 OWN = ("folder-", "pictures-")  # what the names of sets read from files begin with
+# the recipe of a classifier, by the name of the set it learnt
+LEARNT = {"model_i-150": "lensnet", "diverse-64": "judge64", "digits-train": "judge-digits"}
 PARTS = ("all", "tenth")  # of a classifier's test images
 FOR_CARDS = ("sampler", "steps", "levels", "low", "images", "legacy")
 
@@ -92,6 +94,8 @@ def _refuse_others(model: object, args: argparse.Namespace) -> None:
     labelled = not judge and bool(model.denoiser.net.classes or model.denoiser.net.conditions)
     if args.shard and (judge or labelled):
         raise ParameterError("--shard is for the card of an unconditional model. Leave it out.")
+    if args.legacy and args.data:
+        raise ParameterError("--legacy is for a model of simulated lenses: no --data with it.")
     if args.shard and (args.dry or args.images or args.legacy):
         raise ParameterError("--shard stores parts of a card alone: no --dry, --images, --legacy.")
     kind = "a classifier" if judge else "a conditional model"
@@ -232,16 +236,26 @@ def _images_of(recipe: str, data: Path | None) -> tuple[ImageSet, ImageSet]:
     return CLASSIFIERS[recipe].images("train"), CLASSIFIERS[recipe].images("test")
 
 
+def recipe_of(folder: Path) -> str:
+    """The recipe with the training set that a classifier learnt. ParameterError without one."""
+    learnt = str(dict(classifier.read(folder)[1].get("data") or {}).get("name", ""))
+    found = [recipe for name, recipe in LEARNT.items() if learnt.startswith(name)]
+    if not found:
+        cure = f"Say by --recipe which test images it gets: {', '.join(CLASSIFIERS)}."
+        raise ParameterError(f"{folder} learnt {learnt or 'images without a name'}. {cure}")
+    return found[0]
+
+
 def of_classifier(
     folder: Path, recipe: str | None = None, data: Path | None = None, dry: bool = False
 ) -> str:
     """Classify the test images, all and the published tenth of them, and write report.json.
 
-    The images are those of the recipe that has the folder's name, `lensnet` by default, or a
+    The images are those of `recipe`, by default of the one whose training set it learnt, or a
     folder of Common Test I. A set that is too small for its tenth is reported as a whole. Returns
-    the accuracies in words.
+    the accuracies in words. Raises ParameterError where no recipe has its training set.
     """
-    recipe = recipe or (folder.name if folder.name in CLASSIFIERS else "lensnet")
+    recipe = recipe or ("" if data else recipe_of(folder))
     train, test = _images_of(recipe, data)
     model = classifier.load(folder)
     _, held = train.split(HELD_OUT)

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, ParameterError
 from ..runtime import machine
-from ..storage import locked, read_json, write_json
+from ..storage import locked, read_json, root, write_json
 
 
 class Table:
@@ -19,7 +19,8 @@ class Table:
     there is not computed again, so that a study may be killed at any moment and called again; rows
     of other circumstances (weights, numbers of images) are dropped when the first new one is kept.
     Rows that another process has written meanwhile are taken in, so that parts of a study may run
-    beside each other. Raises DataError for a file that can't be read.
+    beside each other. Raises DataError for a file that can't be read, ParameterError for one that
+    comes with the project and is of other circumstances.
     """
 
     def __init__(self, path: Path, about: dict):
@@ -43,6 +44,11 @@ class Table:
             known = {*self.about, "rows", "machine"}
             self.more = {key: old[key] for key in old if key not in known} | self.more
             self.read.update(map(json.dumps, old["rows"]))
+        elif old["rows"] and self.path.resolve().is_relative_to(root() / "data"):
+            differ = [key for key, value in self.about.items() if old.get(key) != value]
+            cure = "Take those, or another folder; or delete the file, to make it anew"
+            kept = f"{self.path} keeps results of another {', '.join(differ)}"
+            raise ParameterError(f"{kept}. {cure}.")
 
     def find(self, **key: object) -> dict | None:
         """The first row with this key, or None."""

@@ -84,7 +84,8 @@ def _train_recipe(args: argparse.Namespace, each: Callable[[object], object]) ->
     from ..training import recipes
 
     recipe = _recipe(args)
-    data = f" --data {args.data}" if args.data else ""
+    digits = recipe.data == "digits"
+    data = f" --data {args.data}" if args.data and not digits else ""
     following = f"Score it with: python -m lensdiff score {args.folder}{data}"
     if isinstance(recipe, recipes.AutoencoderRecipe):
         _train_autoencoder(args, recipe, each)
@@ -93,6 +94,10 @@ def _train_recipe(args: argparse.Namespace, each: Callable[[object], object]) ->
         _train_classifier(args, recipe, each)
     else:
         _train_denoiser(args, recipe, each)
+        if digits:
+            following = "Notebook 08 shows how digits are judged."
+        elif data and recipe.network.get("classes"):
+            following = "Notebook 06 scores the classes of files: give it data_folder."
     return following
 
 

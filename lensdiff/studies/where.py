@@ -93,6 +93,8 @@ def measure(name: str, n: int, sigmas: tuple[float, ...]) -> Table:
     model = models.load(name)
     if not isinstance(model, Model) or model.telescope is None:
         raise ParameterError(f"{name} did not learn noiseless lenses. Take lens150.")
+    if model.autoencoder is not None:
+        raise ParameterError(f"{name} learnt latents, not pixels. Take lens150.")
     chosen = {sigma: from_level(model.sampling, sigma) for sigma in sorted(sigmas)}
     test = lenses("test", model.shape[-1])
     clean = lenses("test", model.shape[-1], noiseless=True)

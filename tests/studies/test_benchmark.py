@@ -27,6 +27,7 @@ from lensdiff.studies import (
     peers,
 )
 from lensdiff.studies.peer_files import Files
+from lensdiff.training import recipes
 from lensdiff.training.published import PUBLISHED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -291,3 +292,9 @@ def test_the_tests_have_what_the_benchmark_needs() -> None:
     assert set(extras["benchmark"]) < set(extras["test"])
     names = {text.split(">")[0] for text in extras["benchmark"]}
     assert names == {"azula", "denoising-diffusion-pytorch", "diffusers", "lenstronomy"}
+
+
+def test_every_width_that_grows_is_the_networks_own():
+    for width in benchmark_parts.GROWING["width"]:
+        plan = recipes.every()[benchmark_parts.MODEL].widened(width)
+        assert plan.network["channels"][0] == width

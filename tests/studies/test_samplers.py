@@ -132,3 +132,11 @@ def test_a_timing_counts_images_and_calls(tmp_path):
 def test_a_classifier_is_refused():
     with pytest.raises(ParameterError, match="lensnet is a classifier"):
         samplers.sweep("lensnet", 8, (3,), 0)
+
+
+@pytest.mark.parametrize("learnt", ["folder-mine", "pictures-mine-64", "digits-train"])
+def test_models_of_other_things_are_not_held_against_lenses(learnt):
+    model = argparse.Namespace(spec={"data": {"name": learnt}})
+    with pytest.raises(ParameterError, match=f"mine learnt {learnt}. This study is for models"):
+        samplers.check_of_lenses(model, "mine")
+    samplers.check_of_lenses(argparse.Namespace(spec={"data": {"name": "diverse-64"}}), "mine")

@@ -19,6 +19,7 @@ from lensdiff.networks import classifier
 from lensdiff.scores import card
 from lensdiff.scores.distances import frechet
 from lensdiff.scores.statistics import reference, statistics, to_uint8
+from lensdiff.storage import shipped
 from lensdiff.studies import scoring
 
 pytestmark = pytest.mark.filterwarnings("ignore::lensdiff.scores.card.SampleSizeWarning")
@@ -169,7 +170,7 @@ def test_a_conditional_model_gets_its_table(tmp_path, monkeypatch, capsys, netwo
 def test_a_small_test_set_of_a_classifier_is_reported_as_a_whole(tmp_path, monkeypatch, capsys):
     folder = classifier.save(tmp_path / "mine", small_classifier())
     monkeypatch.setattr(scoring, "_images_of", lambda recipe, data: (squares(90), squares(30)))
-    scoring.run(arguments(folder))
+    scoring.run(arguments(folder, "--recipe", "lensnet"))
     found = json.loads((folder / "report.json").read_text())
     assert found["all"]["n"] == 30 and "tenth" not in found
     assert "Without the published tenth: " in capsys.readouterr().out
@@ -180,10 +181,10 @@ def test_a_classifier_gets_its_report(tmp_path, monkeypatch, capsys):
     test = squares(60, seed=1)
     folder = classifier.save(tmp_path / "mine", small_classifier())
     monkeypatch.setattr(scoring, "_images_of", lambda recipe, data: (train, test))
-    scoring.run(arguments(folder, "--dry"))
+    scoring.run(arguments(folder, "--recipe", "lensnet", "--dry"))
     assert not (folder / "report.json").exists()
     words = capsys.readouterr().out
-    scoring.run(arguments(folder))
+    scoring.run(arguments(folder, "--recipe", "lensnet"))
     assert capsys.readouterr().out == words
     found = json.loads((folder / "report.json").read_text())
     assert (found["all"]["n"], found["tenth"]["n"]) == (60, 6)
@@ -191,3 +192,17 @@ def test_a_classifier_gets_its_report(tmp_path, monkeypatch, capsys):
     assert f"all: {share}" in words
     assert found["weights_sha256"] == classifier.read(folder)[1]["sha256"]
     assert found["temperature"] > 0
+
+
+def test_the_test_images_of_a_classifier_are_of_the_set_it_learnt(tmp_path):
+    for name in ("lensnet", "judge64", "judge-digits"):
+        assert scoring.recipe_of(shipped(name)) == name
+    with mock.patch.object(classifier, "read", return_value=({}, {"data": {"name": "mine-9"}})):
+        with pytest.raises(ParameterError, match="learnt mine-9"):
+            scoring.recipe_of(tmp_path)
+
+
+def test_legacy_is_for_simulated_lenses(tmp_path):
+    words = ["score", str(shipped("lens64")), "--data", str(tmp_path), "--legacy"]
+    with pytest.raises(ParameterError, match="no --data with it"):
+        scoring.run(parser_for(words).parse_args(words))

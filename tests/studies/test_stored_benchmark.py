@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from lensdiff.networks.unet import UNet
 from lensdiff.storage import read_json, studies_folder
 from lensdiff.studies import benchmark, benchmark_parts, benchmark_whole, paired, peers, samplers
+from lensdiff.training import recipes
 from lensdiff.training.published import OURS, PUBLISHED
 
 STORED = read_json(studies_folder() / benchmark.FILE, "")["rows"]
@@ -133,3 +136,12 @@ def test_a_peer_had_the_time_of_ours_and_its_lenses_are_further_away(name: str) 
     excess = [one["distance"] - one["floor"] for one in (card, ours)]
     error = np.hypot(card["excess_error"], ours["excess_error"])
     assert excess[0] - excess[1] > 3 * error
+
+
+def test_the_stored_widths_are_those_of_the_networks():
+    (row,) = [row for row in STORED if row["row"] == "width"]
+    for one in row["measured"]:
+        plan = recipes.every()[benchmark_parts.MODEL].widened(one["value"])
+        with torch.device("meta"):
+            net = UNet(**plan.network)
+        assert one["parameters"] == sum(p.numel() for p in net.parameters())

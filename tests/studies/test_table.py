@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lensdiff.errors import DataError
+from lensdiff.errors import DataError, ParameterError
 from lensdiff.storage import lock_of
 from lensdiff.studies.table import Table
 
@@ -162,3 +162,14 @@ def test_a_damaged_file_is_one_sentence(tmp_path, text):
     assert message.startswith(f"{path}: ")
     assert message.endswith("Delete it; the study makes it again.")
     assert "\n" not in message
+
+
+def test_what_comes_with_the_project_is_not_dropped_by_a_trial(tmp_path, monkeypatch):
+    monkeypatch.setattr("lensdiff.studies.table.root", lambda: tmp_path)
+    shipped = tmp_path / "data" / "studies" / "table.json"
+    fill(Table(shipped, {"n": 256, "weights": "a"}), [])
+    before = shipped.read_bytes()
+    with pytest.raises(ParameterError, match="keeps results of another n"):
+        Table(shipped, {"n": 64, "weights": "a"})
+    assert shipped.read_bytes() == before
+    Table(tmp_path / "runs" / "table.json", {"n": 64})

@@ -100,3 +100,8 @@ def test_each_level_is_measured_once(clean, tmp_path, monkeypatch):
     monkeypatch.setattr(Denoiser, "forward", None)  # a second computation would fail
     where.run(arguments(plain.folder, "--sigmas", "0.5", "5"))
     assert json.loads(path.read_text())["rows"] == rows
+
+
+def test_a_model_of_latents_is_refused():
+    with pytest.raises(ParameterError, match="latent150 learnt latents, not pixels"):
+        where.measure("latent150", 16, (1.0,))
