@@ -200,18 +200,20 @@ def card_with_error(
     net: nn.Module,
     generated: Statistics,
     images: ImageSet,
-    sampling: str,
-    calls: int,
+    sampling: Sampling | str,
     seed: int,
     n: int,
     split: str = "test set",
+    calls: int = 0,
 ) -> Card:
     """The card of `generated`, as `card` makes it, with standard errors of distance and excess.
 
+    `sampling` may say in words how they were drawn, and then in how many `calls`.
     They come from one jackknife over generated, reference and floor images: over those whose
     features are kept, 2,048 a side, and scaled to all (`jackknife.of_all_images`).
     """
-    made = card(net, generated, images, sampling, calls, seed, n, split=split)
+    calls = sampling.calls if isinstance(sampling, Sampling) else calls
+    made = card(net, generated, images, str(sampling), calls, seed, n, split=split)
     real = (reference(net, images, rows) for rows in (range(n), range(n, 2 * n)))
     errors = excess_errors(generated, *real)
     return replace(made, distance_error=errors.distance, excess_error=errors.excess)
@@ -238,7 +240,7 @@ def score(
     sampling = sampling or model.sampling
     batches = model.generate(range(seed, seed + n), sampling)
     found = statistics(net, batches, n, "images generated")
-    return card_with_error(net, found, images, str(sampling), sampling.calls, seed, n, split)
+    return card_with_error(net, found, images, sampling, seed, n, split)
 
 
 # ---- what was generated for a card, stored beside the weights ------------------------------------

@@ -46,7 +46,7 @@ def quality(model: Model, calls: int, test: ImageSet, n: int, net: nn.Module, fi
     sampling = replace(model.sampling, sampler="dpmpp_2m", steps=calls)
     images = as_stored(model.draw(n, FIRST_SEED, sampling=sampling))
     found = statistics(net, torch.from_numpy(images).split(64), n, "generated lenses")
-    card = card_with_error(net, found, test, str(sampling), sampling.calls, FIRST_SEED, n).as_dict()
+    card = card_with_error(net, found, test, sampling, FIRST_SEED, n).as_dict()
     return {**{name: card[name] for name in KEPT}, "sampling": str(sampling)} | physics(
         images, np.array(test.pixels[:n]), fits
     )

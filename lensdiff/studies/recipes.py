@@ -168,12 +168,11 @@ def scored(
 
     `how` they were drawn is a `Sampling`, or says it in words; then in how many `calls`.
     """
-    calls = how.calls if isinstance(how, Sampling) else calls
     n = len(images)
     found = statistics(net, torch.from_numpy(images).split(64), n, "generated lenses")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SampleSizeWarning)
-        return card_with_error(net, found, test, str(how), calls, FIRST_SEED, n).as_dict()
+        return card_with_error(net, found, test, how, FIRST_SEED, n, calls=calls).as_dict()
 
 
 def real(test: ImageSet, n: int) -> dict:

@@ -155,9 +155,7 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
     found = statistics(net, (x / 255 for x in pictures[:n].split(64)), what="features")
 
     def made_of(found: Statistics) -> Card:
-        return card_with_error(
-            net, found, real, str(sampling), sampling.calls, FIRST_SEED, n, split
-        )
+        return card_with_error(net, found, real, sampling, FIRST_SEED, n, split)
 
     key = features_key(model, net, sampling)
     if shard:
