@@ -29,8 +29,9 @@ def min_max(images: np.ndarray) -> np.ndarray:
     low = images.min(axes, keepdims=True)
     with np.errstate(invalid="ignore"):
         span = images.max(axes, keepdims=True) - low
-    if not (np.isfinite(span) & (span > 0)).all():
-        index = int(np.flatnonzero(~(np.isfinite(span) & (span > 0)))[0])
+    good = np.isfinite(span) & (span > 0)
+    if not good.all():
+        index = int(np.flatnonzero(~good)[0])
         what = "constant" if span.flat[index] == 0 else "not finite"
         raise DataError(f"Image {index} is {what} and can't be scaled to [0, 1].")
     return ((images - low) / span).astype(np.float32)

@@ -208,9 +208,9 @@ def card_with_error(
 ) -> Card:
     """The card of `generated`, as `card` makes it, with standard errors of distance and excess.
 
-    `sampling` may say in words how they were drawn, and then in how many `calls`.
-    They come from one jackknife over generated, reference and floor images: over those whose
-    features are kept, 2,048 a side, and scaled to all (`jackknife.of_all_images`).
+    These come from one jackknife over generated, reference and floor images: over those whose
+    features are kept, 2,048 a side, and scaled to all (`jackknife.of_all_images`). `sampling` may
+    say in words how the images were drawn, and `calls` then in how many.
     """
     calls = sampling.calls if isinstance(sampling, Sampling) else calls
     made = card(net, generated, images, str(sampling), calls, seed, n, split=split)

@@ -28,7 +28,7 @@ from .table import Table
 EXAMPLE = "python -m lensdiff study samplers runs/my-model --calls 10 20 --most 0"
 WAYS = (("ddim", 0.0), ("ddim", 1.0), ("heun", 0.0), ("dpmpp_2m", 0.0))
 CALLS = (5, 10, 20, 50)
-OTHERS = ("folder-", "pictures-", "digits-", "colour-")  # what sets are called that are no lenses
+OWN = ("folder-", "pictures-")  # what the names of sets read from files begin with
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,10 +95,15 @@ def timed(model: Model, sampling: Sampling, what: str, samples: int = 16) -> dic
     return {"what": what, "samples": samples, "calls": sampling.calls, "seconds": seconds}
 
 
-def check_of_lenses(model: object, name: str) -> None:
+def learnt_by(spec: dict) -> str:
+    """The name of the set that a model with this description learnt, or nothing."""
+    return str(dict(spec.get("data") or {}).get("name", ""))
+
+
+def check_of_lenses(model: Model, name: str) -> None:
     """Raises ParameterError for a model that did not learn the lenses it is to be held against."""
-    learnt = str(dict(getattr(model, "spec", {}).get("data") or {}).get("name", ""))
-    if learnt.startswith(OTHERS):
+    learnt = learnt_by(model.spec)
+    if learnt.startswith((*OWN, "digits-", "colour-")):
         cure = "This study is for models of simulated lenses"
         raise ParameterError(f"{name} learnt {learnt}. {cure}.")
 
@@ -155,5 +160,7 @@ def sweep(
 
 def run(args: argparse.Namespace) -> None:
     """Score what is missing, and write samplers.json beside the weights."""
-    check_of_lenses(models.load(args.model), args.model)
+    model = models.load(args.model)
+    if isinstance(model, Model):
+        check_of_lenses(model, args.model)
     sweep(args.model, args.n, tuple(args.calls), args.most, args.own, args.thousand)

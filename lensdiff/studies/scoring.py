@@ -44,11 +44,11 @@ from ..storage import fingerprint_of, write_json
 from ..training.fit import HELD_OUT
 from ..training.recipes import CLASSIFIERS
 from . import conditional, shards
+from .samplers import OWN, learnt_by
 from .shards import Shard
 
 LEGACY_IMAGES = 2_500
 LEGACY_SIDE = 128
-OWN = ("folder-", "pictures-")  # what the names of sets read from files begin with
 # the recipe of a classifier, by the name of the set it learnt
 LEARNT = {"model_i-150": "lensnet", "diverse-64": "judge64", "digits-train": "judge-digits"}
 PARTS = ("all", "tenth")  # of a classifier's test images
@@ -108,7 +108,7 @@ def _refuse_own_files(model: object, args: argparse.Namespace) -> None:
     """Raise ParameterError for a model of files that would be held against simulated lenses."""
     judge = isinstance(model, LensClassifier)
     spec = classifier.read(models.find(args.model))[1] if judge else model.spec
-    learnt = str(dict(spec.get("data") or {}).get("name", ""))
+    learnt = learnt_by(spec)
     if args.data or not learnt.startswith(OWN):
         return
     cure = "Give the same folder by --data: what was held out of it is taken."
@@ -236,7 +236,7 @@ def _images_of(recipe: str, data: Path | None) -> tuple[ImageSet, ImageSet]:
 
 def recipe_of(folder: Path) -> str:
     """The recipe with the training set that a classifier learnt. ParameterError without one."""
-    learnt = str(dict(classifier.read(folder)[1].get("data") or {}).get("name", ""))
+    learnt = learnt_by(classifier.read(folder)[1])
     found = [recipe for name, recipe in LEARNT.items() if learnt.startswith(name)]
     if not found:
         cure = f"Say by --recipe which test images it gets: {', '.join(CLASSIFIERS)}."

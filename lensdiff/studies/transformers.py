@@ -43,7 +43,7 @@ RATE_SHARE = 5  # a run that tries a rate has a fifth of the updates
 WARMUP_SHARE = 20  # of the updates, the rate rises over one in so many
 SHIFT = 3.0  # of a flow's times
 SEEDS = (0, 1, 2)  # of the size `base`; the others have the first
-MINUTES = 10  # of a run, or a multiple of them
+MINUTES = 10  # of a run, unless a multiple of them is asked for
 LOOKS = 16  # held-out losses of a run
 SCORED = 512
 SHOWN = 16
@@ -145,7 +145,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rates", action="store_true", help="short runs that try four rates")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=SIZES, help="of the networks")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of the size base")
-    parser.add_argument("--minutes", type=int, default=MINUTES, help="of each run; a multiple")
+    parser.add_argument(
+        "--minutes", type=int, default=MINUTES, help="of each run, a multiple of ten"
+    )
     parser.add_argument("--updates", type=int, help="of each run, in place of its minutes' worth")
     parser.add_argument("-n", type=int, default=SCORED, help="images to generate for a score")
     parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
@@ -280,12 +282,11 @@ def run(args: argparse.Namespace) -> None:
     if args.rates:
         try_rates(table, [name for name in names if name in KINDS], args)
         return
-    more = {} if args.minutes == MINUTES else {"minutes": args.minutes}
     for name, size, seed in jobs(names, args):
         plan = recipe(name, size, seed, args.updates, minutes=args.minutes)
         own = f"{name}-{size}-{seed}{long(args.minutes)}"
         table.row(
-            {"name": name, "size": size, "seed": seed, **more},
+            {"name": name, "size": size, "seed": seed, "minutes": args.minutes},
             lambda plan=plan, own=own: compute(plan, net, args, own),
             lambda row: f"distance {row['card']['distance']:.1f}",
         )

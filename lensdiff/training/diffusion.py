@@ -247,7 +247,7 @@ def train(
     save in and to resume from. The network's precision is the denoiser's. `start` is the SHA-256 of
     the model whose weights it has: with another one, or another `stretch`, a run is another run.
     Raises TrainingError where the loss is not finite or the batch can't be shared out,
-    CheckpointError where `state` holds another run or a damaged one.
+    CheckpointError where `state` holds another run or a damaged one, ParameterError for no rows.
     """
     more = {"start": start} if start else {}
     if stretch is not None:

@@ -127,7 +127,8 @@ def fit(
     was saved. Raises DataError where the images don't suit the recipe, CheckpointError where the
     start or the autoencoder doesn't, TrainingError where training fails, StorageError where
     `folder` holds something else than a model, ParameterError where `state` lies in `folder`, or
-    where turned latents are to have lens parameters.
+    `folder` in the autoencoder's, where there are no rows, or where turned latents are to have lens
+    parameters.
     """
     check_places(folder, state)
     if isinstance(recipe, AutoencoderRecipe):

@@ -15,7 +15,7 @@ from lensdiff.studies import transformers
 STORED = read_json(studies_folder() / transformers.FILE, "")
 SHORT = transformers.MINUTES
 RUNS = {
-    (row["name"], row["size"], row["seed"], row.get("minutes", SHORT)): row
+    (row["name"], row["size"], row["seed"], row["minutes"]): row
     for row in STORED["rows"]
     if row.get("size")
 }

@@ -79,9 +79,9 @@ def test_each_size_and_seed_is_run_once(tmp_path):
 def test_a_longer_run_is_a_row_of_its_own(tmp_path):
     assert transformers.recipe("dit", "base", 0, minutes=30).train.steps == 6
     words = ["dit", "--seeds", "0", "--sizes", "base"]
-    command(transformers, tmp_path, *words)
-    found = command(transformers, tmp_path, *words, "--minutes", "30")
-    assert [row.get("minutes") for row in found["rows"] if row.get("size")] == [None, 30]
+    command(transformers, tmp_path, *words, "--minutes", "30")
+    found = command(transformers, tmp_path, *words)
+    assert [row["minutes"] for row in found["rows"] if row.get("size")] == [30, 10]
     assert (tmp_path / "transformers" / "dit-base-0-30min.png").exists()
     with pytest.raises(ParameterError, match="--minutes must be a multiple of 10, not 15"):
         command(transformers, tmp_path, *words, "--minutes", "15")
