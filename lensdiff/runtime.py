@@ -12,7 +12,7 @@ import psutil
 import torch
 from tqdm.auto import tqdm
 
-from .errors import ParameterError
+from .errors import ParameterError, TrainingError
 
 PRECISION = "LENSDIFF_PRECISION"  # takes the place of `best_precision`'s own choice
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -80,13 +80,17 @@ def is_main(number: str = "RANK") -> bool:
 
 
 def once(work: Callable[[], object]) -> None:
-    """Do `work` in the main process alone, while the others wait until it is done."""
+    """Do `work` in the main process alone, while the others wait until it is done.
+
+    Raises TrainingError in those where it has ended without.
+    """
     if is_main():
         work()
     if processes() > 1:
         from accelerate import PartialState
 
-        PartialState(cpu=best_device() == "cpu").wait_for_everyone()
+        with together(TrainingError):
+            PartialState(cpu=best_device() == "cpu").wait_for_everyone()
 
 
 @contextlib.contextmanager

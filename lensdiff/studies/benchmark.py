@@ -16,6 +16,8 @@ from datetime import date
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import ParameterError
 from ..lensing.population import KINDS
 from ..notebook import times
@@ -43,7 +45,7 @@ class Part:
 PARTS = {
     "training": Part(
         {f"{side}": lambda rounds, side=side: parts.training(side, rounds) for side in parts.SIDES},
-        8,
+        20,
     ),
     "folding": Part(
         {f"{side}": lambda rounds, side=side: parts.folding(side, rounds) for side in parts.SIDES},
@@ -56,7 +58,8 @@ PARTS = {
         {kind: lambda rounds, kind=kind: parts.simulation(kind, rounds) for kind in KINDS}, 1
     ),
     "reading": Part({"files": parts.reading}, 1),
-    "calls": Part({"lens64": parts.calls}, 12),
+    "calls": Part({"lens64": parts.calls}, 31),
+    "drawing": Part({"lens64": parts.drawing}, 2),
     "batches": Part({"lens64": parts.batches}, 2),
     "growth": Part(
         {what: lambda rounds, what=what: parts.growth(what, rounds) for what in parts.GROWING}, 4
@@ -68,8 +71,23 @@ PARTS = {
     "limits": Part({"machine": parts.limits}, 0.5),
     "start": Part({"first lens": lambda _: benchmark_whole.first_lens()}, 4),
 }
+START = "start"  # the last of all, since it needs a network
 QUALITY = "quality"  # it also needs a folder for its states
-QUALITY_MINUTES = 45 * len(peer_quality.BUILDERS)
+QUALITY_MINUTES = 40  # of a peer; the long way is half an hour of drawing, the other of training
+# The same work in seconds, for a look at what a part measures.
+SMALL: dict[str, Callable[[int], dict]] = {
+    "training": lambda rounds: parts.training(16, rounds, memory=False),
+    "folding": lambda rounds: parts.folding(64, rounds),
+    "frechet": lambda rounds: parts.frechet_distance(200, rounds, width=48),
+    "simulation": lambda rounds: parts.simulation(KINDS[0], rounds),
+    "reading": lambda rounds: parts.reading(rounds, files=64),
+    "calls": lambda rounds: parts.calls(rounds, n=8, steps=(2, 3), slow=6),
+    "drawing": lambda rounds: parts.drawing(rounds, n=1, steps=(2, 3), slow=6),
+    "batches": lambda rounds: parts.batches(rounds, sizes=(1, 4)),
+    "growth": lambda rounds: parts.growth("side", rounds, values=(8, 32)),
+    "scores": lambda _: benchmark_whole.scores(64),
+    "limits": parts.limits,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +121,7 @@ def run(args: argparse.Namespace) -> None:
 
     Raises ParameterError for a part that there isn't, or for a trial in the place of results.
     """
-    every = (*PARTS, QUALITY)
+    every = (*(name for name in PARTS if name != START), QUALITY, START)
     names = list(every) if "all" in args.names else list(dict.fromkeys(args.names))
     for name in names:
         if name not in every:
@@ -112,20 +130,57 @@ def run(args: argparse.Namespace) -> None:
     if trial and args.out == studies_folder():
         cure = "give it --out, a folder"
         raise ParameterError(f"--rounds, --updates and -n make a trial: {cure}.")
-    minutes = sum(PARTS[name].minutes if name in PARTS else QUALITY_MINUTES for name in names)
-    print(f"About {minutes:g} minutes on two CPU cores with bfloat16, twice that without.")
     about = {"rounds": args.rounds, "updates": args.updates, "n": args.n}
     table = Table(args.out / FILE, about)
+    work = {
+        (part, name): compute for part in names for name, compute in rows_of(part, args).items()
+    }
+    missing = [key for key in work if table.find(**key_of(*key)) is None]
+    minutes = sum(minutes_of(part) for part, _ in missing)
+    print(f"About {minutes:.3g} minutes on two CPU cores with bfloat16, twice that without.")
+    if len(missing) < len(work):
+        stored = f"{len(work) - len(missing)} of {len(work)} rows are stored, and stay as they are"
+        print(f"{stored}; with --out FOLDER they are measured anew, and kept there.")
+    for key in missing:
+        table.row(key_of(*key), lambda key=key: {**circumstances(), **work[key]()})
 
-    def row(part: str, name: str, compute: Callable[[], dict]) -> None:
-        key = {"part": part, "row": name, "kind": kind()}
-        table.row(key, lambda: {**circumstances(), **compute()})
 
-    for part in names:
-        for name, compute in PARTS[part].rows.items() if part in PARTS else ():
-            row(part, name, lambda compute=compute: compute(args.rounds))
+def key_of(part: str, name: str) -> dict:
+    """What a row is found by, on a machine of this kind."""
+    return {"part": part, "row": name, "kind": kind()}
+
+
+def minutes_of(part: str) -> float:
+    """Minutes of a row of a part, on two CPU cores with bfloat16."""
+    return QUALITY_MINUTES if part == QUALITY else PARTS[part].minutes / len(PARTS[part].rows)
+
+
+def rows_of(part: str, args: argparse.Namespace) -> dict[str, Callable[[], dict]]:
+    """The rows of a part, and what computes each."""
+    if part != QUALITY:
+        rows = PARTS[part].rows
+        return {name: functools.partial(compute, args.rounds) for name, compute in rows.items()}
     given = {"out": args.out, "work": args.work, "updates": args.updates, "n": args.n}
     # all of them in equal time first: the long way is half an hour of drawing
-    every_way = itertools.product(peer_quality.WAYS, peer_quality.BUILDERS)
-    for how, name in every_way if QUALITY in names else ():
-        row(QUALITY, f"{name}, {how}", functools.partial(peer_quality.quality, name, how, **given))
+    every = itertools.product(peer_quality.WAYS, peer_quality.BUILDERS)
+    return {
+        f"{name}, {how}": functools.partial(peer_quality.quality, name, how, **given)
+        for how, name in every
+    }
+
+
+def numbers(row: dict, above: str = "") -> dict[str, float]:
+    """The numbers of a row by their place in it; of lists of numbers the medians."""
+    found: dict[str, float] = {}
+    for name, value in row.items():
+        place = f"{above}, {name}" if above else str(name)
+        if isinstance(value, dict):
+            found |= numbers(value, place)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for number, one in enumerate(value, 1):
+                found |= numbers(one, f"{place} {number}")
+        elif isinstance(value, list) and value and isinstance(value[0], (int, float)):
+            found[place] = float(np.median(value))
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[place] = float(value)
+    return found

@@ -40,7 +40,8 @@ ROWS = (2_500, 10_000)  # images a side of a distance
 WIDTH = 2_048  # of features, as Inception's
 MODEL = "lens64"
 SCORED = 512
-SLOW = Sampling("ddim", 250)  # beside which the model's own sampler is held
+SLOW_CALLS = 250  # of DDIM, beside which the model's own sampler is held
+DRAWN = 4  # lenses at once, of a timing
 CALLS = (5, 8, 12, 16, 20, 28, 40)
 BATCHES = (1, 4, 16, 64)
 FILES = 1_000
@@ -98,10 +99,12 @@ def timed(made: dict[str, peers.Contender], rounds: int) -> dict:
     return {"batch": peers.BATCH, "seconds": rounded(seconds), "parameters": parameters}
 
 
-def training(side: int, rounds: int) -> dict:
+def training(side: int, rounds: int, memory: bool = True) -> dict:
     """Updates of every contender in turn, at one batch, and the memory of each."""
     made = {name: peers.contender(name, side) for name in peers.CONTENDERS}
-    return timed(made, rounds) | {"peak_bytes": {name: peak_bytes(name, side) for name in made}}
+    found = timed(made, rounds)
+    peak = {name: peak_bytes(name, side) for name in made} if memory else {}
+    return {**found, "peak_bytes": peak}
 
 
 def folding(side: int, rounds: int) -> dict:
@@ -114,18 +117,18 @@ def folding(side: int, rounds: int) -> dict:
 # ---- scores --------------------------------------------------------------------------------------
 
 
-def features(n: int, seed: int) -> np.ndarray:
-    """Random features (n, WIDTH) whose variances fall as those of a real extractor do."""
+def features(n: int, seed: int, width: int) -> np.ndarray:
+    """Random features (n, width) whose variances fall as those of a real extractor do."""
     rng = np.random.default_rng(seed)
-    mixed = np.random.default_rng(0).standard_normal((WIDTH, WIDTH)) / WIDTH**0.5
-    scale = 1 / np.arange(1, WIDTH + 1) ** 0.5
-    return rng.standard_normal((n, WIDTH)) * scale @ mixed + 0.01 * seed
+    mixed = np.random.default_rng(0).standard_normal((width, width)) / width**0.5
+    scale = 1 / np.arange(1, width + 1) ** 0.5
+    return rng.standard_normal((n, width)) * scale @ mixed + 0.01 * seed
 
 
-def frechet_distance(n: int, rounds: int) -> dict:
+def frechet_distance(n: int, rounds: int, width: int = WIDTH) -> dict:
     """Our distance and pytorch-fid's of the same means and covariances; and our error bar."""
     theirs = peers.library("pytorch_fid.fid_score").calculate_frechet_distance
-    a, b = (Statistics.of(features(n, seed)) for seed in (1, 2))
+    a, b = (Statistics.of(features(n, seed, width)) for seed in (1, 2))
     moments = (a.mean, a.covariance, b.mean, b.covariance)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # its sqrtm call, gone in SciPy 1.18
@@ -153,18 +156,18 @@ def simulation(kind: str, rounds: int) -> dict:
     return {"seconds": rounded(alternate(works, rounds)), "lenses": lenses_of}
 
 
-def reading(rounds: int) -> dict:
+def reading(rounds: int, files: int = FILES) -> dict:
     """An epoch of .npy files of 150 pixels, read, scaled and turned: ours, and a DataLoader's."""
     with tempfile.TemporaryDirectory() as work:
         root = Path(work) / "files"
         root.mkdir()
-        for i, image in enumerate(lenses("test", 150, FILES).pixels):
+        for i, image in enumerate(lenses("test", 150, files).pixels):
             np.save(root / f"{i:05}.npy", image)
         filled = cost.seconds(lambda: folder(root, 8, Path(tempfile.mkdtemp(dir=work))), 1)
         images = folder(root, 8, Path(work) / "cache")
         config = TrainConfig(steps=1, batch=32)
-        batches = Batches(images, np.arange(FILES), Stretch.of(images.pixels), config)
-        count = FILES // config.batch
+        batches = Batches(images, np.arange(files), Stretch.of(images.pixels), config)
+        count = files // config.batch
 
         def ours() -> None:
             for update in range(count):
@@ -181,37 +184,55 @@ def reading(rounds: int) -> dict:
 
         works = {"ours": ours, "DataLoader": theirs}
         seconds = alternate(works, rounds)
-    return {"files": FILES, "first_s": round(filled, 3), "seconds": rounded(seconds)}
+    return {"files": files, "first_s": round(filled, 3), "seconds": rounded(seconds)}
 
 
 # ---- sampling ------------------------------------------------------------------------------------
 
 
-def calls(rounds: int) -> dict:
-    """Distances of one model at several numbers of calls, and by DDIM at 250; seconds of each."""
+def ways(model: models.Model, steps: tuple[int, ...], slow: int) -> list[Sampling]:
+    """The model's own sampler in several numbers of calls, and DDIM in `slow`, at its levels."""
+    own = model.sampling
+    chosen = Sampling("ddim", slow, own.levels, own.high, own.low, clamp=own.clamp)
+    return [replace(own, steps=few) for few in steps] + [chosen]
+
+
+def calls(
+    rounds: int, n: int = SCORED, steps: tuple[int, ...] = CALLS, slow: int = SLOW_CALLS
+) -> dict:
+    """Distances of one model at several numbers of calls, and by DDIM at many; seconds of each."""
     model = models.load(MODEL)
     net = extractor("efficientnet", best_device())
-    real = reference(net, lenses("test", model.shape[-1]), range(SCORED))
-    slow = replace(SLOW, levels=model.sampling.levels, high=model.sampling.high)
-    slow = replace(slow, low=model.sampling.low, clamp=model.sampling.clamp)
-    chosen = [replace(model.sampling, steps=steps) for steps in CALLS] + [slow]
+    real = reference(net, lenses("test", model.shape[-1]), range(n))
     found = []
-    for sampling in chosen:
-        row = samplers.score(model, sampling, net, real, SCORED)
+    for sampling in ways(model, steps, slow):
+        row = samplers.score(model, sampling, net, real, n)
         found.append({"sampler": sampling.sampler, **row})
     x = torch.randn(16, *model.shape, device=next(model.denoiser.parameters()).device)
     with torch.no_grad():
         call = cost.seconds(lambda: model.denoiser(x, 1.0), rounds) / len(x)
-    return {"n": SCORED, "call_s": float(f"{call:.4g}"), "samplers": found}
+    return {"n": n, "call_s": float(f"{call:.4g}"), "samplers": found}
 
 
-def batches(rounds: int) -> dict:
+def drawing(
+    rounds: int, n: int = DRAWN, steps: tuple[int, ...] = CALLS, slow: int = SLOW_CALLS
+) -> dict:
+    """Seconds in which one model draws `n` lenses in each number of calls, in turn."""
+    model = models.load(MODEL)
+    works = {
+        f"{one.sampler}, {one.calls}": functools.partial(model.draw, n, 0, sampling=one)
+        for one in ways(model, steps, slow)
+    }
+    return {"lenses": n, "seconds": rounded(alternate(works, rounds))}
+
+
+def batches(rounds: int, sizes: tuple[int, ...] = BATCHES) -> dict:
     """Seconds of a network call of batches of several sizes, in each precision there is."""
     works = {}
     for precision in dict.fromkeys(("fp32", best_precision())):
         denoiser = models.load(MODEL, precision=precision).denoiser
         device = next(denoiser.parameters()).device
-        for n in BATCHES:
+        for n in sizes:
             x = torch.randn(n, 1, 64, 64, device=device)
             works[f"{precision}, {n}"] = functools.partial(
                 denoiser, x, torch.ones(n, device=device)
@@ -223,7 +244,7 @@ def batches(rounds: int) -> dict:
 # ---- growth --------------------------------------------------------------------------------------
 
 
-def growth(what: str, rounds: int) -> dict:
+def growth(what: str, rounds: int, values: tuple[int, ...] = ()) -> dict:
     """Update, call and memory of a training step of `lens64`'s network, with one thing changed.
 
     All values take turns, in both.
@@ -232,7 +253,7 @@ def growth(what: str, rounds: int) -> dict:
     updates = {}
     calls = {}
     found = []
-    for value in GROWING[what]:
+    for value in values or GROWING[what]:
         side = value if what == "side" else 64
         plan = recipe.widened(value) if what == "width" else recipe
         batch = value if what == "batch" else 8

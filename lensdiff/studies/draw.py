@@ -23,6 +23,7 @@ def run(args: argparse.Namespace) -> None:
 
     Raises ParameterError for a classifier or an autoencoder.
     """
+    shard = shards.own(args.shard)  # before the model takes its device
     model = models.load(args.model)
     if not isinstance(model, Model):
         raise ParameterError(f"{args.model} draws nothing: it is a classifier or an autoencoder.")
@@ -38,14 +39,15 @@ def run(args: argparse.Namespace) -> None:
         given = (label, args.guidance, sampling, not args.noiseless)
         return model.draw(len(rows), first, *given).numpy()
 
-    if args.shard is None:
+    if shard is None:
         images = drawn(range(args.n))
         with atomic(array) as part:
             np.save(part, images, allow_pickle=False)
     else:
         job = {**{name: str(value) for name, value in about.items()}, "n": args.n}
         job |= {"sha256": model.spec["sha256"], "noiseless": args.noiseless}
-        images = part_of(array, Shard.parse(args.shard), drawn, args.n, job)
+        job |= {"precision": model.denoiser.precision}
+        images = part_of(array, Shard.parse(shard), drawn, args.n, job)
         if images is None:
             return
     show(out, images, about)
@@ -56,7 +58,8 @@ def part_of(
     array: Path, shard: Shard, drawn: Callable[[range], np.ndarray], n: int, job: dict
 ) -> np.ndarray | None:
     """Draw and keep a part; the whole, memory-mapped, where it was the last, else None."""
-    shards.write_part(array, shard, drawn(shard.rows(n)), job)
+    rows = shard.rows(n)
+    shards.write_part(array, shard, lambda: drawn(rows), job)
     with shards.joining(array, shard) as last:
         if not last:
             return None

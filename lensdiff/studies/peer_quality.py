@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .. import storage
 from ..data.images import ImageSet, lenses
-from ..runtime import best_device, progress
+from ..runtime import best_device, best_precision, progress
 from ..scores.card import FIRST_SEED
 from ..scores.distances import frechet
 from ..scores.features import extractor
@@ -136,8 +136,10 @@ def quality(
     torch.manual_seed(0)
     pixels = torch.from_numpy(np.array(lenses("train", SIDE).pixels))
     made = BUILDERS[name](SIDE, True, pixels)
+    device, precision = best_device(), best_precision()
+    other = "" if (device, precision) == ("cpu", "bf16") else f"-{device}-{precision}"
     own = "" if updates is None else f"-{updates}"  # a trial's state is no other run's
-    found = train(made, updates, work / f"{name}{own}.pt")
+    found = train(made, updates, work / f"{name}{own}{other}.pt")
     call_s = cost.seconds(lambda: made.draw(16, 2, True)) / 32
     found |= {"parameters": made.parameters, "images_seen": found["updates"] * peers.BATCH}
     found |= {"call_s": call_s, "ours_image_s": image_seconds()}
@@ -150,7 +152,8 @@ def quality(
     averaged = by_weights["average"] <= by_weights["last"]
     images, found["image_s"] = drawn(made, n, calls, averaged)
     images, found["constant"] = mended(images)
-    place = out / "benchmark" / f"{name}-{how.replace(' ', '-')}.png"
+    place = out / "benchmark" / f"{name}-{how.replace(' ', '-')}{other}.png"
     keep_pictures(place, images[:SHOWN], COLUMNS)
     card = scored(net, images, test, f"its own sampler in {calls} calls", calls)
-    return {**found, "card": card, "physics": physics(images, test.pixels[:n], FITTED)}
+    found |= {"picture": place.name, "card": card}
+    return {**found, "physics": physics(images, test.pixels[:n], FITTED)}

@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> bool:
     Returns whether that is done; after a part of it others may be to come. Raises ParameterError
     for what has no score, and for options that exclude each other.
     """
+    args.shard = shards.own(args.shard)  # before the model takes its device
     model = models.load(args.model, precision=args.precision)
     if isinstance(model, Latent):
         cure = "Score a model of its latents; its spec.json has its own error"
@@ -159,7 +160,8 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
 
     key = features_key(model, net, sampling)
     if shard:
-        return of_parts(model.folder, shard, found, key, made_of, n)
+        own = fingerprint_of([key, n, model.denoiser.precision])
+        return of_parts(model.folder, shard, found, key, made_of, own)
     made = made_of(found)
     if not args.dry:
         if args.images:
@@ -183,11 +185,10 @@ def of_parts(
     found: Statistics,
     key: list,
     made_of: Callable[[Statistics], Card],
-    n: int,
+    own: str,
 ) -> Card | None:
-    """Keep the statistics of a part of `n` images; the card of all where it was the last."""
+    """Keep the statistics of a part of the job `own`; the card of all where it was the last."""
     whole = folder / "statistics.npz"
-    own = fingerprint_of([key, n])
     found.save(shard.path(whole), own)
     with shards.joining(whole, shard) as last:
         if not last:

@@ -7,13 +7,16 @@ is the same whatever the number of parts. Whoever finishes last joins them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..errors import ParameterError
+from ..runtime import best_device, processes
 from ..scores.statistics import Statistics
 from ..storage import atomic, fingerprint_of, read_json, write_json
 
@@ -55,6 +58,22 @@ class Shard:
         return [one.number for one in self.all() if not one.path(whole).exists()]
 
 
+def own(given: str | None) -> str | None:
+    """The part that is given, or that of this process where several share the work: "2/4".
+
+    On a machine with several GPUs each process then takes one of them. Raises ParameterError for
+    both at once.
+    """
+    if processes() == 1:
+        return given
+    if given:
+        reason = f"--shard {given}: these {processes()} processes share the work already"
+        raise ParameterError(f"{reason}. Take either torchrun or --shard.")
+    if best_device() == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    return f"{int(os.environ['RANK']) + 1}/{processes()}"
+
+
 @contextlib.contextmanager
 def joining(whole: Path, shard: Shard) -> Iterator[bool]:
     """Whether this process is to join the parts: all are there, and no other does it."""
@@ -72,7 +91,8 @@ def joining(whole: Path, shard: Shard) -> Iterator[bool]:
         yield False
         return
     try:
-        yield True
+        # another may have joined and cleared them since they were counted
+        yield not shard.missing(whole)
     finally:
         mark.unlink(missing_ok=True)
 
@@ -87,11 +107,19 @@ def clear(whole: Path, shard: Shard) -> None:
 # ---- arrays --------------------------------------------------------------------------------------
 
 
-def write_part(whole: Path, shard: Shard, images: np.ndarray, job: dict) -> None:
-    """Write what job a part is of, and then the part; an old one of another job goes first."""
+def write_part(whole: Path, shard: Shard, made: Callable[[], np.ndarray], job: dict) -> None:
+    """Make a part and write it, and first what job it is of; one of another job goes before.
+
+    A part of the same job that is there stays, and is not made again.
+    """
     place = shard.path(whole)
+    about = place.with_suffix(".json")
+    mine = {"job": fingerprint_of(job)}
+    if place.exists() and about.exists() and read_json(about, CURE) == mine:
+        return
     place.unlink(missing_ok=True)
-    write_json(place.with_suffix(".json"), {"job": fingerprint_of(job)})
+    write_json(about, mine)
+    images = made()
     with atomic(place) as part:
         np.save(part, images, allow_pickle=False)
 

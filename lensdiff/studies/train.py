@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace) -> None:
 
     if is_main():
         print(f"{processes()} process{'es' * (processes() > 1)}, {machine()}", flush=True)
+        if processes() == 1 and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+            print("accelerate starts one process on CPUs; torchrun starts several.", flush=True)
     if args.track is None:
         following = _train_recipe(args, tracking.report)
     else:

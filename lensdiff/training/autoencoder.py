@@ -18,10 +18,9 @@ from ..networks import latent
 from ..networks.autoencoder import VQVAE, Autoencoder, code_use
 from ..networks.latent import Latent
 from ..runtime import best_precision, once, processor, progress
-from ..storage import fingerprint_of
 from .checks import check_budget, check_rows, check_settings
 from .loop import Run, Settings, Step, Task, at_once
-from .state import Curve, unshaped
+from .state import Curve, run_identity, unshaped
 
 MEASURED = 2_000  # training images whose latents decide mean and std
 COLLAPSED = 0.02  # a codebook of less perplexity than this part of its codes
@@ -180,11 +179,10 @@ def train_autoencoder(
     rows = rows or images.split()
     check_rows(rows, held_out=True)
     kept = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
-    numbers = [int(row) for row in rows[0]]
     about = [type(net).__name__, kept, net.image_mean, net.image_std, net.precision]
-    about = [repr(config), *about, images.fingerprint, numbers]
+    about = [repr(config), *about, images.fingerprint]
     more = unshaped(net)
-    identity = fingerprint_of([*about, more] if more else about)
+    identity = run_identity(about, rows[0], *([more] if more else []))
     task = AutoencoderTask(net, images, config, rows)
     run = Run(task, config.settings(net.precision), identity, accelerator)
     yield from run.steps(state)

@@ -17,11 +17,10 @@ from ..errors import CheckpointError, ParameterError
 from ..networks import classifier
 from ..networks.classifier import LensClassifier, half, predict
 from ..runtime import once, processes, processor, progress
-from ..storage import fingerprint_of
 from .checks import check_rows, check_settings
 from .loop import Run, Settings, Step, Task, learning_rate
 from .processes import share_norms
-from .state import Curve, stages_of
+from .state import Curve, run_identity, stages_of
 
 
 @dataclass(frozen=True)
@@ -171,9 +170,8 @@ def train_classifier(
         share_norms(model)
     train_rows, held_rows = rows or images.split()
     check_rows((train_rows, held_rows), bool(config.held_out_every))
-    numbers = [int(row) for row in train_rows]
-    about = [asdict(config), model.arguments, images.fingerprint, numbers]
-    identity = fingerprint_of([*about, start] if start else about)
+    about = [asdict(config), model.arguments, images.fingerprint]
+    identity = run_identity(about, train_rows, *([start] if start else []))
     batches = Batches(images, train_rows, config)
     task = ClassifierTask(model, batches, held_rows, frozen=False)
     whole = Run(task, config.settings(frozen=False), identity)

@@ -6,8 +6,6 @@ for step in train(denoiser, images, config, state="runs/state"):
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +21,9 @@ from ..diffusion.process import CRITERIA, WEIGHTS, Denoiser, LogNormal, Uniform
 from ..errors import ParameterError
 from .checks import check_budget, check_rows, check_settings
 from .loop import Run, Settings, Step, Task, at_once
-from .state import unshaped
+from .state import run_identity, unshaped
 
 DRAWN = 64  # images whose held-out noise is drawn at once
-ROWS = 10_000  # whose numbers are text at once, in a fingerprint
 
 
 @dataclass(frozen=True)
@@ -220,15 +217,8 @@ def run_fingerprint(
     shapes = {name: list(tensor.shape) for name, tensor in denoiser.state_dict().items()}
     network = [shapes, denoiser.scaling.name, denoiser.data_std, denoiser.precision]
     more |= unshaped(denoiser.net)
-    # as `fingerprint_of` of all this and a list of the rows, without a list of a million of them
-    all_of_it = [repr(config), *network, images.fingerprint, *([more] if more else [])]
-    others = json.dumps(all_of_it, sort_keys=True)
-    found = hashlib.sha256(f"{others[:-1]}, [".encode())
-    for start in range(0, len(rows), ROWS):
-        part = ", ".join(str(int(row)) for row in rows[start : start + ROWS])
-        found.update((", " * (start > 0) + part).encode())
-    found.update(b"]]")
-    return found.hexdigest()
+    about = [repr(config), *network, images.fingerprint, *([more] if more else [])]
+    return run_identity(about, rows)
 
 
 def train(

@@ -32,10 +32,7 @@ from .state import SAVE_AFTER_S, load_state, save_state
 
 @dataclass(frozen=True)
 class Settings:
-    """What the loop needs to know.
-
-    One of `steps` and `minutes` is the budget; a step is one update.
-    """
+    """What the loop needs to know; `steps` (a step is one update) or `minutes` is the budget."""
 
     lr: float
     batch: int  # images an update, over all micro-batches and processes
@@ -212,7 +209,8 @@ class Run:
             update += 1
             seconds = time.monotonic() - started
             if self.accelerator.num_processes > 1:
-                seconds = mean_over(self.accelerator, seconds)  # all spend one budget
+                with together(TrainingError):
+                    seconds = mean_over(self.accelerator, seconds)  # all spend one budget
             last = self.share(update, seconds) >= 1
             every = self.settings.held_out_every
             number = update + self.settings.first_update

@@ -5,11 +5,14 @@ It holds the weights, their average, and the optimizer.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
 import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,6 +21,7 @@ from ..runtime import is_main
 from ..storage import FORMAT, read_folder, read_json, write_folder, write_json
 
 SAVE_AFTER_S = 180.0  # of training since the last state; what a killed run loses at most
+ROWS = 10_000  # whose numbers are text at once
 SAVED = re.compile("[0-9]{8}|[1-9][0-9]{8,}")  # the update, as `save_state` names a folder
 KILLED = re.compile(rf"({SAVED.pattern})\.[0-9]+(-[0-9a-f]{{8}})?\.part")
 
@@ -33,6 +37,20 @@ def unshaped(net: nn.Module) -> dict[str, object]:
     if getattr(net, "planes", None) is not None:
         found["spins"] = list(net.planes.spins)
     return found | ({"dropout": dropped} if any(dropped) else {})
+
+
+def run_identity(about: list, rows: np.ndarray, *more: object) -> str:
+    """What a state must agree with: SHA-256 of a JSON-able description with the images' numbers.
+
+    It is `fingerprint_of([*about, list of rows, *more])`, without a list of a million numbers.
+    """
+    found = hashlib.sha256(f"{json.dumps(about, sort_keys=True)[:-1]}, [".encode())
+    for start in range(0, len(rows), ROWS):
+        part = ", ".join(str(int(row)) for row in rows[start : start + ROWS])
+        found.update((", " * (start > 0) + part).encode())
+    rest = [json.dumps(one, sort_keys=True) for one in more]
+    found.update(f"{', '.join([']', *rest])}]".encode())
+    return found.hexdigest()
 
 
 def save_state(

@@ -17,6 +17,7 @@ from lensdiff.data.images import ImageSet, simulated
 from lensdiff.errors import ParameterError
 from lensdiff.lensing.survey import diverse
 from lensdiff.model import Sampling
+from lensdiff.notebook.lessons.n11_benchmark import MEASURED
 from lensdiff.storage import read_json
 from lensdiff.studies import (
     benchmark,
@@ -31,6 +32,7 @@ from lensdiff.training import recipes
 from lensdiff.training.published import PUBLISHED
 
 ROOT = Path(__file__).resolve().parents[2]
+SMALL = benchmark.SMALL
 
 
 def test_contenders_take_turns() -> None:
@@ -111,9 +113,8 @@ def test_the_memory_of_a_larger_image_is_larger() -> None:
     assert 0 < small < large
 
 
-def test_both_distances_are_the_same_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark_parts, "WIDTH", 48)
-    found = benchmark_parts.frechet_distance(200, 5)
+def test_both_distances_are_the_same_number() -> None:
+    found = benchmark_parts.frechet_distance(200, 5, width=48)
     assert found["distances"]["ours"] == pytest.approx(found["distances"]["pytorch-fid"], rel=1e-6)
     assert len(found["seconds"]["ours"]) == 3 and found["error_s"] >= 0
 
@@ -131,12 +132,15 @@ def test_files_are_read_as_a_user_reads_them(tmp_path: Path) -> None:
 def test_rows_are_measured_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(benchmark_parts, "FILES", 64)
+    monkeypatch.setitem(benchmark.PARTS, "reading", benchmark.Part({"files": SMALL["reading"]}, 1))
     words = ["study", "benchmark", "limits", "reading", "--rounds", "3", "--out", str(tmp_path)]
     assert command.main(words) == 0
     first = read_json(tmp_path / "benchmark.json", "")
-    assert "About 1.5 minutes on two CPU cores" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "About 1.5 minutes on two CPU cores" in said and "rows are stored" not in said
     assert command.main(words) == 0
+    assert "About 0 minutes" in (said := capsys.readouterr().out)
+    assert "2 of 2 rows are stored, and stay as they are" in said
     assert read_json(tmp_path / "benchmark.json", "") == first
     limits, files = first["rows"]
     assert limits["part"] == "limits" and limits["kind"] == benchmark.kind()
@@ -213,10 +217,9 @@ def test_a_peer_has_as_much_time_as_ours(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("what", benchmark_parts.GROWING)
-def test_what_grows_is_measured(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_grows_is_measured(what: str) -> None:
     few = {"side": (8, 32), "batch": (1, 8), "width": (16, 64)}
-    monkeypatch.setattr(benchmark_parts, "GROWING", few)
-    low, high = benchmark_parts.growth(what, 3)["measured"]
+    low, high = benchmark_parts.growth(what, 3, few[what])["measured"]
     assert (low["value"], high["value"]) == few[what]
     assert high["kept_bytes"] > low["kept_bytes"] > 0
     assert len(low["update_s"]) == len(high["call_s"]) == 3 and min(low["call_s"]) > 0
@@ -298,3 +301,41 @@ def test_every_width_that_grows_is_the_networks_own():
     for width in benchmark_parts.GROWING["width"]:
         plan = recipes.every()[benchmark_parts.MODEL].widened(width)
         assert plan.network["channels"][0] == width
+
+
+def test_a_part_of_the_page_is_any_but_those_that_need_a_network_or_an_hour() -> None:
+    assert {*MEASURED} == {*benchmark.SMALL} == {*benchmark.PARTS} - {benchmark.START}
+
+
+@pytest.mark.parametrize("name", [name for name in MEASURED if name not in ("growth", "reading")])
+def test_every_part_runs_small(name: str) -> None:
+    found = benchmark.numbers(SMALL[name](3))
+    assert found and all(np.isfinite(list(found.values())))
+    timed = [value for place, value in found.items() if "seconds" in place or "_s" in place]
+    assert timed and min(timed) > 0
+
+
+def test_numbers_of_a_row_are_found_by_their_place() -> None:
+    row = {"a": {"b": [3.0, 1.0, 2.0]}, "rows": [{"n": 1}, {"n": 2}], "on": True, "name": "x"}
+    assert benchmark.numbers(row) == {"a, b": 2.0, "rows 1, n": 1.0, "rows 2, n": 2.0}
+
+
+def test_what_needs_a_network_comes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A machine without one has all other rows by then."""
+
+    def offline(_: int) -> dict:
+        raise ParameterError("make setup failed")
+
+    parts = {
+        "start": benchmark.Part({"first lens": offline}, 4),
+        "limits": benchmark.Part({"machine": lambda _: {"x": 1}}, 1),
+    }
+    monkeypatch.setattr(benchmark, "PARTS", parts)
+    monkeypatch.setattr(peer_quality, "quality", lambda name, how, **_: {"card": how})
+    assert command.main(["study", "benchmark", "all", "--out", str(tmp_path)]) == 1
+    assert "make setup failed" in capsys.readouterr().err
+    rows = read_json(tmp_path / "benchmark.json", "")["rows"]
+    ways = len(peer_quality.WAYS) * len(peer_quality.BUILDERS)
+    assert [row["part"] for row in rows] == ["limits"] + ["quality"] * ways

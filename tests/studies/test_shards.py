@@ -26,14 +26,14 @@ def test_a_part_of_an_earlier_job_never_stands_beside_the_new_jobs_name(
 ) -> None:
     whole = tmp_path / "parts.npy"
     shard = Shard(1, 1)
-    shards.write_part(whole, shard, np.zeros(3), {"seed": 1})
+    shards.write_part(whole, shard, lambda: np.zeros(3), {"seed": 1})
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(shards.np, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        shards.write_part(whole, shard, np.ones(3), {"seed": 2})
+        shards.write_part(whole, shard, lambda: np.ones(3), {"seed": 2})
     assert shard.missing(whole) == [1]
 
 
@@ -173,3 +173,48 @@ def test_a_part_of_a_score_takes_no_other_work(
 ) -> None:
     assert command.main(["score", str(model.folder), "--shard", "1/2", more]) == 1
     assert "parts of a card alone" in capsys.readouterr().err
+
+
+def test_a_part_that_is_there_is_not_made_again(tmp_path: Path) -> None:
+    made = []
+
+    def part() -> np.ndarray:
+        made.append(1)
+        return np.zeros(3)
+
+    for seed in (1, 1, 2):
+        shards.write_part(tmp_path / "parts.npy", Shard(1, 2), part, {"seed": seed})
+    assert len(made) == 2
+
+
+def test_parts_that_another_job_joined_meanwhile_are_left(tmp_path: Path) -> None:
+    """Between the count of the parts and the mark, another job may have done it all."""
+    whole = tmp_path / "parts.npy"
+    shards.write_part(whole, Shard(1, 1), lambda: np.zeros(3), {})
+    counted = Shard.missing
+
+    class Slow(Shard):
+        def missing(self, whole: Path) -> list[int]:
+            found = counted(self, whole)
+            shards.clear(whole, Shard(1, 1))  # after this count
+            return found
+
+    with shards.joining(whole, Slow(1, 1)) as last:
+        assert not last
+    assert not list(tmp_path.glob("*.joining"))
+
+
+def test_processes_that_draw_together_share_the_work(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    draw(model, tmp_path / "whole")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        draw(model, tmp_path / "both")
+    whole, joined = (np.load(tmp_path / f"{name}.npy") for name in ("whole", "both"))
+    np.testing.assert_allclose(joined, whole, atol=1e-5)
+    words = ["draw", str(model.folder), "-n", "7", "--shard", "1/2"]
+    assert command.main(words) == 1
+    assert "Take either torchrun or --shard" in capsys.readouterr().err

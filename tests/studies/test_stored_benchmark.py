@@ -123,6 +123,10 @@ def test_few_calls_are_as_good_as_many() -> None:
     assert sum(gap > error for gap, error in gaps.values()) > 1  # more is not always better
 
 
+def test_a_peer_was_trained_and_drawn() -> None:
+    assert "denoising-diffusion-pytorch, equal time" in part("quality")
+
+
 @pytest.mark.parametrize("name", part("quality"))
 def test_a_peer_had_the_time_of_ours_and_its_lenses_are_further_away(name: str) -> None:
     row = ROWS["quality", name]

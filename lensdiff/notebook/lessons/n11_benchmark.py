@@ -12,10 +12,12 @@ from ..rules import SEED, Choice, Number
 
 MEASURED = (
     "training",
+    "folding",
     "frechet",
     "simulation",
     "reading",
     "calls",
+    "drawing",
     "batches",
     "growth",
     "scores",
