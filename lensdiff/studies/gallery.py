@@ -6,6 +6,7 @@ It writes data/checkpoints/README.md, and the README's table of results between 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -16,9 +17,11 @@ from ..scores.card import Card
 from ..storage import checkpoints, read_json, root, shipped, studies_folder, write_json, write_text
 from . import benchmark, conditional, paired, samplers
 from .gallery_page import guided, json_of, page, percent, table, training
+from .peers import BUILDERS
 
 EXAMPLE = "python -m lensdiff study gallery"
 PEER = "denoising-diffusion-pytorch"
+USUAL = 20  # calls of a lens
 BLOCK = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end of results -->)", re.S)
 
 # ---- the README's table --------------------------------------------------------------------------
@@ -90,16 +93,19 @@ def _times(row: dict, slow: str) -> str:
 BENCHMARK = "notebooks/11_benchmark.ipynb"
 
 
-def _calls(row: dict) -> str:
+def _calls(row: dict, drawn: dict) -> str:
     """Which numbers of calls come near DDIM's many, and how far off the worst beyond them is."""
     *short, slow = row["samplers"]
     gaps = {one["calls"]: samplers.difference(one, slow) for one in short}
     close = [calls for calls, (gap, error) in gaps.items() if gap <= error]
     enough = {calls: gap for calls, gap in gaps.items() if calls >= close[0]}
     worst, error = max(enough.values())
+    taken = drawn["seconds"]
+    times = paired.ratio(taken[f"ddim, {slow['calls']}"], taken[f"dpmpp_2m, {USUAL}"])
     return (
+        f"DDIM in {slow['calls']} calls takes {times} times as long as DPM-Solver++ in {USUAL}; "
         f"of {', '.join(map(str, enough))} calls {' and '.join(map(str, close))} are within one "
-        f"standard error of DDIM's {slow['calls']}, the worst is {worst:+.1f} ± {error:.1f} from it"
+        f"standard error of its distance, the worst is {worst:+.1f} ± {error:.1f} from it"
     )
 
 
@@ -109,23 +115,32 @@ def _benchmark_rows() -> list[list[str]]:
     stored = read_json(studies_folder() / benchmark.FILE, cure)["rows"]
     rows = {(row["part"], row["row"]): row for row in stored if row["kind"] == "bf16"}
     training = rows["training", "64"]
+    folded = rows["folding", "64"]
+    as_they_come = [f"{name} {_times(training, name)}" for name in BUILDERS]
+    at_best = f"{PEER} {_times(training, f'{PEER}, bf16')}, folded too {_times(folded, PEER)}"
     ratios = (
-        f"an update of {PEER} takes {_times(training, PEER)} as long as ours, in bfloat16 as ours "
-        f"{_times(training, f'{PEER}, bf16')}, folded as ours, too, "
-        f"{_times(rows['folding', '64'], PEER)}; one of azula (half of the weights, no attention, "
-        f"bfloat16) {_times(training, 'azula, bf16')}; a Fréchet distance takes pytorch-fid "
+        f"as it comes, an update takes {', '.join(as_they_come)} as long as ours; in bfloat16, as "
+        f"ours, {at_best}, azula (half of the weights, no attention) "
+        f"{_times(training, 'azula, bf16')}; a Fréchet distance takes pytorch-fid "
         f"{_times(rows['frechet', '10000'], 'pytorch-fid')}"
     )
     peer = rows["quality", f"{PEER}, equal time"]["card"]
     recipes = read_json(studies_folder() / "recipes.json", "Restore data/studies/recipes.json")
     ours = next(row["card"] for row in recipes["rows"] if row["name"] == "ours")
+    values = [card["distance"] - card["floor"] for card in (peer, ours)]
+    errors = [card["excess_error"] for card in (peer, ours)]
     excess = [
-        f"{card['distance'] - card['floor']:.1f} ± {card['excess_error']:.1f} in {card['calls']}"
-        for card in (peer, ours)
+        f"{value:.1f} ± {error:.1f} in {card['calls']}"
+        for value, error, card in zip(values, errors, (peer, ours), strict=True)
     ]
-    quality = f"in equal time {PEER} has an excess of {excess[0]} calls, ours {excess[1]}"
+    times = values[0] / values[1]
+    error = times * math.hypot(*(e / value for e, value in zip(errors, values, strict=True)))
+    quality = (
+        f"in equal time {PEER} has an excess of {excess[0]} calls, ours {excess[1]}: "
+        f"{times:.1f} ± {error:.1f} times"
+    )
     machine = training["machine"]
-    calls = _calls(rows["calls", "lens64"])
+    calls = _calls(rows["calls", "lens64"], rows["drawing", "lens64"])
     return [
         [f"[speed]({BENCHMARK})", "64 x 64, beside other libraries", machine, ratios, ""],
         [
