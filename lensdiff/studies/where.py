@@ -3,7 +3,8 @@
 Noiseless test lenses get noise of each level sigma, and the model's own sampler takes them from
 there to images, which the telescope observes. What they lack at a low level the model can't lose at
 a higher one, so that the rise from one level to the next is what the levels between cost. The last
-row begins with noise alone.
+row begins with noise alone. Rows share lenses and reference, so that a rise has an error of its own
+(`samplers.difference`).
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from ..errors import ParameterError
 from ..model import Model, Sampling
 from ..runtime import best_device, machine
 from ..scores.card import FIRST_SEED
-from ..scores.distances import compared, frechet, frechet_error, kid
+from ..scores.distances import kid
 from ..scores.features import extractor
 from ..scores.statistics import Statistics, reference, statistics
+from .samplers import with_groups
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study where lens150 -n 256"
@@ -80,9 +82,7 @@ def _batches(model: Model, clean: ImageSet, n: int, sampling: Sampling) -> Itera
 def _scored(net: nn.Module, first: Statistics, images: Iterator[Tensor], steps: int) -> dict:
     """What a row has of numbers, against the reference `first`."""
     found = statistics(net, images, first.n, f"{steps} steps")
-    error = frechet_error(found, first)
-    row = {"steps": steps, **compared(found, first), "distance_error": error}
-    return {**row, "computed_on": machine()}
+    return {"steps": steps, **with_groups(found, first), "computed_on": machine()}
 
 
 def measure(name: str, n: int, sigmas: tuple[float, ...]) -> Table:
@@ -103,7 +103,7 @@ def measure(name: str, n: int, sigmas: tuple[float, ...]) -> Table:
     second = reference(net, test, range(n, 2 * n))
     about = {"model_sha256": model.spec["sha256"], "n": n, "extractor": net.name}
     table = Table(model.folder / FILE, about)
-    table.more |= {"floor": frechet(second, first), "kid_floor": kid(second, first)[0]}
+    table.more |= {"floor": with_groups(second, first), "kid_floor": kid(second, first)[0]}
     for sigma, sampling in chosen.items():
         images = _batches(model, clean, n, sampling)
         table.row(

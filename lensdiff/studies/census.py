@@ -1,0 +1,155 @@
+"""As many drawn lenses as a card has, beside test lenses, in all that notebook 13 measures.
+
+Numbers of a lens with their bands, shares of lenses with and without a defect, power against
+frequency, a two-sample test, and the search for copies. Other test lenses get a row of their own,
+which is what chance alone leaves at this number of images.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import wasserstein_distance
+from torch import nn
+
+from .. import model as models
+from ..data.images import lenses
+from ..errors import ParameterError
+from ..lensing import defects, measure
+from ..lensing.survey import diverse
+from ..model import Model
+from ..runtime import best_device
+from ..scores import memorisation, references
+from ..scores.card import ENOUGH, FIRST_SEED
+from ..scores.distances import precision_recall, two_sample
+from ..scores.features import extractor
+from ..scores.statistics import as_stored, statistics
+from ..storage import studies_folder
+from .table import Table
+
+EXAMPLE = "python -m lensdiff study census lens150 lens150-long"
+FILE = "census.json"
+SIDE = 150
+OTHER = "other test lenses"
+POWER = {"0 to 3": (0, 3), "3 to 6": (3, 6), "above 7": (7, np.inf)}  # cycles per arcsec
+REPEATS = 100  # of a bootstrap
+HELD_OUT = 256  # test lenses: what is nearer to a training lens than all of them is called a copy
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The study's own options."""
+    parser.add_argument("models", nargs="+", help="shipped models of 150 pixels, or folders")
+    parser.add_argument("-n", type=int, default=ENOUGH, help="images of each, and test lenses")
+    parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
+
+
+def w1_error(real: np.ndarray, drawn: np.ndarray, seed: int = 0) -> float:
+    """Standard error of the Wasserstein distance of two samples, (n,) and (m,), by bootstrap."""
+    real, drawn = (x[np.isfinite(x)] for x in (real, drawn))
+    rng = np.random.default_rng(seed)
+    again = [
+        wasserstein_distance(*(x[rng.integers(0, len(x), len(x))] for x in (real, drawn)))
+        for _ in range(REPEATS)
+    ]
+    return float(np.std(again, ddof=1))
+
+
+def ratio(drawn: np.ndarray, real: np.ndarray) -> list[float]:
+    """The ratio of two means, and its standard error from both samples."""
+    found = drawn.mean() / real.mean()
+    errors = [x.std(ddof=1) / len(x) ** 0.5 / x.mean() for x in (drawn, real)]
+    return [float(found), float(found * np.hypot(*errors))]
+
+
+def numbers(images: np.ndarray, real: np.ndarray, scale: float) -> dict:
+    """What is measured of images (n, 1, H, W) beside test lenses (m, 1, H, W), in [0, 1]."""
+    sides = {"drawn": images, "test": real}
+    found = {side: measure.measure(x, scale) for side, x in sides.items()}
+    scalars = {}
+    for name in measure.SCALARS:
+        mine, theirs = (found[side][name] for side in sides)
+        if min(np.isfinite(x).sum() for x in (mine, theirs)) >= 8:
+            beside = measure.compare(theirs, mine) | {"w1_error": w1_error(theirs, mine)}
+            scalars[name] = {key: float(value) for key, value in beside.items()}
+    counts = {}
+    for side, x in sides.items():
+        broken = defects.defects(x, scale)
+        others = np.any([flags for name, flags in broken.items() if name != "three_images"], 0)
+        ring = np.isfinite(found[side]["ring_radius_arcsec"])
+        made = {"two_or_ring": ring | (found[side]["bright_images"] >= 2), "whole_ring": ring}
+        made |= {**broken, "any_but_three_images": others}
+        counts[side] = {name: int(flags.sum()) for name, flags in made.items()}
+    frequency, power = measure.power_spectrum(images, scale)
+    _, theirs = measure.power_spectrum(real, scale)
+    ratios = {}
+    for name, (low, high) in POWER.items():
+        here = (frequency > low) & (frequency <= high)
+        ratios[name] = ratio(power[:, here].mean(1), theirs[:, here].mean(1))
+    return {"n": len(images), "scalars": scalars, "counts": counts, "power_ratio": ratios}
+
+
+def copies(images: np.ndarray, held_out: np.ndarray) -> dict:
+    """How many images are nearer to a training lens than any held-out one; the nearest distances.
+
+    Of thumbnails in all turns, as notebook 05 has it.
+    """
+    side = references.THUMBNAIL
+    training = references.training_thumbnails()[0].reshape(-1, 1, side, side)
+
+    def far(x: np.ndarray) -> np.ndarray:
+        thumbs = references.thumbnails(x).reshape(-1, 1, side, side)
+        return side * memorisation.nearest(thumbs, training, symmetries=8)[0]
+
+    limit = far(held_out).min()
+    found = far(images)
+    return {"called_copies": int((found < limit).sum()), "nearest": [float(limit), float(found.min())]}
+
+
+def by_features(net: nn.Module, images: np.ndarray, real: np.ndarray) -> dict:
+    """Two-sample accuracy, precision and recall, by features of rows (n, width)."""
+    size = min(len(images), len(real))
+    drawn = statistics(net, np.array_split(images, -(-size // 64)), size, "drawn lenses").rows
+    test = statistics(net, np.array_split(real, -(-size // 64)), size, "test lenses").rows
+    accuracy, error = two_sample(test, drawn)
+    precision, recall = precision_recall(test, drawn)
+    return {"two_sample": [accuracy, error], "precision": precision, "recall": recall}
+
+
+def row(net: nn.Module, images: np.ndarray, real: np.ndarray, held_out: np.ndarray) -> dict:
+    """All that is stored of images (n, 1, H, W) in [0, 1], as a PNG keeps them."""
+    found = numbers(images, real, diverse(SIDE).pixel_arcsec)
+    found |= by_features(net, images, real)
+    found |= {"copies": copies(images, held_out)}
+    return found
+
+
+def drawn_by(name: str, n: int) -> np.ndarray:
+    """The first images of a card, drawn again. ParameterError for a model of another kind."""
+    model = models.load(name)
+    if not isinstance(model, Model) or model.shape != (1, SIDE, SIDE):
+        raise ParameterError(f"{name} draws no lenses of {SIDE} pixels. Take lens150.")
+    return as_stored(model.draw(n, FIRST_SEED))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw, measure and keep what is missing, a model at a time; other test lenses first."""
+    test = lenses("test", SIDE)
+    if not 64 <= args.n <= len(test) // 2:
+        raise ParameterError(f"-n must be 64 to {len(test) // 2}, not {args.n}.")
+    net = extractor("efficientnet", best_device())
+    table = Table(args.out / FILE, {"n": args.n, "extractor": net.name})
+    real, other = (
+        as_stored(np.asarray(test.pixels[first : first + args.n])) for first in (0, args.n)
+    )
+    held_out = real[:HELD_OUT]
+    table.row({"name": OTHER, "model_sha256": ""}, lambda: row(net, other, real, held_out), _words)
+    for name in args.models:
+        key = {"name": name, "model_sha256": models.load(name).spec["sha256"]}
+        table.row(key, lambda name=name: row(net, drawn_by(name, args.n), real, held_out), _words)
+
+
+def _words(found: dict) -> str:
+    accuracy, error = found["two_sample"]
+    return f"told apart in {100 * accuracy:.1f} ± {100 * error:.1f} %"
