@@ -25,7 +25,7 @@ OURS = [line for line in LINES if "-m lensdiff" in line]
 
 def test_there_are_commands_of_each_kind() -> None:
     programs = {line.split()[0] for line in LINES if line and not line.startswith("#")}
-    assert {"python", "torchrun", "for", "papermill"} <= programs and len(OURS) >= 4
+    assert {"python", "torchrun", "for", "papermill"} <= programs and len(OURS) >= 5
 
 
 @pytest.mark.parametrize("line", OURS)
@@ -36,7 +36,8 @@ def test_each_command_is_one(line: str) -> None:
     if given.command == "train":
         assert given.recipe in recipes.every() and given.state
     if given.command in ("draw", "score"):
-        assert Shard.parse(given.shard) == Shard(3, 8)
+        together = line.startswith("torchrun")  # its processes are the parts
+        assert given.shard is None if together else Shard.parse(given.shard) == Shard(3, 8)
         assert Path(given.model).name in checkpoints.known()
 
 
@@ -49,11 +50,14 @@ def test_papermill_gets_a_parameter_that_there_is() -> None:
 
 @pytest.mark.parametrize("name", ["lens64", "lens150", "latent150"])
 def test_the_costs_are_those_of_the_models(name: str) -> None:
-    row = re.search(rf"^\| {name} \| (.*) \|$", PAGE, re.M)[1].split(" | ")
+    images, *row = re.search(rf"^\| {name} \| (.*) \|$", PAGE, re.M)[1].split(" | ")
     model = ld.load(name, device="cpu", precision="fp32")
     operations = cost.flops(model)
     training = 3 * operations * model.spec["images_seen"]
     side = model.shape[-1]
-    expected = (operations / 1e9, training / 1e15, cost.training_bytes(model) / 1e6, side**2 * 4e-3)
+    assert images == f"{model.spec['images_seen']:,}"
+    speed = float(re.search(r"at (0\.\d+) · 10¹² operations a second", PAGE)[1]) * 1e12
+    expected = (operations / 1e9, training / 1e15, training / speed / 3600)
+    expected += (cost.training_bytes(model) / 1e6, side**2 * 4e-3)
     for text, number in zip(row, expected, strict=True):
         assert float(text) == pytest.approx(number, abs=0.51 * 10 ** -len(text.partition(".")[2]))

@@ -286,10 +286,16 @@ def compare(
 def band(
     curves: np.ndarray, n: int, repeats: int = 200, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """2.5th and 97.5th percentile (bins,) of the mean of `n` of the real curves (m, bins).
+    """2.5th and 97.5th percentile (bins,) of the mean of `n` other real curves, by (m, bins) here.
 
-    By the bootstrap: the curves are chosen at random, with replacement.
+    By the bootstrap: curves are chosen at random, with replacement, `n` of them for the other mean
+    and m for the one that is known, which has an error, too.
     """
     rng = np.random.default_rng(seed)
-    means = np.stack([curves[rng.integers(0, len(curves), n)].mean(0) for _ in range(repeats)])
-    return np.quantile(means, 0.025, axis=0), np.quantile(means, 0.975, axis=0)
+    many = len(curves)
+    apart = [
+        curves[rng.integers(0, many, n)].mean(0) - curves[rng.integers(0, many, many)].mean(0)
+        for _ in range(repeats)
+    ]
+    ends = np.quantile(apart, (0.025, 0.975), axis=0)
+    return curves.mean(0) + ends[0], curves.mean(0) + ends[1]

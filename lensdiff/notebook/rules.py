@@ -11,15 +11,22 @@ from .helpers import number, pick
 
 @dataclass(frozen=True)
 class Number:
-    """A number from `low` to `high`, both allowed; a `whole` one is returned as an int."""
+    """A number from `low` to `high`, both allowed; a `whole` one is returned as an int.
+
+    With `multiple`, a multiple of that.
+    """
 
     low: float
     high: float
     whole: bool = False
+    multiple: int = 1
 
     def check(self, name: str, value: object) -> float | int:
         """The number; raises ParameterError for another value."""
-        return number(name, value, self.low, self.high, self.whole)
+        found = number(name, value, self.low, self.high, self.whole)
+        if self.whole and found % self.multiple:
+            raise ParameterError(f"{name} is {found}; it must be a multiple of {self.multiple}.")
+        return found
 
 
 @dataclass(frozen=True, init=False)

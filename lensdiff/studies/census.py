@@ -104,7 +104,8 @@ def copies(images: np.ndarray, held_out: np.ndarray) -> dict:
 
     limit = far(held_out).min()
     found = far(images)
-    return {"called_copies": int((found < limit).sum()), "nearest": [float(limit), float(found.min())]}
+    nearest = [float(limit), float(found.min())]
+    return {"called_copies": int((found < limit).sum()), "nearest": nearest}
 
 
 def by_features(net: nn.Module, images: np.ndarray, real: np.ndarray) -> dict:

@@ -15,7 +15,7 @@ from ..errors import DataError
 from ..lensing import parameters
 from ..scores.card import Card
 from ..storage import checkpoints, read_json, root, shipped, studies_folder, write_json, write_text
-from . import benchmark, conditional, paired, samplers
+from . import benchmark, census, conditional, paired, samplers
 from .gallery_page import guided, json_of, page, percent, table, training
 from .peers import BUILDERS
 
@@ -91,6 +91,7 @@ def _times(row: dict, slow: str) -> str:
 
 
 BENCHMARK = "notebooks/11_benchmark.ipynb"
+PHYSICS = "notebooks/13_lens_physics.ipynb"
 
 
 def _calls(row: dict, drawn: dict) -> str:
@@ -153,8 +154,29 @@ def _benchmark_rows() -> list[list[str]]:
     ]
 
 
+def _census_row() -> list[str]:
+    """What is measured of the largest model's lenses, and of other test lenses."""
+    cure = "Restore it: git checkout data/studies/census.json"
+    rows = {row["name"]: row for row in read_json(studies_folder() / census.FILE, cure)["rows"]}
+    flagship = rows["lens150-long"]
+    told = []
+    for row in (flagship, rows[census.OTHER]):
+        counts = row["counts"]["drawn"]
+        shares = [
+            percent(counts[name] / row["n"])
+            for name in ("two_or_ring", "three_images", "any_but_three_images")
+        ]
+        accuracy, error = row["two_sample"]
+        told.append(
+            f"two bright images or a ring {shares[0]}, three {shares[1]}, another defect "
+            f"{shares[2]}; a classifier is right in {100 * accuracy:.1f} ± {100 * error:.1f} %"
+        )
+    what = f"{flagship['n']:,} lenses of lens150-long"
+    return [f"[physics]({PHYSICS})", what, "", told[0], told[1]]
+
+
 def results() -> str:
-    """One table of results with a row a model, and two of the benchmark."""
+    """One table of results with a row a model, one of physics, and two of the benchmark."""
     rows = [
         _drawing_row("lens150-long", "150 x 150, lens150 trained further"),
         _drawing_row("lens150", "150 x 150"),
@@ -168,7 +190,7 @@ def results() -> str:
     ]
     linked = [[f"[{name}](data/checkpoints/README.md#{name})", *rest] for name, *rest in rows]
     heads = ["model", "what", "training", "result", "simulated or real images get"]
-    return table(heads, [*linked, *_benchmark_rows()])
+    return table(heads, [*linked, _census_row(), *_benchmark_rows()])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""The published solutions and ours, each trained for thirty minutes of two cores, scored alike.
+"""The published solutions and ours, for the updates of thirty minutes of two cores, scored alike.
 
 A row has the recipe, its curve, its cards, physics where lenses are grey, and what it costs; its
 pictures lie beside the table.

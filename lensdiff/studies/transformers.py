@@ -35,7 +35,7 @@ from .cost import cost, update_seconds
 from .recipes import COLUMNS, scored
 from .table import Table
 
-EXAMPLE = "python -m lensdiff study transformers unet dit"
+EXAMPLE = "python -m lensdiff study transformers unet dit vit"
 FILE = "transformers.json"
 SIZES = ("small", "base", "large")
 RATES = (4e-4, 8e-4, 1.6e-3, 3.2e-3)

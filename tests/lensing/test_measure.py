@@ -156,8 +156,10 @@ def test_one_sample_in_twenty_leaves_its_band():
     assert np.mean(out) < 0.25  # 0.05, and what the chance of the one real sample adds
 
 
-def test_the_band_of_a_mean_is_two_standard_errors():
-    curves = np.random.default_rng(0).normal(3.0, 2.0, (5_000, 3))
+@pytest.mark.parametrize("many", [5_000, 100])
+def test_the_band_of_a_mean_has_the_errors_of_both_sides(many: int):
+    curves = np.random.default_rng(0).normal(3.0, 2.0, (many, 3))
     low, high = measure.band(curves, 100, repeats=500)
-    np.testing.assert_allclose((high - low) / 2, 1.96 * 0.2, rtol=0.15)
-    np.testing.assert_allclose((high + low) / 2, 3.0, atol=0.1)
+    error = 2 * (1 / 100 + 1 / many) ** 0.5
+    np.testing.assert_allclose((high - low) / 2, 1.96 * error, rtol=0.2)
+    np.testing.assert_allclose((high + low) / 2, curves.mean(0), atol=0.1)

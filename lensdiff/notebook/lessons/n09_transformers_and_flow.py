@@ -17,7 +17,7 @@ PARAMETERS = {
     "shift": Number(0.1, 30),
     "pairs": Number(0, 1_000_000, whole=True),
     "seed": SEED,
-    "width": Number(16, 1_024, whole=True),
+    "width": Number(16, 1_024, whole=True, multiple=16),
     "depth": Number(1, 64, whole=True),
     "positions": Choice("rope", "learnt"),
 }

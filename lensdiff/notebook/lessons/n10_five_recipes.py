@@ -28,6 +28,7 @@ PARAMETERS = {
     "columns": Number(1, 8, whole=True),
     "seed": SEED,
     "gpu_tflops": Number(0.1, 100_000),
+    "launch_ms": Number(0.0, 10_000),
     "level": Number(0.5, 0.999),
 }
 
