@@ -43,7 +43,7 @@ test: setup
 	@echo; echo "==== 1 of 4: ruff"
 	@$(PY) -m ruff check .
 	@echo; echo "==== 2 of 4: unit and oracle tests"
-	@$(SHARED) LENSDIFF_QUIET=1 $(PY) -m pytest -q $(TWO)
+	@$(SHARED) LENSDIFF_QUIET=1 $(PY) -m pytest -q $(TWO) --no-loadscope-reorder
 	@echo; echo "==== 3 of 4: every notebook by pytest --nbval-lax, profile smoke"
 	@rm -rf runs/nbval && mkdir -p runs/nbval
 	@$(SHARED) $(SMOKE) LENSDIFF_RUNS="$(CURDIR)/runs/nbval" $(PY) -m pytest -q $(TWO) \

@@ -15,6 +15,23 @@ from lensdiff.lensing.survey import diverse
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
+# Of all files, those that take minutes: begun first, so that two workers end together.
+LONG = (
+    "test_lab.py",
+    "test_benchmark.py",
+    "test_site.py",
+    "test_processes.py",
+    "test_readme.py",
+    "test_command_processes.py",
+    "test_colab.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files before the others."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("no CUDA device")

@@ -288,8 +288,7 @@ def band(
 ) -> tuple[np.ndarray, np.ndarray]:
     """2.5th and 97.5th percentile (bins,) of the mean of `n` other real curves, by (m, bins) here.
 
-    By the bootstrap: curves are chosen at random, with replacement, `n` of them for the other mean
-    and m for the one that is known, which has an error, too.
+    By the bootstrap: `n` curves are chosen at random for the other mean, and m for the known one.
     """
     rng = np.random.default_rng(seed)
     many = len(curves)

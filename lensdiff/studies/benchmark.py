@@ -169,6 +169,11 @@ def rows_of(part: str, args: argparse.Namespace) -> dict[str, Callable[[], dict]
     }
 
 
+def measured(part: str, small: bool) -> dict[str, Callable[[int], dict]]:
+    """What measures each row of a part in so many rounds; or one row of it, in seconds."""
+    return {"small": SMALL[part]} if small else PARTS[part].rows
+
+
 def numbers(row: dict, above: str = "") -> dict[str, float]:
     """The numbers of a row by their place in it; of lists of numbers the medians."""
     found: dict[str, float] = {}

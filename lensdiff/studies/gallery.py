@@ -125,6 +125,17 @@ def _benchmark_rows() -> list[list[str]]:
         f"{_times(training, 'azula, bf16')}; a Fréchet distance takes pytorch-fid "
         f"{_times(rows['frechet', '10000'], 'pytorch-fid')}"
     )
+    machine = training["machine"]
+    calls = _calls(rows["calls", "lens64"], rows["drawing", "lens64"])
+    quality = f"{_quality(rows)} (one training each); {calls}"
+    return [
+        [f"[speed]({BENCHMARK})", "64 x 64, beside other libraries", machine, ratios, ""],
+        [f"[quality]({BENCHMARK})", "the same", machine, quality, ""],
+    ]
+
+
+def _quality(rows: dict) -> str:
+    """What equal time buys beside a peer."""
     peer = rows["quality", f"{PEER}, equal time"]["card"]
     recipes = read_json(studies_folder() / "recipes.json", "Restore data/studies/recipes.json")
     ours = next(row["card"] for row in recipes["rows"] if row["name"] == "ours")
@@ -136,22 +147,10 @@ def _benchmark_rows() -> list[list[str]]:
     ]
     times = values[0] / values[1]
     error = times * math.hypot(*(e / value for e, value in zip(errors, values, strict=True)))
-    quality = (
+    return (
         f"in equal time {PEER} has an excess of {excess[0]} calls, ours {excess[1]}: "
         f"{times:.1f} ± {error:.1f} times"
     )
-    machine = training["machine"]
-    calls = _calls(rows["calls", "lens64"], rows["drawing", "lens64"])
-    return [
-        [f"[speed]({BENCHMARK})", "64 x 64, beside other libraries", machine, ratios, ""],
-        [
-            f"[quality]({BENCHMARK})",
-            "the same",
-            machine,
-            f"{quality} (one training each); {calls}",
-            "",
-        ],
-    ]
 
 
 def _census_row() -> list[str]:

@@ -136,8 +136,8 @@ def quality(
     torch.manual_seed(0)
     pixels = torch.from_numpy(np.array(lenses("train", SIDE).pixels))
     made = BUILDERS[name](SIDE, True, pixels)
-    device, precision = best_device(), best_precision()
-    other = "" if (device, precision) == ("cpu", "bf16") else f"-{device}-{precision}"
+    kind = f"-{best_device()}-{best_precision()}"
+    other = "" if kind == "-cpu-bf16" else kind
     own = "" if updates is None else f"-{updates}"  # a trial's state is no other run's
     found = train(made, updates, work / f"{name}{own}{other}.pt")
     call_s = cost.seconds(lambda: made.draw(16, 2, True)) / 32

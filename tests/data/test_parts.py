@@ -19,7 +19,7 @@ from lensdiff.errors import DataError
 from lensdiff.lensing.population import sample_params
 from lensdiff.lensing.survey import diverse
 from lensdiff.storage import fingerprint_of, read_json
-from lensdiff.training import diffusion, recipes
+from lensdiff.training import diffusion, recipes, state
 
 SURVEY = diverse(16)
 MOST_BYTES = 30  # a lens, as docs/scale.md says
@@ -215,7 +215,7 @@ def test_a_million_lenses_cost_few_bytes_each(tmp_path: Path) -> None:
 
 def test_the_fingerprint_of_a_run_is_that_of_a_list_of_its_rows(monkeypatch) -> None:
     """States of earlier versions are resumed: they have it of a list."""
-    monkeypatch.setattr(diffusion, "ROWS", 3)
+    monkeypatch.setattr(state, "ROWS", 3)
     net = tiny()
     images = ImageSet("some", np.zeros((10, 1, 16, 16), np.float32), "abc")
     shapes = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
@@ -224,3 +224,13 @@ def test_the_fingerprint_of_a_run_is_that_of_a_list_of_its_rows(monkeypatch) -> 
         rows = np.arange(n) + 1
         expected = fingerprint_of([*known, rows.tolist()])
         assert diffusion.run_fingerprint(net, images, rows, config()) == expected
+
+
+@pytest.mark.parametrize("more", [(), ({"kl": 0.1},), ("start", 3)])
+def test_an_identity_is_that_of_a_list(monkeypatch, more: tuple) -> None:
+    """Of every task, with what comes behind the rows."""
+    monkeypatch.setattr(state, "ROWS", 4)
+    about = ["config", {"b": 1, "a": [2.5, None]}]
+    for many in (0, 1, 4, 9):
+        found = state.run_identity(about, np.arange(many), *more)
+        assert found == fingerprint_of([*about, list(range(many)), *more])
