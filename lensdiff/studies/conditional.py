@@ -8,6 +8,7 @@ parameters: what was requested against what a fit to the image finds. An hour on
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ..data.images import ImageSet, lenses
 from ..errors import MetricError
 from ..lensing import fit as modelling
 from ..lensing import parameters
+from ..lensing.population import KINDS
 from ..lensing.survey import diverse
 from ..model import Model
 from ..networks import classifier
@@ -29,6 +31,7 @@ from ..storage import read_json
 from .table import Table
 
 FILE = "conditional.json"
+FEWEST = 16  # real lenses of a class whose fits are compared
 MOST = 682  # images of a class: features of more than 2,048 images are not kept
 REFERENCE = 1_998  # test images that distances are taken from, 666 a class; the floor's come next
 
@@ -38,7 +41,8 @@ def stored(folder: Path) -> dict:
 
     A model of classes has `floor`, `scales` (a list by guidance), `best` (by extractor) and
     `best_floor`, and `more` and `more_floor`, None where they were not made; one of parameters has
-    `real` and `scales`. Raises MetricError where it is missing, damaged, or not complete.
+    `real`, `real_of_classes` (by name) and `scales`. Raises MetricError where it is missing,
+    damaged, or not complete.
     """
     path = folder / FILE
     cure = f"Make it: python -m lensdiff score {folder}"
@@ -47,7 +51,9 @@ def stored(folder: Path) -> dict:
         rows = found.pop("rows")
         scales = _rows_for("scale", rows)
         if _rows_for("real", rows):
-            return {**found, "scales": scales, "real": _rows_for("real", rows)[0]["fits"]}
+            classes = {row["class"]: row["fits"] for row in _rows_for("real of a class", rows)}
+            real = _rows_for("real", rows)[0]["fits"]
+            return {**found, "scales": scales, "real": real, "real_of_classes": classes}
         floor = _rows_for("floor", rows)[0]
         best_floor = _rows_for("best floor", rows)[-1]
         most = best_floor["most"]
@@ -204,11 +210,17 @@ def of_parameters(model: Model, scales: list[float], n: int = 200) -> dict:
     }
     table = Table(model.folder / FILE, about)
 
-    def fits(images: object) -> dict:
+    def fits(images: object, asked: np.ndarray = wanted) -> dict:
         pixels = to_uint8(images).numpy() / np.float32(255)
-        return {"fits": conditional.agreement(wanted, modelling.fit(pixels, survey))}
+        return {"fits": conditional.agreement(asked, modelling.fit(pixels, survey))}
 
     table.row({"role": "real"}, lambda: fits(test.pixels[:n]), _describe_fits)
+    for label, kind in enumerate(KINDS):
+        rows = np.flatnonzero(test.labels[:n] == label)
+        if len(rows) >= FEWEST:
+            key = {"role": "real of a class", "class": kind}
+            each = functools.partial(fits, test.pixels[rows], wanted[rows])
+            table.row(key, each, _describe_fits)
     for scale in scales:
 
         def generated(scale: float = scale) -> dict:

@@ -226,3 +226,14 @@ def test_the_requested_radius_is_measured():
         assert f"{row['correlation']:.3f}, {row['scatter']:.3f}, {row['rms']:.3f}" in page
     assert found["scales"][0]["guidance"] == 1
     assert rows[0]["correlation"] > 0.97
+
+
+def test_substructure_limits_what_a_fit_can_find():
+    """As page 06 says: without any, ellipticity and shear agree better, and the radius has no bias."""
+    found = conditional.stored(shipped("parameters64"))
+    none = found["real_of_classes"]["no_sub"]
+    for name in ("lens_e1", "lens_e2", "shear_1", "shear_2"):
+        assert none[name]["correlation"] > found["real"][name]["correlation"]
+    assert abs(none["einstein_radius_arcsec"]["bias"]) < 0.001
+    assert found["real"]["einstein_radius_arcsec"]["bias"] > 0.02
+    assert set(found["real_of_classes"]) == set(KINDS)
