@@ -185,6 +185,12 @@ def _describe_fits(row: dict) -> str:
     return ", ".join(f"{name} r {one['correlation']:.4f}" for name, one in names)
 
 
+def _by_class(labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Rows of each class, of those that have enough for a comparison."""
+    rows = {kind: np.flatnonzero(labels == label) for label, kind in enumerate(KINDS)}
+    return {kind: found for kind, found in rows.items() if len(found) >= FEWEST}
+
+
 def of_parameters(model: Model, scales: list[float], n: int = 200) -> dict:
     """Score a model of lens parameters into its conditional.json; returns it as `stored` does.
 
@@ -215,12 +221,9 @@ def of_parameters(model: Model, scales: list[float], n: int = 200) -> dict:
         return {"fits": conditional.agreement(asked, modelling.fit(pixels, survey))}
 
     table.row({"role": "real"}, lambda: fits(test.pixels[:n]), _describe_fits)
-    for label, kind in enumerate(KINDS):
-        rows = np.flatnonzero(test.labels[:n] == label)
-        if len(rows) >= FEWEST:
-            key = {"role": "real of a class", "class": kind}
-            each = functools.partial(fits, test.pixels[rows], wanted[rows])
-            table.row(key, each, _describe_fits)
+    for kind, rows in _by_class(test.labels[:n]).items():
+        each = functools.partial(fits, test.pixels[rows], wanted[rows])
+        table.row({"role": "real of a class", "class": kind}, each, _describe_fits)
     for scale in scales:
 
         def generated(scale: float = scale) -> dict:

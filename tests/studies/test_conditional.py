@@ -229,7 +229,7 @@ def test_the_requested_radius_is_measured():
 
 
 def test_substructure_limits_what_a_fit_can_find():
-    """As page 06 says: without any, ellipticity and shear agree better, and the radius has no bias."""
+    """As page 06 says: without it, ellipticity and shear agree better, and the radius too."""
     found = conditional.stored(shipped("parameters64"))
     none = found["real_of_classes"]["no_sub"]
     for name in ("lens_e1", "lens_e2", "shear_1", "shear_2"):
