@@ -159,6 +159,7 @@ def test_peers_are_trained_resumed_and_scored(
         return simulated(diverse(pixels), n, seed=len(split), cache=tmp_path / "cache")
 
     monkeypatch.setattr(peer_quality, "lenses", few)
+    monkeypatch.setattr(peer_quality, "best_precision", lambda: "bf16")  # it is in other names
     monkeypatch.setattr(peer_quality, "SAVE_S", 0)
     monkeypatch.setattr(peer_quality, "LONG", 3)
     monkeypatch.setattr(peer_quality, "FITTED", 2)
