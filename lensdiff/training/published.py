@@ -118,10 +118,16 @@ def _whole(recipe: Recipe, pixels: int, steps: int, eta: float) -> Recipe:
     )
 
 
+# What each source says of itself in numbers; none gives its number of weights.
+# 1: T = 1,000, linear beta, attention at 16 x 16, group norms, MSE, on 150 x 150 files; it has no
+# score, and proposes a cosine schedule and twice the width.
 _DDPM = _recipe("ddpm", ATTENTION_AT_16, Uniform("linear"))
 _COSINE = _recipe("ddpm-cosine", ATTENTION_AT_16, Uniform("cosine"))
 _WIDE = _recipe("ddpm-wide", _plain((128, 256, 512, 512), (2,)), Uniform("linear"))
+# 2: DDIM in 250 calls, FID 12.4 over 2,000 images; later, by the same author, 3.53 over 2,500.
 _SIGMOID = _recipe("sigmoid-ddim", NETWORKS["openai_small"], Uniform("sigmoid"))
+# 3: 144 x 144, four levels, channels doubled twice, cosine, L1, batch 16, the formulation of Karras
+# et al.; FID 6.0 over 3,040 images; 16 images in 1,000 calls take 15 s on a GPU without a name.
 _L1 = replace(
     _recipe(
         "cosine-l1",
@@ -132,6 +138,8 @@ _L1 = replace(
     ),
     prediction="edm",
 )
+# 4: 128 x 128 in colour, five levels from 128 to 8, base 64 (and 128), multipliers 1, 2, 2, 4, 8,
+# EMA 0.9999, rate 3e-5, batch 20 in four parts, 90:10 split; T = 1,000, and 200, beta unchanged.
 _SLOW = {"batch": 20, "accumulation": 4, "lr": 3e-5}
 _FIVE = {**NETWORKS["five_levels"], "attention_levels": (2,)}  # 16 x 16 of 64 pixels
 _FACES = _recipe("faces", _FIVE, Uniform("linear"), **_SLOW)
@@ -141,7 +149,8 @@ _COLOUR = replace(
     pixels=128,
     data="colour",
 )
-# its network sees latents of 16 x 16
+# 5: MNIST in a VQ-VAE's latents; T = 200 sampled in 50, 100 and 200 calls; T = 300 is far better.
+# Here its network sees latents of 16 x 16; batch and rate are those of our other latent models.
 _VQ = _recipe(
     "vq-latents",
     _plain((64, 128), (1,)),

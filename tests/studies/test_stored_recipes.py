@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from lensdiff.networks.unet import UNet
 from lensdiff.storage import read_json, studies_folder
 from lensdiff.studies import recipes as study
 from lensdiff.training.published import OURS, PUBLISHED
@@ -39,6 +42,7 @@ def test_a_row_is_of_the_recipe_as_it_is_now(name):
     channels = 4 if recipe.autoencoder else 3 if recipe.data == "colour" else 1
     assert was["network"].pop("image_channels", 1) == channels
     assert was == written
+    assert row["says"] == asdict(PUBLISHED[name].says)
     assert row["images_seen"] == recipe.train.steps * recipe.train.batch
     assert row["curve"][-1]["images_seen"] == row["images_seen"]
     assert row["curve"][-1]["held_out"] < row["curve"][0]["held_out"]
@@ -48,6 +52,15 @@ def test_a_row_is_of_the_recipe_as_it_is_now(name):
     assert card["excess_error"] > 0
     assert row["own_card"]["n_generated"] == row["like_own"]["n_generated"] == study.OWN
     assert row["own_sampler"]["calls"] <= study.OWN_CALLS
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_its_network_has_the_weights_that_are_stored(name):
+    recipe = PUBLISHED[name].recipe
+    channels = 4 if recipe.autoencoder else 3 if recipe.data == "colour" else 1
+    with torch.device("meta"):
+        net = UNet(**{**recipe.network, "image_channels": channels})
+    assert sum(p.numel() for p in net.parameters()) == ROWS[name]["parameters"]
 
 
 @pytest.mark.parametrize("name", TRAINED)
