@@ -11,17 +11,18 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import DataError
 from ..lensing import parameters
 from ..scores.card import Card
 from ..storage import checkpoints, read_json, root, shipped, studies_folder, write_json, write_text
-from . import benchmark, census, conditional, paired, samplers
+from . import benchmark, census, conditional, paired
 from .gallery_page import guided, json_of, page, percent, table, training
 from .peers import BUILDERS
 
 EXAMPLE = "python -m lensdiff study gallery"
 PEER = "denoising-diffusion-pytorch"
-USUAL = 20  # calls of a lens
 BLOCK = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end of results -->)", re.S)
 
 # ---- the README's table --------------------------------------------------------------------------
@@ -94,44 +95,21 @@ BENCHMARK = "notebooks/11_benchmark.ipynb"
 PHYSICS = "notebooks/13_lens_physics.ipynb"
 
 
-def _calls(row: dict, drawn: dict) -> str:
-    """Which numbers of calls come near DDIM's many, and how far off the worst beyond them is."""
-    *short, slow = row["samplers"]
-    gaps = {one["calls"]: samplers.difference(one, slow) for one in short}
-    close = [calls for calls, (gap, error) in gaps.items() if gap <= error]
-    enough = {calls: gap for calls, gap in gaps.items() if calls >= close[0]}
-    worst, error = max(enough.values())
-    taken = drawn["seconds"]
-    times = paired.ratio(taken[f"ddim, {slow['calls']}"], taken[f"dpmpp_2m, {USUAL}"])
-    return (
-        f"DDIM in {slow['calls']} calls takes {times} times as long as DPM-Solver++ in {USUAL}; "
-        f"of {', '.join(map(str, enough))} calls {' and '.join(map(str, close))} are within one "
-        f"standard error of its distance, the worst is {worst:+.1f} ± {error:.1f} from it"
-    )
-
-
-def _benchmark_rows() -> list[list[str]]:
-    """Beside other libraries, on machines with bfloat16: ratios with their spread, and quality."""
+def _benchmark_row() -> list[str]:
+    """Beside other libraries, on a machine with bfloat16: three ratios, each with its spread."""
     cure = "Restore it: git checkout data/studies/benchmark.json"
     stored = read_json(studies_folder() / benchmark.FILE, cure)["rows"]
     rows = {(row["part"], row["row"]): row for row in stored if row["kind"] == "bf16"}
     training = rows["training", "64"]
-    folded = rows["folding", "64"]
-    as_they_come = [f"{name} {_times(training, name)}" for name in BUILDERS]
-    at_best = f"{PEER} {_times(training, f'{PEER}, bf16')}, folded too {_times(folded, PEER)}"
-    ratios = (
-        f"as it comes, an update takes {', '.join(as_they_come)} as long as ours; in bfloat16, as "
-        f"ours, {at_best}, azula (half of the weights, no attention) "
-        f"{_times(training, 'azula, bf16')}; a Fréchet distance takes pytorch-fid "
-        f"{_times(rows['frechet', '10000'], 'pytorch-fid')}"
+    fastest = min(BUILDERS, key=lambda name: np.median(training["seconds"][name]))
+    speed = (
+        f"an update of {fastest}, the fastest peer, takes as it comes {_times(training, fastest)} "
+        f"as long as ours, in bfloat16 as ours {_times(training, f'{fastest}, bf16')}"
     )
-    machine = training["machine"]
-    calls = _calls(rows["calls", "lens64"], rows["drawing", "lens64"])
-    quality = f"{_quality(rows)} (one training each); {calls}"
-    return [
-        [f"[speed]({BENCHMARK})", "64 x 64, beside other libraries", machine, ratios, ""],
-        [f"[quality]({BENCHMARK})", "the same", machine, quality, ""],
-    ]
+    distance = _times(rows["frechet", "10000"], "pytorch-fid")
+    result = f"{speed}; {_quality(rows)}; a Fréchet distance takes pytorch-fid {distance}"
+    what = "64 x 64, beside other libraries"
+    return [f"[benchmark]({BENCHMARK})", what, training["machine"], result, ""]
 
 
 def _quality(rows: dict) -> str:
@@ -139,17 +117,11 @@ def _quality(rows: dict) -> str:
     peer = rows["quality", f"{PEER}, equal time"]["card"]
     recipes = read_json(studies_folder() / "recipes.json", "Restore data/studies/recipes.json")
     ours = next(row["card"] for row in recipes["rows"] if row["name"] == "ours")
-    values = [card["distance"] - card["floor"] for card in (peer, ours)]
-    errors = [card["excess_error"] for card in (peer, ours)]
-    excess = [
-        f"{value:.1f} ± {error:.1f} in {card['calls']}"
-        for value, error, card in zip(values, errors, (peer, ours), strict=True)
-    ]
-    times = values[0] / values[1]
-    error = times * math.hypot(*(e / value for e, value in zip(errors, values, strict=True)))
+    theirs, own = (card["distance"] - card["floor"] for card in (peer, ours))
+    error = theirs / own * math.hypot(peer["excess_error"] / theirs, ours["excess_error"] / own)
     return (
-        f"in equal time {PEER} has an excess of {excess[0]} calls, ours {excess[1]}: "
-        f"{times:.1f} ± {error:.1f} times"
+        f"after equal time {PEER} has {theirs / own:.1f} ± {error:.1f} times the excess of ours "
+        f"({own:.1f} ± {ours['excess_error']:.1f}; one training each)"
     )
 
 
@@ -175,7 +147,7 @@ def _census_row() -> list[str]:
 
 
 def results() -> str:
-    """One table of results with a row a model, one of physics, and two of the benchmark."""
+    """One table of results with a row a model, one of physics, and one of the benchmark."""
     rows = [
         _drawing_row("lens150-long", "150 x 150, lens150 trained further"),
         _drawing_row("lens150", "150 x 150"),
@@ -189,7 +161,7 @@ def results() -> str:
     ]
     linked = [[f"[{name}](data/checkpoints/README.md#{name})", *rest] for name, *rest in rows]
     heads = ["model", "what", "training", "result", "simulated or real images get"]
-    return table(heads, [*linked, _census_row(), *_benchmark_rows()])
+    return table(heads, [*linked, _census_row(), _benchmark_row()])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

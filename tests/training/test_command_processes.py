@@ -60,6 +60,9 @@ def test_the_command_in_two_processes_writes_once_and_learns_the_same(tmp_path: 
     found = load_file(tmp_path / "both" / "weights.safetensors")
     begun = recipes.TINY.widened(16).denoiser("fp32").net.state_dict()
     assert begun.keys() == expected.keys()
+    for key, tensor in expected.items():
+        assert (found[key].float() - tensor.float()).square().mean().sqrt() < 1e-3, key
+    assert any(tensor.float().std() > 0.01 for tensor in expected.values())
     apart = squares(found, expected)
     assert apart < 0.01 * squares(begun, expected)  # a tenth of the way that it went
     again = run(shared_command(tmp_path, "both", "--steps", "24", processes=1), tmp_path)
