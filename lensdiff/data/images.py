@@ -72,6 +72,19 @@ class ImageSet:
             truth=None if self.truth is None else self.truth[rows],
         )
 
+    def unseen(self, learnt: dict | None) -> ImageSet:
+        """Those that a model never saw: all, or of images that it learnt the tenth held out.
+
+        `learnt` is what its spec records as "data".
+        """
+        known = str((learnt or {}).get("fingerprint") or "")
+        # an older model of a folder knows it by the name of its cache
+        older = bool(known and self.folder) and self.folder.name.endswith(f"-{known[:12]}")
+        if known != self.fingerprint and not older:
+            return self
+        _, held = self.split()
+        return self.subset(held, f"{len(held)} held out")
+
     def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Sorted indices (train, held-out), the same on every call; saved beside the cached pixels.
 

@@ -64,6 +64,7 @@ def edition(notebook: NotebookNode) -> NotebookNode:
 def elsewhere(text: str) -> str:
     """Links to other folders of the repository, as addresses: a page may lie anywhere."""
     url, version = project()
+    text = re.sub(r"(!\[[^\]]*\]\()\.\./", rf"\1{url}/raw/v{version}/", text)  # pictures
     return text.replace("](../", f"]({url}/blob/v{version}/")
 
 

@@ -12,9 +12,10 @@ import numpy as np
 
 from ..errors import DataError
 from ..runtime import is_main, progress
-from . import cache_folder, fingerprint_of, own_name
+from . import cache_folder, fingerprint_of, own_name, sha256_of_file
 
 PATIENCE_S = 4 * 3600  # for another process that fills a cache
+PIXELS = "images.npy"
 
 
 def cached(
@@ -39,6 +40,12 @@ def cached(
     return folder, fingerprint, _open_cache(folder, fingerprint)
 
 
+def contents(folder: Path) -> str:
+    """SHA-256 of the pixels in a cache, whatever they were made from; an older cache is read."""
+    spec = json.loads((folder / "spec.json").read_text())
+    return spec.get("sha256") or sha256_of_file(folder / PIXELS)
+
+
 def _wait_for(folder: Path) -> None:
     end = time.monotonic() + PATIENCE_S
     while not folder.exists():
@@ -57,6 +64,7 @@ def _make(
     try:
         part.mkdir(parents=True)
         _fill(part, spec["shape"], batches, what, **arrays)
+        spec |= {"sha256": sha256_of_file(part / PIXELS)}
         (part / "spec.json").write_text(json.dumps(spec, indent=1))
         if not folder.exists():
             part.rename(folder)
@@ -81,7 +89,7 @@ def _fill(
     descr = np.lib.format.dtype_to_descr(np.dtype(np.float32))
     header = {"descr": descr, "fortran_order": False, "shape": shape}
     count = 0
-    with (folder / "images.npy").open("wb") as file, progress(total=shape[0], what=what) as bar:
+    with (folder / PIXELS).open("wb") as file, progress(total=shape[0], what=what) as bar:
         np.lib.format.write_array_header_1_0(file, header)
         for batch in batches:
             if batch.shape[1:] != shape[1:]:
@@ -100,7 +108,7 @@ def _open_cache(folder: Path, fingerprint: str) -> np.ndarray:
     cure = f"Delete the folder {folder}; it is made again on the next run."
     try:
         spec = json.loads((folder / "spec.json").read_text())
-        pixels = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        pixels = np.load(folder / PIXELS, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"The cache {folder} can't be read ({error}). {cure}") from error
     if spec.get("fingerprint") != fingerprint or list(pixels.shape) != spec.get("shape"):

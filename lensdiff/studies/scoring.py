@@ -24,11 +24,12 @@ from ..model import Model
 from ..networks import classifier
 from ..networks.classifier import LensClassifier, predict
 from ..networks.latent import Latent
-from ..runtime import best_device
+from ..runtime import best_device, processes
 from ..scores import classification
 from ..scores.card import (
     ENOUGH,
     FIRST_SEED,
+    LEAST,
     Card,
     card_with_error,
     check_numbers,
@@ -46,6 +47,7 @@ from ..training.recipes import CLASSIFIERS
 from . import conditional, shards
 from .samplers import OWN, learnt_by
 from .shards import Shard
+from .train import ENOUGH_FILES
 
 LEGACY_IMAGES = 2_500
 LEGACY_SIDE = 128
@@ -93,12 +95,13 @@ def _refuse_others(model: object, args: argparse.Namespace) -> None:
     """Raise ParameterError for options that don't apply to such a model, or exclude each other."""
     judge = isinstance(model, LensClassifier)
     labelled = not judge and bool(model.denoiser.net.classes or model.denoiser.net.conditions)
+    cure = "Start one process." if processes() > 1 else "Leave --shard out."
     if args.shard and (judge or labelled):
-        raise ParameterError("--shard is for the card of an unconditional model. Leave it out.")
+        raise ParameterError(f"Only the card of an unconditional model is made in parts. {cure}")
     if args.legacy and args.data:
         raise ParameterError("--legacy is for a model of simulated lenses: no --data with it.")
     if args.shard and (args.dry or args.images or args.legacy):
-        raise ParameterError("--shard stores parts of a card alone: no --dry, --images, --legacy.")
+        raise ParameterError(f"Parts of a card take no --dry, --images or --legacy. {cure}")
     kind = "a classifier" if judge else "a conditional model"
     for name in (*FOR_CARDS, *(("data", "dry") if labelled else ())) if judge or labelled else ():
         if getattr(args, name):
@@ -125,16 +128,18 @@ def real_images(model: Model, data: Path | None) -> tuple[ImageSet, str]:
     """Real images that a model never saw, and what a card calls them.
 
     Test lenses, or those of the folder `data`; where it learnt from that folder, the tenth of it
-    that was held out.
+    that was held out. Raises ParameterError where these are too few for a score.
     """
     side = model.shape[-1]
     if data is None:
         return lenses("test", side), "test set"
     real = folders.pictures(data, side) if model.shape[0] == 3 else folders.folder(data)
-    if real.fingerprint != dict(model.spec.get("data") or {}).get("fingerprint"):
-        return real, "test set"
-    _, held = real.split()
-    return real.subset(held, f"{len(held)} held out"), "held-out part"
+    unseen = real.unseen(dict(model.spec.get("data") or {}))
+    if len(unseen) < 2 * LEAST:
+        needs = f"a score takes {2 * LEAST} images that the model never saw, or more"
+        cure = f"Give others by --data, or let it learn {ENOUGH_FILES} files or more."
+        raise ParameterError(f"{unseen.name}: {needs}. {cure}")
+    return unseen, "test set" if unseen is real else "held-out part"
 
 
 def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import ParameterError
 
+ENOUGH_FILES = 160  # of these the tenth that is held out fills a score
 BUDGET = ("steps", "minutes", "batch", "lr", "seed")
 DATA_HELP = (
     "a folder of DeepLense files, of Common Test I for a classifier, of MNIST's for digits, of "
@@ -96,11 +97,14 @@ def _train_recipe(args: argparse.Namespace, each: Callable[[object], object]) ->
     elif isinstance(recipe, recipes.ClassifierRecipe):
         _train_classifier(args, recipe, each)
     else:
-        _train_denoiser(args, recipe, each)
+        learnt = _train_denoiser(args, recipe, each)
         if digits:
             following = "Notebook 08 shows how digits are judged."
         elif data and recipe.network.get("classes"):
             following = "Notebook 06 scores the classes of files: give it data_folder."
+        elif data and learnt < ENOUGH_FILES:
+            others = f"python -m lensdiff score {args.folder} --data OTHERS"
+            following = f"Score it with files that it did not learn: {others}"
     return following
 
 
@@ -120,7 +124,8 @@ def _train_autoencoder(args: argparse.Namespace, recipe: object, each: Callable)
     fit(recipe, images, args.folder, args.state, each)
 
 
-def _train_denoiser(args: argparse.Namespace, recipe: object, each: Callable) -> None:
+def _train_denoiser(args: argparse.Namespace, recipe: object, each: Callable) -> int:
+    """Train it; returns how many images there were."""
     from ..training.fit import fit
     from ..training.recipe import images_of
 
@@ -133,6 +138,7 @@ def _train_denoiser(args: argparse.Namespace, recipe: object, each: Callable) ->
     images = images_of(recipe, args.data, args.symmetries, args.images)
     more = (args.start, args.unbalanced, args.autoencoder)
     fit(recipe, images, args.folder, args.state, each, None, *more)
+    return len(images)
 
 
 def _train_classifier(args: argparse.Namespace, recipe: object, each: Callable) -> None:

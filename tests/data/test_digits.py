@@ -134,12 +134,14 @@ def test_damaged_files_are_refused(files: Path) -> None:
     with pytest.raises(DataError, match="it is truncated"):
         ld.digits("test", source=files)
     packed = files / "train-images-idx3-ubyte.gz"
-    packed.write_bytes(packed.read_bytes()[:-100])
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[:-100])
     with pytest.raises(DataError, match=r"can't be read .* Take another copy"):
         ld.digits(source=files)
-    packed.write_bytes(b"no gzip")
-    with pytest.raises(DataError, match="can't be read"):
-        ld.digits(source=files)
+    for damaged in (b"no gzip", whole[:20] + bytes(60) + whole[80:]):
+        packed.write_bytes(damaged)
+        with pytest.raises(DataError, match="can't be read"):
+            ld.digits(source=files)
 
 
 def test_other_data_sets_are_refused(files: Path) -> None:

@@ -30,6 +30,12 @@ def test_a_page_gives_nothing_away(page):
             assert not cell.outputs and cell.execution_count is None
 
 
+def test_a_picture_is_asked_for_as_a_file_and_not_as_a_page():
+    made = student.elsewhere("[page](../docs/a.md) ![film](../figures/b.gif)")
+    assert "/blob/v" in made.split()[0] and "/raw/v" in made.split()[1]
+    assert made.endswith("/figures/b.gif)") and "../" not in made
+
+
 @every
 def test_each_exercise_has_room_an_answer_and_a_check(page):
     number = page.stem[:2]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 from dataclasses import replace
 from unittest import mock
 
@@ -14,7 +15,7 @@ from toys_scores import NETWORK, Pooled, small_model
 from lensdiff.__main__ import parser_for
 from lensdiff.data.folders import folder
 from lensdiff.errors import MetricError, ParameterError
-from lensdiff.model import Model, save
+from lensdiff.model import Model, load, save
 from lensdiff.networks import classifier
 from lensdiff.scores import card
 from lensdiff.scores.distances import frechet
@@ -121,8 +122,26 @@ def test_the_folder_that_it_learnt_is_scored_on_what_was_held_out(model, tmp_pat
     real = reference(net, images.subset(held, "h"), range(12))
     generated = statistics(net, [to_uint8(model.draw(12, card.FIRST_SEED)) / 255])
     assert stored["distance"] == pytest.approx(frechet(generated, real), rel=1e-6)
+    shutil.copytree(tmp_path / "mine", tmp_path / "copied" / "mine", copy_function=shutil.copyfile)
+    again, split = scoring.real_images(load(model.folder), tmp_path / "copied" / "mine")
+    assert split == "held-out part" and len(again) == 24, "a copy has other times"
+    np.testing.assert_array_equal(again.pixels, images.pixels[held])
     with pytest.raises(MetricError, match="24 held out has 24 images"):
         scoring.run(arguments(model.folder, "--data", str(tmp_path / "mine"), "-n", "13"))
+
+
+def test_an_older_model_knows_its_folder_by_the_name_of_the_cache(model, tmp_path):
+    images = own_folder(tmp_path / "mine")
+    older = replace(images, fingerprint=images.folder.name.removeprefix("folder-mine-") + "0" * 52)
+    learnt_from(model, older)
+    assert scoring.real_images(load(model.folder), tmp_path / "mine")[1] == "held-out part"
+
+
+def test_a_folder_that_leaves_too_few_for_a_score_is_refused(model, tmp_path):
+    learnt_from(model, own_folder(tmp_path / "fewer", 150))
+    message = "15 held out: a score takes 16 images .*let it learn 160 files or more"
+    with pytest.raises(ParameterError, match=message):
+        scoring.run(arguments(model.folder, "--data", str(tmp_path / "fewer")))
 
 
 def test_reference_and_floor_of_class_folders_hold_all_classes(model, tmp_path):

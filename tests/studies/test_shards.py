@@ -172,7 +172,7 @@ def test_a_part_of_a_score_takes_no_other_work(
     model: Model, more: str, capsys: pytest.CaptureFixture
 ) -> None:
     assert command.main(["score", str(model.folder), "--shard", "1/2", more]) == 1
-    assert "parts of a card alone" in capsys.readouterr().err
+    assert "Parts of a card take no --dry" in capsys.readouterr().err
 
 
 def test_a_part_that_is_there_is_not_made_again(tmp_path: Path) -> None:
