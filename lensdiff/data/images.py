@@ -72,18 +72,22 @@ class ImageSet:
             truth=None if self.truth is None else self.truth[rows],
         )
 
-    def unseen(self, learnt: dict | None) -> ImageSet:
+    def unseen(self, spec: dict) -> ImageSet:
         """Those that a model never saw: all, or of images that it learnt the tenth held out.
 
-        `learnt` is what its spec records as "data".
+        `spec` is the model's, whose stages record what each of them learnt as "data".
         """
-        known = str((learnt or {}).get("fingerprint") or "")
-        # an older model of a folder knows it by the name of its cache
-        older = bool(known and self.folder) and self.folder.name.endswith(f"-{known[:12]}")
-        if known != self.fingerprint and not older:
-            return self
-        _, held = self.split()
-        return self.subset(held, f"{len(held)} held out")
+        for stage in (spec, *spec.get("stages", ())):
+            learnt = dict(stage.get("data") or {})
+            known = str(learnt.get("fingerprint") or "")
+            # an older model of a folder knows it by the name of its cache
+            older = bool(known and self.folder) and self.folder.name.endswith(f"-{known[:12]}")
+            if known == self.fingerprint or older:
+                _, held = self.split()
+                return self.subset(held, f"{len(held)} held out")
+            if learnt.get("name") == self.name:
+                print(f"{self.name}: its files are others than the model learnt under this name.")
+        return self
 
     def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Sorted indices (train, held-out), the same on every call; saved beside the cached pixels.

@@ -156,6 +156,23 @@ def report(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> 
     }
 
 
+def report_with_interval(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict:
+    """`report`, and the interval of the macro AUC."""
+    return {
+        **report(logits, labels, classes),
+        "macro_auc_interval": list(macro_auc_interval(logits, labels)),
+    }
+
+
+def in_words(name: str, found: dict) -> str:
+    """Accuracy and macro AUC of a report with its interval, in a line."""
+    low, high = found["interval"]
+    share = f"{100 * found['accuracy']:.2f} % of {found['n']:,}"
+    words = f"{name}: {share} ({100 * low:.1f} to {100 * high:.1f} %), AUC {found['macro_auc']:.4f}"
+    low, high = found["macro_auc_interval"]
+    return f"{words} ({low:.4f} to {high:.4f})"
+
+
 def published_tenth(labels: np.ndarray, seed: int = 0) -> np.ndarray:
     """Rows of a tenth of a test set, each class in equal share.
 
@@ -164,8 +181,8 @@ def published_tenth(labels: np.ndarray, seed: int = 0) -> np.ndarray:
     """
     rng = np.random.default_rng(seed)
     classes, counts = np.unique(labels, return_counts=True)
-    each = len(labels) // 10 // max(1, len(classes))
-    if min([each, *counts]) < 2:
+    each = min([len(labels) // 10 // max(1, len(classes)), *counts])
+    if each < 2:
         few = f"{len(labels)} test images of {len(classes)} classes: a tenth of them is too few"
         raise DataError(f"{few}. Take 20 images or more of each class.")
     return np.sort(

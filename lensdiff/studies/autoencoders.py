@@ -27,7 +27,7 @@ from ..networks.latent import Latent
 from ..runtime import best_device
 from ..scores.distances import frechet
 from ..scores.features import extractor
-from ..scores.jackknife import excess_errors
+from ..scores.jackknife import standard_error, without_groups
 from ..scores.statistics import Statistics, as_stored, statistics
 from ..storage import shipped, studies_folder
 from ..training.fit import fit
@@ -168,12 +168,16 @@ class Bench:
         return found
 
     def _distance(self, images: np.ndarray, back: np.ndarray) -> dict:
-        """Frechet distance of the reconstructions and of the images, to the reference."""
+        """Frechet distance of the reconstructions and of the images, to the reference.
+
+        They are pairs, so that the error of the difference leaves out what both share.
+        """
         mine = statistics(self.net, _batches(back), self.n, "reconstructions")
         floor = statistics(self.net, _batches(images), self.n, "images")
         distance = frechet(mine, self.reference)
         least = frechet(floor, self.reference)
-        error = excess_errors(mine, self.reference, floor).excess
+        pairs = [without_groups(one, self.reference) for one in (mine, floor)]
+        error = float(standard_error((pairs[0] - pairs[1])[:, None])[0])
         return {"distance": distance, "floor": least, "excess_error": error}
 
     def _judged(self, images: np.ndarray, back: np.ndarray, labels: np.ndarray) -> dict:

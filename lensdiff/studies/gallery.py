@@ -69,13 +69,14 @@ def _parameters_row() -> list[str]:
 
 
 def _digits_row() -> list[str]:
-    real, *scales = guided()
+    _, *scales = guided()
+    test = json_of("judge-digits", "report.json")["all"]  # digits that the judge never saw
     best = min(scales, key=lambda row: row["distance"])
     low, high = best["interval"]
     answer = f"`judge-digits` finds the digit in {percent(best['accuracy'])} of {best['n']:,}"
     result = f"{answer} ({percent(low)} to {percent(high)}), guidance {best['guidance']:g}"
     what = "28 x 28 digits, in latents"
-    return ["latent-digits", what, training("latent-digits"), result, percent(real["accuracy"])]
+    return ["latent-digits", what, training("latent-digits"), result, percent(test["accuracy"])]
 
 
 def _classifier_row(model: str, what: str) -> list[str]:

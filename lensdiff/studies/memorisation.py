@@ -32,7 +32,7 @@ from .table import Table
 
 EXAMPLE = "python -m lensdiff study memorisation"
 FILE = "memorisation.json"
-SIZES = (200, 5_000)  # training lenses of a model
+SIZES = (200, 5_000)  # lenses of a model, of which it learns nine tenths
 HALVES = (0, 1)
 UPDATES = 2_000
 SCORED = 512
@@ -97,8 +97,10 @@ def compute(size: int, half: int, net: nn.Module, args: argparse.Namespace) -> d
     write_arrays(args.work / f"{plan.name}.npz", light=light)
     held_out = lenses("test", plan.pixels, noiseless=True).pixels[: args.n]
     seen = as_stored(model.draw(args.n, FIRST_SEED))
+    learnt, _ = images.split()
+    near = nearness(light, images.pixels[learnt], np.asarray(held_out))
     return {
-        **nearness(light, images.pixels, np.asarray(held_out)),
+        **near | {"index": learnt[near["index"]].tolist(), "learnt": len(learnt)},
         "card": scored(net, seen, lenses("test", plan.pixels), model.sampling),
         "curve": model.spec["curve"],
         "recipe": plan.as_dict(),

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import model as models
 from ..data.images import lenses
-from ..errors import MetricError
+from ..errors import MetricError, ParameterError
 from ..lensing import defects, fit, measure
 from ..lensing.survey import diverse
 from ..scores import light
@@ -82,6 +82,9 @@ def run(args: argparse.Namespace) -> None:
             drawn = model.draw(args.light, FIRST_SEED, observed=False)
             print(light.keep_light(model, drawn))
             images = light.stored(model, args.n)
+        if len(images) < args.n:
+            cure = f"Lower -n, or draw more: python -m lensdiff score {name} --images {args.n}"
+            raise ParameterError(f"{name}: {len(images)} of {args.n} images are stored. {cure}")
         jobs.append(({"name": name, "model_sha256": model.spec["sha256"]}, images))
     for key, images in jobs:
         table.row(key, lambda images=images: _row(images), _words)

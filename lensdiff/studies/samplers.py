@@ -34,7 +34,7 @@ OWN = ("folder-", "pictures-")  # what the names of sets read from files begin w
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
     parser.add_argument("model", help="a shipped model's name, or a folder")
-    parser.add_argument("-n", type=int, default=256, help="images a setting")
+    parser.add_argument("-n", type=int, default=160, help="images a setting")
     parser.add_argument("--calls", type=int, nargs="+", default=CALLS, help="of each sampler")
     parser.add_argument("--most", type=int, default=100, help="steps of the longest DDIM; 0: none")
     parser.add_argument("--own", action="store_true", help="also the model's own, also in fp32")

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -41,7 +40,7 @@ from ..scores.card import (
 from ..scores.distances import frechet
 from ..scores.features import extractor
 from ..scores.statistics import Statistics, batches_of, statistics, to_uint8
-from ..storage import fingerprint_of, write_json
+from ..storage import fingerprint_of, shipped, write_json
 from ..training.fit import HELD_OUT
 from ..training.recipes import CLASSIFIERS
 from . import conditional, shards
@@ -121,6 +120,13 @@ def _refuse_own_files(model: object, args: argparse.Namespace) -> None:
     raise ParameterError(f"{args.model} learnt {learnt}, not simulated lenses. {cure}")
 
 
+def _refuse_a_trial(folder: Path, dry: bool, trial: object) -> None:
+    """Raise ParameterError where what is shipped would be replaced by a score of another kind."""
+    if trial and not dry and folder.parent == shipped(""):
+        reason = "this is a shipped model, and what is stored of it has its own images and sampling"
+        raise ParameterError(f"{folder}: {reason}. Add --dry, or score a copy of the folder.")
+
+
 # ---- an unconditional model ----------------------------------------------------------------------
 
 
@@ -134,7 +140,7 @@ def real_images(model: Model, data: Path | None) -> tuple[ImageSet, str]:
     if data is None:
         return lenses("test", side), "test set"
     real = folders.pictures(data, side) if model.shape[0] == 3 else folders.folder(data)
-    unseen = real.unseen(dict(model.spec.get("data") or {}))
+    unseen = real.unseen(model.spec)
     if len(unseen) < 2 * LEAST:
         needs = f"a score takes {2 * LEAST} images that the model never saw, or more"
         cure = f"Give others by --data, or let it learn {ENOUGH_FILES} files or more."
@@ -152,6 +158,7 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
     sampling = replace(model.sampling, **changes)
     real, split = real_images(model, args.data)
     n = args.n or (min(ENOUGH, len(real) // 2) if args.data else ENOUGH)
+    _refuse_a_trial(model.folder, args.dry, args.data or changes or n != ENOUGH)
     check_numbers(real, n, model.shape)
     net = extractor(args.extractor, best_device(), args.inception_weights)
     count = max(n, args.images, LEGACY_IMAGES if args.legacy else 0)
@@ -259,6 +266,7 @@ def of_classifier(
     folder of Common Test I. A set that is too small for its tenth is reported as a whole. Returns
     the accuracies in words. Raises ParameterError where no recipe has its training set.
     """
+    _refuse_a_trial(folder, dry, data)
     recipe = recipe or ("" if data else recipe_of(folder))
     train, test = _images_of(recipe, data)
     model = classifier.load(folder)
@@ -270,30 +278,21 @@ def of_classifier(
     found = {
         "weights_sha256": classifier.read(folder)[1]["sha256"],
         "data": {"name": test.name, "fingerprint": test.fingerprint},
-        "all": _report(logits, test.labels, model.classes),
+        "all": classification.report_with_interval(logits, test.labels, model.classes),
         "temperature": temperature,
         "calibration_error_after": calibrated,
     }
     said = ""
     try:
         tenth = classification.published_tenth(test.labels)
-        found["tenth"] = _report(logits[tenth], test.labels[tenth], model.classes)
+        found["tenth"] = classification.report_with_interval(
+            logits[tenth], test.labels[tenth], model.classes
+        )
     except DataError as error:
         said = f"\nWithout the published tenth: {error}"
     if not dry:
         write_json(folder / "report.json", found)
-    return "\n".join(_accuracy(name, found[name]) for name in PARTS if name in found) + said
-
-
-def _report(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict:
-    found = classification.report(logits, labels, classes)
-    area = classification.macro_auc_interval(logits, labels)
-    return {**found, "macro_auc_interval": list(area)}
-
-
-def _accuracy(name: str, found: dict) -> str:
-    low, high = found["interval"]
-    share = f"{100 * found['accuracy']:.2f} % of {found['n']:,}"
-    words = f"{name}: {share} ({100 * low:.1f} to {100 * high:.1f} %), AUC {found['macro_auc']:.4f}"
-    low, high = found["macro_auc_interval"]
-    return f"{words} ({low:.4f} to {high:.4f})"
+    return (
+        "\n".join(classification.in_words(name, found[name]) for name in PARTS if name in found)
+        + said
+    )

@@ -30,7 +30,7 @@ from ..scores.statistics import Statistics, reference, statistics
 from .samplers import with_groups
 from .table import Table
 
-EXAMPLE = "python -m lensdiff study where lens150 -n 256"
+EXAMPLE = "python -m lensdiff study where lens150"
 FILE = "where.json"
 SIGMAS = (0.5, 2.0, 5.0, 12.0, 40.0)
 BATCH = 64
@@ -39,7 +39,7 @@ BATCH = 64
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
     parser.add_argument("model", help="a shipped model's name, or a folder; it learnt noiseless")
-    parser.add_argument("-n", type=int, default=256, help="images a level")
+    parser.add_argument("-n", type=int, default=512, help="images a level")
     parser.add_argument("--sigmas", type=float, nargs="+", default=SIGMAS, help="noise levels")
 
 
@@ -52,7 +52,7 @@ def from_level(sampling: Sampling, sigma: float) -> Sampling:
         known = f"above {sampling.low:g} and at most {sampling.high:g}"
         raise ParameterError(f"sigma is {sigma:g}; the model's levels are {known}.")
     share = math.log(sigma / sampling.low) / math.log(sampling.high / sampling.low)
-    return replace(sampling, steps=max(2, round(sampling.steps * share)), high=sigma)
+    return replace(sampling, steps=1 + max(1, round((sampling.steps - 1) * share)), high=sigma)
 
 
 def restored(model: Model, clean: Tensor, sampling: Sampling, seeds: range) -> Tensor:

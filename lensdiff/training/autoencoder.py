@@ -20,7 +20,7 @@ from ..networks.latent import Latent
 from ..runtime import best_precision, once, processor, progress
 from .checks import check_budget, check_rows, check_settings
 from .loop import Run, Settings, Step, Task, at_once
-from .state import Curve, run_identity, unshaped
+from .state import Curve, run_identity, turned, unshaped
 
 MEASURED = 2_000  # training images whose latents decide mean and std
 COLLAPSED = 0.02  # a codebook of less perplexity than this part of its codes
@@ -181,7 +181,7 @@ def train_autoencoder(
     kept = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
     about = [type(net).__name__, kept, net.image_mean, net.image_std, net.precision]
     about = [repr(config), *about, images.fingerprint]
-    more = unshaped(net)
+    more = unshaped(net) | turned(images, config.augment)
     identity = run_identity(about, rows[0], *([more] if more else []))
     task = AutoencoderTask(net, images, config, rows)
     run = Run(task, config.settings(net.precision), identity, accelerator)

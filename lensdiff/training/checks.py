@@ -11,7 +11,7 @@ from ..storage import SPEC, check_free
 
 LEAST = {"save_every": 1, "held_out_every": 0, "held_out_images": 1, "warmup_steps": 0, "seed": 0}
 LEAST |= {"weight_decay": 0}
-SHARES = ("decay_share", "label_dropout", "ema")  # from 0 to 1
+SHARES = ("decay_share", "label_dropout", "label_smoothing", "ema")  # from 0 to 1
 
 
 def check_settings(config: object) -> None:

@@ -19,8 +19,8 @@ from ..networks.classifier import LensClassifier, half, predict
 from ..runtime import once, processes, processor, progress
 from .checks import check_rows, check_settings
 from .loop import Run, Settings, Step, Task, learning_rate
-from .processes import share_norms
-from .state import Curve, run_identity, stages_of
+from .processes import leave_out_unused, share_norms
+from .state import Curve, run_identity, stages_of, turned
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class ClassifierConfig:
                 "steps must be 1 or more, frozen_steps 0 or more and batch 2 or more."
             )
         check_settings(self)
+        if not self.frozen_lr > 0:
+            raise ParameterError(f"frozen_lr must be positive, got {self.frozen_lr}.")
         if self.elements is not None and (
             not self.elements or not set(self.elements) <= set(range(8))
         ):
@@ -168,10 +170,12 @@ def train_classifier(
     check_classes(images, model.classes, unbalanced)
     if processes() > 1:
         share_norms(model)
+        leave_out_unused(model, torch.zeros(1, 1, model.size, model.size))
     train_rows, held_rows = rows or images.split()
     check_rows((train_rows, held_rows), bool(config.held_out_every))
     about = [asdict(config), model.arguments, images.fingerprint]
-    identity = run_identity(about, train_rows, *([start] if start else []))
+    more = [one for one in (start, turned(images, config.elements is None)) if one]
+    identity = run_identity(about, train_rows, *more)
     batches = Batches(images, train_rows, config)
     task = ClassifierTask(model, batches, held_rows, frozen=False)
     whole = Run(task, config.settings(frozen=False), identity)

@@ -21,7 +21,7 @@ from ..diffusion.process import CRITERIA, WEIGHTS, Denoiser, LogNormal, Uniform
 from ..errors import ParameterError
 from .checks import check_budget, check_rows, check_settings
 from .loop import Run, Settings, Step, Task, at_once
-from .state import run_identity, unshaped
+from .state import run_identity, turned, unshaped
 
 DRAWN = 64  # images whose held-out noise is drawn at once
 
@@ -216,7 +216,7 @@ def run_fingerprint(
     """
     shapes = {name: list(tensor.shape) for name, tensor in denoiser.state_dict().items()}
     network = [shapes, denoiser.scaling.name, denoiser.data_std, denoiser.precision]
-    more |= unshaped(denoiser.net)
+    more |= unshaped(denoiser.net) | turned(images, config.augment)
     about = [repr(config), *network, images.fingerprint, *([more] if more else [])]
     return run_identity(about, rows)
 

@@ -33,6 +33,7 @@ from .recipe import AutoencoderRecipe, ClassifierRecipe, Recipe
 from .state import Curve, stages_of
 from .transfer import copy_weights, transplant
 
+PEAKS = 10_000  # lenses, at most, whose brightest pixels a telescope knows
 HELD_OUT = 1 / 30  # of a classifier's training images: for its curve and its temperature
 
 
@@ -83,7 +84,7 @@ def _telescope(recipe: Recipe, images: ImageSet) -> Telescope:
         cure = "Take ld.lenses(..., noiseless=True), or set noiseless=False in the recipe."
         needs = f"{recipe.name} learns noiseless images, which only a simulation has"
         raise DataError(f"{images.name}: {needs}. {cure}")
-    return Telescope.of(images.truth, images.unobserved)
+    return Telescope.of(images.truth[:: -(-len(images) // PEAKS)], images.unobserved)
 
 
 def _autoencoder(

@@ -259,7 +259,7 @@ class Run:
             cure = f"Lower lr (now {lr:.2g}), or use precision bf16 or fp32."
             raise TrainingError(f"The loss is {loss} at update {number}. {cure}")
         norm = accelerator.clip_grad_norm_(self.module.parameters(), self.settings.clip)
-        scaled = self.settings.precision == "fp16"  # its gradient scaler leaves such an update out
+        scaled = accelerator.scaler is not None  # it leaves such an update out
         if not scaled and not torch.isfinite(norm):
             reason = f"The gradients are not finite at update {number}"
             raise TrainingError(f"{reason}. Lower lr (now {lr:.2g}).")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -15,11 +15,31 @@ from ..runtime import best_device, processes
 
 
 def accelerator_for(precision: str) -> Accelerator:
-    """An Accelerator with a gradient scaler for fp16; other precisions are the network's own."""
+    """An Accelerator with a gradient scaler for fp16 on a GPU; other precisions are the network's.
+
+    The device is that of `best_device` now, whatever an earlier one had.
+    """
     mixed = "fp16" if precision == "fp16" else "no"
+    cpu = best_device() == "cpu"
+    if processes() == 1 and PartialState._shared_state:
+        if (PartialState().device.type == "cpu") != cpu:
+            AcceleratorState._reset_state(reset_partial_state=True)
     if AcceleratorState._shared_state.get("_mixed_precision", mixed) != mixed:
         AcceleratorState._reset_state()  # else accelerate refuses a second precision in one process
-    return Accelerator(cpu=best_device() == "cpu", mixed_precision=mixed)
+    return Accelerator(cpu=cpu, mixed_precision=mixed)
+
+
+def leave_out_unused(model: nn.Module, x: Tensor) -> None:
+    """Freeze the weights that the output for `x` does not depend on.
+
+    Several processes wait for the gradient of every other one.
+    """
+    training = model.training
+    weights = [weight for weight in model.eval().parameters() if weight.requires_grad]
+    found = torch.autograd.grad(model(x).sum(), weights, allow_unused=True)
+    for weight, gradient in zip(weights, found, strict=True):
+        weight.requires_grad_(gradient is not None)
+    model.train(training)
 
 
 def mean_over(accelerator: Accelerator, value: float) -> float:

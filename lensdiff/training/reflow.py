@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import model as models
 from ..data.images import ImageSet, split_rows
 from ..diffusion.sampling import SAMPLERS, noise
-from ..errors import ParameterError
+from ..errors import CheckpointError, ParameterError
 from ..model import Model, Sampling
 from ..runtime import once, processor, progress
 from ..storage import fingerprint_of, write_arrays
@@ -63,12 +63,17 @@ def _kept_pairs(
     state: Path | str | None,
     identity: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`pairs`, or those that an earlier call kept beside `state`."""
+    """`pairs`, or those that an earlier call kept beside `state`.
+
+    Raises CheckpointError where these are of another call: they took long to draw.
+    """
     path = None if state is None else Path(state) / "pairs.npz"
     if path is not None and path.exists():
         with np.load(path, allow_pickle=False) as saved:
             if str(saved["identity"]) == identity:
                 return saved["eps"], saved["x0"]
+        reason = "these pairs are of another run (model, number, seed or sampling differ)"
+        raise CheckpointError(f"{path}: {reason}. Give `state` another folder.")
     eps, x0 = pairs(model, n, seed, sampling)
     if path is not None:
         write_arrays(path, eps=eps, x0=x0, identity=identity)
@@ -135,7 +140,8 @@ def reflow(
     """Train a copy of an unconditional `model` on `n` of its own pairs, and save it in `folder`.
 
     With `state`, a folder, the run can be killed and called again. Raises ParameterError for a
-    conditional model, for held-out losses, and as `pairs`; and as `checks.check_places`.
+    conditional model, for held-out losses, and as `pairs`; CheckpointError where `state` is of
+    another run; and as `checks.check_places`.
     """
     _check(model, config)
     check_places(folder, state)

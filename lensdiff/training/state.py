@@ -16,11 +16,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..data.images import ImageSet
 from ..errors import CheckpointError
 from ..runtime import is_main
 from ..storage import FORMAT, read_folder, read_json, write_folder, write_json
 
 SAVE_AFTER_S = 180.0  # of training since the last state; what a killed run loses at most
+STATE = "state.json"
+TENSORS = "state.safetensors"
 ROWS = 10_000  # whose numbers are text at once
 SAVED = re.compile("[0-9]{8}|[1-9][0-9]{8,}")  # the update, as `save_state` names a folder
 KILLED = re.compile(rf"({SAVED.pattern})\.[0-9]+(-[0-9a-f]{{8}})?\.part")
@@ -53,6 +56,12 @@ def run_identity(about: list, rows: np.ndarray, *more: object) -> str:
     return found.hexdigest()
 
 
+def turned(images: ImageSet, augment: bool) -> dict:
+    """The symmetries by which files are augmented, which their fingerprint does not hold."""
+    known = images.truth is not None or not augment or images.symmetries == 1
+    return {} if known else {"symmetries": images.symmetries}
+
+
 def save_state(
     folder: Path | str,
     identity: str,
@@ -71,7 +80,7 @@ def save_state(
         moments = optimizer.state[parameter]
         tensors |= {f"optimizer/{index}/{name}": value for name, value in moments.items()}
     spec = {"format": FORMAT, "identity": identity, "update": update, "seconds": seconds, **extra}
-    write_folder(folder / f"{update:08d}", tensors, "state.safetensors", "state.json", spec)
+    write_folder(folder / f"{update:08d}", tensors, TENSORS, STATE, spec)
     # what a killed save has left
     killed = [path for path in folder.glob("*.part") if KILLED.fullmatch(path.name)]
     for left in (*_states(folder)[:-1], *killed):
@@ -79,9 +88,11 @@ def save_state(
 
 
 def _states(folder: Path) -> list[Path]:
-    """The saved states, the newest last; folders with other names are not ours."""
+    """The saved states, the newest last; other folders are not ours, one named by a date, say."""
     found = [path for path in folder.glob("[0-9]*") if SAVED.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.name))
+    files = (STATE, TENSORS)
+    states = [path for path in found if any((path / name).exists() for name in files)]
+    return sorted(states, key=lambda path: int(path.name))
 
 
 def load_state(
@@ -100,7 +111,7 @@ def load_state(
         return {}
     newest = states[-1]
     cure = f"Delete {newest} and start again."
-    tensors, spec = read_folder(newest, "state.safetensors", "state.json", cure)
+    tensors, spec = read_folder(newest, TENSORS, STATE, cure)
     if spec["identity"] != identity:
         parts = "configuration, network, precision, data or start differ"
         cure = "Give `state` another folder, or LENSDIFF_PRECISION the value that it had"

@@ -51,6 +51,7 @@ def test_a_perfect_autoencoder_is_at_the_floor(bench):
     assert row["n"] == N and row["numbers"] == 16 * 16
     assert row["error"] < 1e-10
     assert row["distance"] == row["floor"] > 0
+    assert row["excess_error"] < 1e-6, "they are pairs, and nothing is lost"
     assert row["accuracy"] == row["accuracy_after"] and row["accuracy_change_error"] == 0
     assert np.allclose(row["power"]["before"], row["power"]["after"], rtol=1e-4)
     assert np.allclose(row["power"]["lost"], 0)

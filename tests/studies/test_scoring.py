@@ -96,10 +96,10 @@ def own_folder(root, n: int = 240) -> object:
     return folder(root)
 
 
-def learnt_from(model, images) -> None:
+def learnt_from(model, images, **more) -> None:
     """Save the model again, as one that learnt `images`."""
     spec = {key: model.spec[key] for key in ("classes", "sampling", "images_seen")}
-    more = {**spec, "data": images.as_dict()}
+    more |= {**spec, "data": images.as_dict()}
     save(model.folder, model.denoiser, NETWORK, model.stretch, 16, **more)
 
 
@@ -128,6 +128,31 @@ def test_the_folder_that_it_learnt_is_scored_on_what_was_held_out(model, tmp_pat
     np.testing.assert_array_equal(again.pixels, images.pixels[held])
     with pytest.raises(MetricError, match="24 held out has 24 images"):
         scoring.run(arguments(model.folder, "--data", str(tmp_path / "mine"), "-n", "13"))
+
+
+def test_what_is_shipped_is_not_replaced_by_a_trial(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "shipped", lambda name: tmp_path / name)
+    files = ("--data", str(tmp_path / "mine"))
+    own_folder(tmp_path / "mine")
+    for more in (("-n", "12"), ("--steps", "3"), files):
+        with pytest.raises(ParameterError, match=r"a shipped model.*Add --dry"):
+            scoring.run(arguments(model.folder, *more))
+    assert not (model.folder / "card.json").exists()
+    assert scoring.run(arguments(model.folder, "-n", "12", "--dry"))
+    place = classifier.save(tmp_path / "c", small_classifier())
+    with pytest.raises(ParameterError, match=r"a shipped model.*Add --dry"):
+        scoring.run(arguments(place, *files))
+
+
+def test_every_stage_of_a_model_has_seen_its_images(model, tmp_path, capsys):
+    first = own_folder(tmp_path / "first")
+    second = own_folder(tmp_path / "second")
+    learnt_from(model, second, stages=[{"data": first.as_dict()}])
+    for name in ("first", "second"):
+        assert scoring.real_images(load(model.folder), tmp_path / name)[1] == "held-out part"
+    np.save(tmp_path / "first" / "no" / "more.npy", np.eye(16, dtype=np.float32))
+    assert scoring.real_images(load(model.folder), tmp_path / "first")[1] == "test set"
+    assert "others than the model learnt under this name" in capsys.readouterr().out
 
 
 def test_an_older_model_knows_its_folder_by_the_name_of_the_cache(model, tmp_path):

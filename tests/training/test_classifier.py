@@ -160,10 +160,18 @@ def test_without_elements_the_symmetries_are_those_of_the_images() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"batch": 1}, {"elements": (8,)}, {"elements": ()}]
+    "wrong",
+    [
+        {"steps": 0},
+        {"batch": 1},
+        {"elements": (8,)},
+        {"elements": ()},
+        {"frozen_lr": -1.0},
+        {"label_smoothing": 1.5},
+    ],
 )
 def test_bad_settings_are_refused(wrong: dict) -> None:
-    with pytest.raises(ValueError, match=r"steps must|elements are"):
+    with pytest.raises(ValueError, match=r"steps must|elements are|frozen_lr must|smoothing must"):
         ClassifierConfig(**wrong)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import PartialState
 from torch import Tensor
 from toys_training import Spy, config, run, tiny, weights
 
@@ -21,6 +22,7 @@ from lensdiff.diffusion.process import Denoiser
 from lensdiff.errors import TrainingError
 from lensdiff.training.diffusion import DiffusionTask, TrainConfig, train
 from lensdiff.training.loop import Run, Settings, at_once, ema_average, learning_rate
+from lensdiff.training.processes import accelerator_for
 
 
 def run_of(denoiser: Denoiser, images: ImageSet, settings: TrainConfig) -> Run:
@@ -201,6 +203,26 @@ def test_another_precision_in_the_same_process(lenses16: ImageSet) -> None:
     for precision in ("fp32", "fp16", "bf16"):
         (step,) = train(tiny(precision), lenses16, config(steps=1))
         assert math.isfinite(step.loss)
+
+
+def test_fp16_without_a_scaler_refuses_gradients_that_are_not_finite(
+    lenses16: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU has none, which would leave such an update out."""
+    loop = run_of(tiny("fp16"), lenses16, config())
+    assert loop.settings.precision == "fp16" and loop.accelerator.scaler is None
+    monkeypatch.setattr(loop.accelerator, "clip_grad_norm_", lambda *_: torch.tensor(torch.inf))
+    before = weights(loop.task.saved)
+    with pytest.raises(TrainingError, match="gradients are not finite at update 1"):
+        next(loop.steps())
+    assert np.array_equal(before, weights(loop.task.saved))
+
+
+def test_a_run_takes_the_device_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LENSDIFF_DEVICE may be set in a kernel that has trained on another."""
+    accelerator_for("fp32")
+    monkeypatch.setitem(PartialState._shared_state, "device", torch.device("cuda"))
+    assert accelerator_for("fp32").device.type == "cpu"
 
 
 def test_a_held_out_pass_takes_no_more_images_than_a_micro_batch(lenses16: ImageSet) -> None:

@@ -14,6 +14,7 @@ from lensdiff.errors import DataError
 from lensdiff.lensing.survey import diverse
 from lensdiff.lensing.telescope import Telescope
 from lensdiff.model import Sampling
+from lensdiff.training import fit as training_fit
 from lensdiff.training import recipes
 from lensdiff.training.diffusion import TrainConfig
 from lensdiff.training.fit import fit
@@ -28,6 +29,15 @@ RECIPE = recipes.Recipe(
     sampling=Sampling(steps=3),
     noiseless=True,
 )
+
+
+def test_a_telescope_looks_at_some_of_many_lenses(tmp_path, monkeypatch):
+    images = simulated(SURVEY, 40, 3, cache=tmp_path, noiseless=True)
+    whole = Telescope.of(images.truth, images.unobserved)
+    assert training_fit._telescope(RECIPE, images) == whole
+    monkeypatch.setattr(training_fit, "PEAKS", 15)
+    some = Telescope.of(images.truth[::3], images.unobserved)
+    assert training_fit._telescope(RECIPE, images) == some != whole
 
 
 def test_a_model_of_noiseless_lenses_draws_observed_ones_and_on_request_the_light(tmp_path):

@@ -71,6 +71,10 @@ def teacher_config():
 def test_a_run_goes_on_from_its_state(teacher, tmp_path):
     config = replace(teacher_config(), steps=4, save_every=2)
     whole = reflow(teacher, config, tmp_path / "whole", n=16, state=tmp_path / "state")
+    kept = (tmp_path / "state" / "pairs.npz").read_bytes()
+    with pytest.raises(CheckpointError, match=r"pairs\.npz: these pairs are of another run"):
+        reflow(teacher, config, tmp_path / "other", n=16, state=tmp_path / "state", seed=1)
+    assert (tmp_path / "state" / "pairs.npz").read_bytes() == kept
     again = reflow(teacher, config, tmp_path / "again", n=16, state=tmp_path / "state")
     assert whole.spec["sha256"] == again.spec["sha256"]
 

@@ -53,7 +53,7 @@ def test_a_finished_run_yields_its_last_step_again(lenses16: ImageSet, tmp_path:
 
 
 def test_folders_that_are_no_states_are_left_alone(lenses16: ImageSet, tmp_path: Path) -> None:
-    foreign = ["2024", "1.part", "000000007", "20240101.mine.part"]
+    foreign = ["2024", "20240101", "1.part", "000000007", "20240101.mine.part"]
     for name in foreign:
         (tmp_path / name).mkdir()
     killed = tmp_path / "00000002.4242-0123abcd.part"
@@ -66,6 +66,7 @@ def test_folders_that_are_no_states_are_left_alone(lenses16: ImageSet, tmp_path:
 def test_a_state_of_many_updates_is_the_newest(tmp_path: Path) -> None:
     for name in ("100000000", "99999999"):
         (tmp_path / name).mkdir()
+        (tmp_path / name / "state.json").touch()
     assert [path.name for path in _states(tmp_path)] == ["99999999", "100000000"]
 
 
@@ -152,6 +153,23 @@ def test_the_spins_of_a_condition_belong_to_a_run(lenses16: ImageSet) -> None:
         spun = tiny(conditions=5, spins=spins)
         found.add(run_fingerprint(spun, lenses16, train_rows, config()))
     assert len(found) == 3
+
+
+def test_the_flips_of_files_belong_to_a_run(lenses16: ImageSet) -> None:
+    """They are no part of a folder's fingerprint, as the survey's are of simulated lenses."""
+    train_rows, _ = lenses16.split()
+    files = replace(lenses16, truth=None)
+    for settings, others in ((config(augment=True), 3), (config(augment=False), 1)):
+        found = set()
+        for symmetries in (1, 2, 8):
+            images = replace(files, symmetries=symmetries)
+            found.add(run_fingerprint(tiny(), images, train_rows, settings))
+        assert len(found) == others
+    simulated = {
+        run_fingerprint(tiny(), replace(lenses16, symmetries=n), train_rows, config())
+        for n in (1, 8)
+    }
+    assert len(simulated) == 1, "states of simulated lenses stay as they were"
 
 
 # ---- the classifier ------------------------------------------------------------------------------
