@@ -127,17 +127,16 @@ def _quality(rows: dict) -> str:
 
 
 def _census_row() -> list[str]:
-    """What is measured of the largest model's lenses, and of other test lenses."""
+    """What is measured of the largest model's lenses, and of the test lenses of both sets."""
     cure = "Restore it: git checkout data/studies/census.json"
     rows = {row["name"]: row for row in read_json(studies_folder() / census.FILE, cure)["rows"]}
     flagship = rows["lens150-long"]
     told = []
-    for row in (flagship, rows[census.OTHER]):
-        counts = row["counts"]["drawn"]
-        shares = [
-            percent(counts[name] / row["n"])
-            for name in ("two_or_ring", "three_images", "any_but_three_images")
-        ]
+    for row, sides in ((flagship, ("drawn",)), (rows[census.OTHER], ("drawn", "test"))):
+        shares = []
+        for name in ("two_or_ring", "three_images", "any_but_three_images"):
+            found = sum(row["counts"][side][name] for side in sides)
+            shares.append(percent(found / row["n"] / len(sides)))
         accuracy, error = row["two_sample"]
         told.append(
             f"two bright images or a ring {shares[0]}, three {shares[1]}, another defect "

@@ -210,8 +210,9 @@ def _autoencoder(model: str, words: str) -> str:
     scores = made.spec["scores"]
     channels, height, width = made.shape
     error = f"{100 * scores['error']:.2f} % of the pixels' variance"
-    # digits lie class by class, and the first 256 of those held out have no 7, 8 or 9
-    which = "held-out digits 0 to 6" if "digits" in model else "held out"
+    # they lie class by class, and the first 256 have no 7, 8 or 9
+    digits = "256 held-out digits, 0 to 6 (of all ten classes: notebook 08)"
+    which = digits if "digits" in model else "held out"
     rows = [["latents", f"{height} x {width} x {channels}"], [f"squared error, {which}", error]]
     if "perplexity" in scores:
         used = f"{scores['perplexity']:.0f} of {len(made.net.codes)}"

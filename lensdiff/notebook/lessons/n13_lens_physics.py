@@ -120,6 +120,7 @@ EXERCISES = {
             (3.693, "the standard error of the generated rate has 0.12 · 0.88 in it."),
             (0.3236, "a rate from 100 images has the variance p (1 - p) / 100."),
             (2.586, "errors add in squares."),
+            (3.155, "that pools both rates; here each has a variance of its own."),
         ),
         hint="the variance of a rate p from n images is p (1 - p) / n, and variances add.",
         tolerance=3e-3,
