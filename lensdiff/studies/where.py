@@ -107,7 +107,7 @@ def measure(name: str, n: int, sigmas: tuple[float, ...]) -> Table:
     for sigma, sampling in chosen.items():
         images = _batches(model, clean, n, sampling)
         table.row(
-            {"sigma": sigma},
+            {"sigma": sigma, "steps": sampling.steps},
             lambda images=images, steps=sampling.steps: _scored(net, first, images, steps),
             lambda row: f"{row['distance']:.2f}",
         )

@@ -84,6 +84,11 @@ def norm_by_variance(x: Tensor) -> Tensor:
     return (x - x.mean((1, 2, 3), keepdim=True)) / x.var((1, 2, 3), correction=0, keepdim=True)
 
 
+def norm_unbiased(x: Tensor) -> Tensor:
+    """Divided by torch's own standard deviation, of the number less one."""
+    return (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True)
+
+
 def norm_centred(x: Tensor) -> Tensor:
     """The mean taken away, nothing else."""
     return x - x.mean((1, 2, 3), keepdim=True)
@@ -173,6 +178,10 @@ EXERCISES = {
         answer=group_norm,
         explanation="Mean and variance go over channels and places, and each image has its own.",
         mistakes=(
+            (
+                norm_unbiased,
+                "nearly: GroupNorm divides by the number, `std` by one less: `correction=0`.",
+            ),
             (norm_over_batch, "each image must be normalised alone; leave dimension 0 out."),
             (norm_by_channel, "that is one group a channel; here all channels are one group."),
             (norm_batch_norm, "that is BatchNorm, which mixes the images of a batch."),
