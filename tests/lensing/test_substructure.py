@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from lensdiff.lensing.population import sample_params
 from lensdiff.lensing.simulate import observe, render
@@ -24,6 +25,16 @@ def test_a_lens_without_substructure_is_the_one_of_that_kind():
     for kind in ("cdm", "axion"):
         bare = without_substructure(sample_params(5, kind, 1, model_i()))
         assert (bare == sample_params(5, "no_sub", 1, model_i())).all()
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_the_variance_is_that_of_observed_images(double):
+    survey = diverse(32, double_poisson=double, background_rms_cps=0.05)
+    params = sample_params(40, "no_sub", 23, survey)
+    light = torch.full((40, 32, 32), 2.0)
+    seen = observe(light, params, survey, seed=24)
+    ratio = (seen - 2.0) ** 2 / noise_variance(light, params, survey).numpy()
+    assert ratio.mean() == pytest.approx(1, abs=4 * (2 / ratio.size) ** 0.5)
 
 
 def test_the_signal_to_noise_ratio_is_the_matched_filters():

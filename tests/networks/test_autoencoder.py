@@ -178,6 +178,37 @@ def test_it_is_noisy_in_training_alone() -> None:
     assert not torch.equal(net(images)[0], net(images)[0])
 
 
+def test_the_noise_of_training_has_the_posteriors_std(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = small_autoencoder("KLVAE").train()
+    net.encoder[-1].bias.data[3:] = -2.0
+    images = torch.rand(2, 1, 8, 8)
+    monkeypatch.setattr(torch, "randn_like", torch.ones_like)
+    mean, log_variance = net.raw(images).chunk(2, 1)
+    expected = net.render(mean + (log_variance / 2).exp(), 8, 8)
+    torch.testing.assert_close(net(images)[0], expected)
+
+
+def test_the_decoder_takes_the_nearest_codes() -> None:
+    net = small_autoencoder("VQVAE", codes=4)
+    images = torch.rand(2, 1, 8, 8)
+    z = net.raw(images)
+    assert (net.snapped(z) - z).abs().max() > 0.1
+    torch.testing.assert_close(net.decode(net.encode(images), 8, 8), net(images)[0])
+
+
+def test_a_batch_gives_counts_sums_and_some_of_its_latents() -> None:
+    net = small_autoencoder("VQVAE", codes=8).train()
+    images = torch.rand(3, 1, 8, 8)
+    flat = net.raw(images).detach().movedim(1, -1).reshape(-1, 3)
+    numbers = torch.cdist(flat, net.codes).argmin(1)
+    net(images)
+    ((counts, sums, some),) = net.seen
+    for k in range(8):
+        assert counts[k] == (numbers == k).sum()
+        torch.testing.assert_close(sums[k], flat[numbers == k].sum(0), atol=1e-5, rtol=1e-4)
+    assert torch.cdist(some, flat).min(1).values.max() < 1e-3
+
+
 # ---- what is refused -----------------------------------------------------------------------------
 
 

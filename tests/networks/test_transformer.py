@@ -51,6 +51,24 @@ def test_it_begins_as_zero_and_each_block_as_the_identity():
     assert torch.equal(block(x, normal(2, 32), None), x)
 
 
+def test_attention_sees_displacements_alone():
+    attention = perturb(SelfAttention(32, 2), scale=0.3)
+    same = normal(1, 1, 32).expand(1, 36, 32)  # the same content at every place
+    q, k, _ = attention.split(same, rope_angles(6, 6, 16))
+    table = (q @ k.mT).view(2, 6, 6, 6, 6)
+    torch.testing.assert_close(table[:, 0, 1, 2, 4], table[:, 3, 2, 5, 5])
+    assert (table[:, 0, 1, 2, 4] - table[:, 0, 1, 4, 2]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("positions", ["rope", "learnt"])
+def test_edges_are_repeated_around_and_cropped_again(positions: str):
+    net = small_dit(positions=positions, grid=5)
+    x = normal(1, 1, 18, 18)
+    wide = nn.functional.pad(x, (1, 1, 1, 1), mode="replicate")
+    noise = torch.tensor([0.1])
+    torch.testing.assert_close(net(x, noise), net(wide, noise)[..., 1:19, 1:19])
+
+
 def test_attention_is_that_of_pytorch():
     attention = SelfAttention(32, 4).eval()
     attention.norm_q = nn.Identity()

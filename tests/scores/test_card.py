@@ -14,7 +14,7 @@ from lensdiff.errors import MetricError
 from lensdiff.model import Model, Sampling
 from lensdiff.scores import card as cards
 from lensdiff.scores.card import Card, SampleSizeWarning, card, score
-from lensdiff.scores.distances import frechet
+from lensdiff.scores.distances import frechet, kid
 from lensdiff.scores.jackknife import excess_errors
 from lensdiff.scores.statistics import Statistics, reference, statistics
 
@@ -140,6 +140,10 @@ def test_a_models_score_is_that_of_the_images_it_draws(model, lenses16, tmp_path
     mine = statistics(net, [model.draw(16, seed=5, sampling=sampling)])
     real, floor = (reference(net, lenses16, range(k, k + 16)) for k in (0, 16))
     assert made.distance == pytest.approx(frechet(mine, real), rel=1e-6)
+    assert made.floor == pytest.approx(frechet(floor, real), rel=1e-6)
+    assert made.excess == pytest.approx(made.distance - frechet(floor, real), rel=1e-6)
+    assert made.kid == pytest.approx(kid(mine, real)[0])
+    assert made.kid_floor == pytest.approx(kid(floor, real)[0])
     errors = excess_errors(mine, real, floor)
     assert made.distance_error == pytest.approx(errors.distance, rel=1e-4)
     assert made.excess_error == pytest.approx(errors.excess, rel=1e-4)

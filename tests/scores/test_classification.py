@@ -112,6 +112,9 @@ def test_a_report_has_what_happened():
     assert found["n"] == 6
     assert found["auc"]["b"] == 1
     assert classification.confident_mistakes(logits, labels).tolist() == [5]
+    wrong = np.array([[0, 2, 0], [0, 0, 9], [5, 0, 0], [4, 0, 0]], float)
+    surest = classification.confident_mistakes(wrong, np.array([0, 1, 0, 1]), most=2)
+    assert surest.tolist() == [1, 3]
 
 
 @pytest.mark.parametrize(

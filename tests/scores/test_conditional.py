@@ -13,7 +13,8 @@ from lensdiff.lensing.population import KINDS
 from lensdiff.model import load
 from lensdiff.scores import conditional
 from lensdiff.scores.card import FIRST_SEED
-from lensdiff.scores.statistics import to_uint8
+from lensdiff.scores.distances import precision_recall
+from lensdiff.scores.statistics import statistics, to_uint8
 from lensdiff.storage import shipped
 
 
@@ -43,6 +44,20 @@ def test_the_scorer_knows_right_images_from_wrong_ones():
     assert conditional.nearest([wrong, right], net.name) is right
     as_bytes = torch.from_numpy((other.pixels * 255).round().astype(np.uint8))
     assert scorer.row(as_bytes, other.labels)["accuracy"] == 1
+
+
+def test_recall_is_not_precision():
+    """Images nearer to their class's mean than real ones are precise, and reach fewer of these."""
+    real = grey(60, 0)
+    net = Pooled(2)
+    scorer = conditional.ClassScorer.of(ByBrightness(), [net], real)
+    narrow = grey(60, 1)
+    means = np.array([0.2, 0.5, 0.8])[narrow.labels][:, None, None, None]
+    pixels = (means + 0.2 * (narrow.pixels - means)).astype(np.float32)
+    rows = statistics(net, [torch.from_numpy(pixels)]).rows
+    precision, recall = precision_recall(scorer.rows[net.name][:60], rows)
+    assert precision > recall + 0.1
+    assert scorer.row(pixels, narrow.labels)["recall"][net.name] == pytest.approx(recall)
 
 
 def test_a_scorer_refuses_other_classes_and_more_images_than_features_are_kept_of():

@@ -2,11 +2,12 @@
 
 import argparse
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from toys_scores import grey, small_model
+from toys_scores import ByBrightness, grey, small_model
 
 from lensdiff.__main__ import main
 from lensdiff.data.images import ELEMENTS
@@ -36,7 +37,9 @@ def test_real_and_generated_lenses_have_equal_shares_and_no_real_one_is_left_out
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     """The study on grey images, with noted runs in place of trainings; `killed_at` stops one."""
-    found = SimpleNamespace(calls=[], killed_at=None, path=tmp_path / "augmentation.json")
+    found = SimpleNamespace(
+        calls=[], generated=[], killed_at=None, path=tmp_path / "augmentation.json"
+    )
     found.folder = small_model(tmp_path / "m", classes=3).folder
 
     def one_run(images, test, config) -> dict:
@@ -58,8 +61,22 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setattr(augmentation, "REAL", (6, 12))
     monkeypatch.setattr(augmentation, "FIRST_TEST", 20)
     monkeypatch.setattr(augmentation, "lenses", lambda split, _: grey(60, split == "test"))
-    monkeypatch.setattr(augmentation, "generated_set", lambda _, n, *__: grey(n, 2))
+
+    def generated_set(_model, n, guidance, first_seed):
+        found.generated.append((n, guidance, first_seed))
+        return grey(n, 2)
+
+    monkeypatch.setattr(augmentation, "generated_set", generated_set)
     return found
+
+
+def test_a_run_is_scored_on_the_test_set(monkeypatch):
+    monkeypatch.setattr(augmentation, "fit_classifier", lambda model, *_: model)
+    monkeypatch.setattr(augmentation, "LensClassifier", lambda **_: ByBrightness())
+    test = grey(30, 1)
+    wrong = replace(test, labels=(test.labels + 1) % 3)
+    found = augmentation.one_run(grey(60, 0), wrong, recipes.JUDGE64.train)
+    assert (found["accuracy"], found["train_accuracy"]) == (0, 1)
 
 
 def test_the_table_is_kept_run_by_run_and_begun_anew_for_another_guidance(study):
@@ -70,6 +87,7 @@ def test_the_table_is_kept_run_by_run_and_begun_anew_for_another_guidance(study)
     assert len(json.loads(study.path.read_text())["rows"]) == 3
     rows = study.run(*guided)
     assert len(rows) == len(study.calls) == 1 + 2 * 2
+    assert set(study.generated) == {(9, 2.0, augmentation.SECOND_SEED)}
     keys = [(row["learns"], row["real"], row["seed"]) for row in rows]
     ways = [("drawn", 0), ("real", 6), ("both", 6), ("real", 12), ("both", 12)]
     assert keys == [(*way, 0) for way in ways]

@@ -16,8 +16,10 @@ from lensdiff.lensing.population import KINDS
 from lensdiff.lensing.simulate import VERSION
 from lensdiff.model import load
 from lensdiff.networks import classifier
+from lensdiff.scores.card import FIRST_SEED
 from lensdiff.scores.classification import interval
-from lensdiff.scores.conditional import nearest
+from lensdiff.scores.conditional import ClassScorer, nearest
+from lensdiff.scores.statistics import to_uint8
 from lensdiff.storage import fingerprint_of, read_json, shipped, write_json
 from lensdiff.studies import conditional
 from lensdiff.training import recipes
@@ -64,6 +66,11 @@ def test_a_model_of_classes_is_scored_row_by_row(study):
     for name, row in found["best"].items():
         assert row["guidance"] == nearest(found["scales"], name)["guidance"]
     assert all(row["n"] == found["best_floor"]["n"] == 30 for row in found["best"].values())
+    test = grey(150, 0, 16)
+    scorer = ClassScorer.of(ByBrightness(), [Pooled(2), Pooled(1)], test.subset(range(60), "r"))
+    own = scorer.row(test.pixels[60:84], test.labels[60:84])
+    for name, by_class in own["distance"].items():
+        assert found["floor"]["distance"][name] == pytest.approx(by_class)
     assert found["floor"]["n"] == 24
     assert found["real"]["n"] == 150
     seeds = {(n, first_seed) for _, n, first_seed in study.generated}
@@ -96,7 +103,8 @@ def test_a_model_of_parameters_is_scored_by_fits(tmp_path, lenses16, monkeypatch
     seen = []
 
     def fit(pixels, survey) -> Fit:
-        seen.append((pixels.shape, survey.pixels))
+        assert survey.pixels == 16
+        seen.append(np.asarray(pixels))
         error = 0.01 * np.random.default_rng(len(seen)).standard_normal(wanted.shape)
         return Fit(wanted + error, np.zeros((8, 3)), np.full(8, 0.01))
 
@@ -107,7 +115,11 @@ def test_a_model_of_parameters_is_scored_by_fits(tmp_path, lenses16, monkeypatch
     for row in (found["real"], *(scale["fits"] for scale in found["scales"])):
         assert set(row) == set(parameters.NAMES)
         assert all(one["n"] == 8 for one in row.values())
-    assert seen == [((8, 1, 16, 16), 16)] * 3
+    drawn = [model.draw(8, FIRST_SEED, wanted, g, observed=False) for g in (1.0, 2.0)]
+    expected = [lenses16.pixels[:8], *(to_uint8(images).numpy() / 255 for images in drawn)]
+    for mine, theirs in zip(seen, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1.01 / 255)
+    assert np.abs(seen[1] - seen[2]).max() > 2 / 255  # guidance acts
     assert conditional.of_parameters(model, [1.0, 2.0], 8) == found
     assert len(seen) == 3
 

@@ -58,8 +58,17 @@ def test_a_run_takes_the_first_images_of_a_shuffle(lenses16, monkeypatch):
 
     monkeypatch.setattr(heads, "fit_classifier", fit_classifier)
     monkeypatch.setattr(heads, "LENSNET", replace(recipes.LENSNET, model={"size": 32}))
-    found = heads.one_run("plain", 3, 12, lenses16, lenses16, recipes.LENSNET.train)
+    test = lenses16.subset(np.arange(9), "others")
+    asked = []
+
+    def predict(model, images):
+        asked.append(images)
+        return np.eye(3)[np.asarray(images.labels)]
+
+    monkeypatch.setattr(heads, "predict", predict)
+    found = heads.one_run("plain", 3, 12, lenses16, test, recipes.LENSNET.train)
     assert set(found) == {"accuracy", "interval", "macro_auc"}
+    assert asked == [test] and found["accuracy"] == 1
     ((head, seed, (rows, held)),) = seen
     assert type(head).__name__ == "PlainHead"
     assert seed == 3

@@ -47,6 +47,21 @@ def test_it_learns_and_logs(kind: str) -> None:
         assert 0.2 < last.scores["codes_in_use"] <= 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "more"), [("KLVAE", {"kl": 10.0}), ("VQVAE", {"commitment": 10.0})]
+)
+def test_the_loss_is_the_error_over_the_variance_and_the_penalty(kind: str, more: dict) -> None:
+    plan = recipe(kind)
+    net = replace(plan, network={**plan.network, **more, "image_std": 0.25}).net().eval()
+    images = blobs()
+    task = AutoencoderTask(net, images, plan.train, images.split())
+    (x,) = task.batch(0, torch.device("cpu"))
+    found, penalty, _ = net(x)
+    error = ((found - x) ** 2).mean((1, 2, 3)) / 0.25**2
+    assert penalty.mean() > 1e-3 * error.mean()
+    torch.testing.assert_close(task.loss(net, (x,)), (error + penalty).mean())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ema", [0.9, None])
 def test_broken_off_and_resumed_it_ends_the_same(

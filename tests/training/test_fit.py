@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lensdiff.data.images import ImageSet, simulated
+from lensdiff.data.images import ImageSet, Stretch, simulated
 from lensdiff.errors import CheckpointError, DataError, ParameterError
 from lensdiff.lensing import parameters
 from lensdiff.lensing.population import KINDS
@@ -141,6 +141,18 @@ def test_a_state_is_of_its_start_and_of_no_other(tmp_path):
                 fit(SMALL, made(), tmp_path / "model", state, start=wrong)
         again = fit(SMALL, made(), tmp_path / "model", state, start=start)
         assert again.spec["curve"][-1]["update"] == 6
+
+
+def test_a_stage_keeps_its_starts_units_unless_the_noise_differs(tmp_path):
+    seen = simulated(diverse(16), 40, seed=1, cache=tmp_path)
+    first = fit(SMALL, seen, tmp_path / "first")
+    fainter = 0.5 * np.array(seen.pixels)
+    others = replace(seen, pixels=fainter, fingerprint="b" * 64, folder=None)
+    second = fit(SMALL, others, tmp_path / "second", start=first)
+    assert second.stretch == first.stretch != Stretch.of(others.pixels)
+    light = simulated(diverse(16), 40, seed=1, cache=tmp_path, noiseless=True)
+    third = fit(replace(SMALL, noiseless=True), light, tmp_path / "third", start=first)
+    assert third.stretch == Stretch.of(light.pixels) != first.stretch
 
 
 @pytest.mark.parametrize("labels", [{"classes": 3}, {"conditions": 7}])

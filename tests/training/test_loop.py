@@ -7,6 +7,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -216,6 +217,15 @@ def test_fp16_without_a_scaler_refuses_gradients_that_are_not_finite(
     with pytest.raises(TrainingError, match="gradients are not finite at update 1"):
         next(loop.steps())
     assert np.array_equal(before, weights(loop.task.saved))
+
+
+def test_the_scale_of_fp16_is_saved_and_resumed(lenses16: ImageSet, tmp_path: Path) -> None:
+    loops = [run_of(tiny(), lenses16, config()) for _ in range(2)]
+    for loop, scale in zip(loops, (256.0, 2.0), strict=True):
+        loop.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    loops[0].save(tmp_path, 1, 0.0, 0.5)
+    loops[1].resume(tmp_path)
+    assert loops[1].accelerator.scaler.get_scale() == 256.0
 
 
 def test_a_run_takes_the_device_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
