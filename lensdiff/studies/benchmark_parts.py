@@ -103,7 +103,9 @@ def training(side: int, rounds: int, memory: bool = True) -> dict:
     """Updates of every contender in turn, at one batch, and the memory of each."""
     made = {name: peers.contender(name, side) for name in peers.CONTENDERS}
     found = timed(made, rounds)
-    peak = {name: peak_bytes(name, side) for name in made} if memory else {}
+    made.clear()  # the processes below need the room
+    torch.cuda.empty_cache()
+    peak = {name: peak_bytes(name, side) for name in peers.CONTENDERS} if memory else {}
     return {**found, "peak_bytes": peak}
 
 

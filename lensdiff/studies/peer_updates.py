@@ -51,6 +51,11 @@ def grid(side: int, fold: int = 1) -> tuple[int, int]:
     return -(-side // (8 * fold)) * 8, fold**2
 
 
+def layout(fast: bool) -> torch.memory_format:
+    """Channels last where `fast`, as ours has them; a network has it before its average is made."""
+    return torch.channels_last if fast else torch.preserve_format
+
+
 def lower(fast: bool) -> torch.autocast:
     """Autocast to the device's own precision, or none where not `fast`."""
     low = torch.float16 if best_precision() == "fp16" else torch.bfloat16
@@ -75,15 +80,13 @@ def updates(
     device = best_device()
     if isinstance(pixels, int):
         pixels = torch.rand(IMAGES, 1, fold * pixels, fold * pixels)
-    if fast:
-        net.to(memory_format=torch.channels_last)
     while True:
         x = pixels[torch.randint(len(pixels), (BATCH,))]
         mirrored = torch.rand(BATCH, 1, 1, 1) < 0.5
         x = torch.where(mirrored, x.flip(-1), x).to(device)
         x = F.pixel_unshuffle(x, fold)
         if fast:
-            x = x.contiguous(memory_format=torch.channels_last)
+            x = x.contiguous(memory_format=layout(fast))
         with lower(fast):
             found = loss(x)
         found.backward()

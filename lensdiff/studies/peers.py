@@ -24,7 +24,7 @@ from ..runtime import best_device, best_precision
 from ..training import recipes
 from ..training.diffusion import TrainConfig, train
 from ..training.loop import ema_average
-from .peer_updates import BATCH, IMAGES, Contender, count, grid, library, lower, updates
+from .peer_updates import BATCH, IMAGES, Contender, count, grid, layout, library, lower, updates
 
 WIDTHS = (32, 64, 64, 128)
 # As ours but without the folding stem, at the weights of denoising-diffusion-pytorch's
@@ -47,7 +47,10 @@ def ours(side: int, fast: bool = True, network: dict | None = None) -> Contender
     The network is that of `lens64` and `lens150`, which fold so many pixels that their grid inside
     is the same; or one of `network`'s arguments. `fast`: in the device's own precision.
     """
-    standard = {**recipes.every()["lens64"].network, "unshuffle": FOLDS.get(side, 1)}
+    standard = {
+        **recipes.every()["lens64"].network,
+        "unshuffle": FOLDS.get(side) or max(1, round(side / 32)),
+    }
     net = UNet(**(network or standard))
     precision = best_precision() if fast else "fp32"
     denoiser = Denoiser(net, "edm", precision=precision)
@@ -74,7 +77,7 @@ def denoising_diffusion_pytorch(
     net = theirs.Unet(dim=WIDTHS[0], dim_mults=multipliers, channels=channels)
     process = theirs.GaussianDiffusion(
         net, image_size=side, objective="pred_x0", beta_schedule="sigmoid"
-    ).to(device)
+    ).to(device, memory_format=layout(fast))
     average = library("ema_pytorch").EMA(process, beta=0.995, update_every=10).to(device)
     optimizer = torch.optim.Adam(process.parameters(), 8e-5, betas=(0.9, 0.99))
 
@@ -131,7 +134,7 @@ def diffusers(
         block_out_channels=WIDTHS,
         down_block_types=attended,
         up_block_types=tuple(name.replace("Down", "Up") for name in reversed(attended)),
-    ).to(best_device())
+    ).to(best_device(), memory_format=layout(fast))
     schedule = theirs.DDPMScheduler(1000)
     average = library("diffusers.training_utils").EMAModel(net.parameters())
 
@@ -174,7 +177,8 @@ def azula(side: int, fast: bool = False, pixels: Tensor | None = None, fold: int
     """
     side, channels = grid(side, fold)
     schedule = library("azula.noise").VPSchedule()
-    denoiser = library("azula.denoise").KarrasDenoiser(_Azula(channels), schedule).to(best_device())
+    denoiser = library("azula.denoise").KarrasDenoiser(_Azula(channels), schedule)
+    denoiser.to(best_device(), memory_format=layout(fast))
     optimizer = torch.optim.Adam(denoiser.parameters(), 1e-4)
     average = torch.optim.swa_utils.AveragedModel(denoiser, multi_avg_fn=ema_average(0.999))
 

@@ -172,6 +172,8 @@ class Run:
             self.average = AveragedModel(task.saved, multi_avg_fn=ema_average(settings.ema))
             self.average.eval().requires_grad_(False)
         self.module, self.optimizer = self.accelerator.prepare(task.module, optimizer)
+        # a task casts by itself: an fp16 wrapper would stay with the network after the run
+        task.module.__dict__.pop("forward", None)
 
     @property
     def ema(self) -> nn.Module:

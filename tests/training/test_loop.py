@@ -15,7 +15,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import PartialState
-from torch import Tensor
+from torch import Tensor, nn
 from toys_training import Spy, config, run, tiny, weights
 
 from lensdiff.data.images import ImageSet, Stretch
@@ -217,6 +217,20 @@ def test_fp16_without_a_scaler_refuses_gradients_that_are_not_finite(
     with pytest.raises(TrainingError, match="gradients are not finite at update 1"):
         next(loop.steps())
     assert np.array_equal(before, weights(loop.task.saved))
+
+
+def test_no_wrapper_stays_with_the_network(
+    lenses16: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """accelerate's, for fp16 on a GPU, would cast whoever uses the network later."""
+
+    def prepare(_self: object, module: nn.Module, optimizer: object) -> tuple:
+        module.forward = lambda *_: pytest.fail("cast")
+        return module, optimizer
+
+    monkeypatch.setattr(Accelerator, "prepare", prepare)
+    loop = run_of(tiny(), lenses16, config())
+    assert "forward" not in loop.module.__dict__
 
 
 def test_the_scale_of_fp16_is_saved_and_resumed(lenses16: ImageSet, tmp_path: Path) -> None:
