@@ -158,8 +158,8 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
     sampling = replace(model.sampling, **changes)
     real, split = real_images(model, args.data)
     n = args.n or (min(ENOUGH, len(real) // 2) if args.data else ENOUGH)
-    _refuse_a_trial(model.folder, args.dry, args.data or changes or n != ENOUGH)
     check_numbers(real, n, model.shape)
+    _refuse_a_trial(model.folder, args.dry, args.data or changes or n != ENOUGH)
     net = extractor(args.extractor, best_device(), args.inception_weights)
     count = max(n, args.images, LEGACY_IMAGES if args.legacy else 0)
     shard = Shard.parse(args.shard) if args.shard else None
