@@ -97,6 +97,15 @@ def test_a_schedule_without_signal_is_sampled_from_a_lower_level_too():
         assert float(solution.levels[-1]) > study.NO_SIGNAL > ROWS[name]["high"]
         assert (studies_folder() / "recipes" / f"{solution.name}-lower.png").exists()
     assert excess("sigmoid-ddim", "own_card") > 4 * excess("sigmoid-ddim", "like_own")
+    # the same steps from a lower start, and most of the excess is gone
+    far = excess("ddpm-cosine", "own_card")
+    near = excess("ddpm-cosine from a lower level")
+    assert near < 0.4 * far and near < excess("ddpm-cosine", "like_own")
+
+
+def test_the_two_schedules_of_one_network_are_not_told_apart():
+    errors = [ROWS[name]["card"]["excess_error"] for name in ("ddpm", "ddpm-cosine")]
+    assert abs(excess("ddpm") - excess("ddpm-cosine")) < 1.96 * np.hypot(*errors)
 
 
 def test_the_telescope_is_not_what_decides():
