@@ -132,13 +132,14 @@ def test_the_folder_that_it_learnt_is_scored_on_what_was_held_out(model, tmp_pat
 
 def test_what_is_shipped_is_not_replaced_by_a_trial(model, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "shipped", lambda name: tmp_path / name)
+    monkeypatch.setattr(scoring, "ENOUGH", 12)
     files = ("--data", str(tmp_path / "mine"))
     own_folder(tmp_path / "mine")
-    for more in (("-n", "12"), ("--steps", "3"), files):
+    for more in (("-n", "13"), ("--steps", "3"), files):
         with pytest.raises(ParameterError, match=r"a shipped model.*Add --dry"):
             scoring.run(arguments(model.folder, *more))
     assert not (model.folder / "card.json").exists()
-    assert scoring.run(arguments(model.folder, "-n", "12", "--dry"))
+    assert scoring.run(arguments(model.folder, "-n", "13", "--dry"))
     place = classifier.save(tmp_path / "c", small_classifier())
     with pytest.raises(ParameterError, match=r"a shipped model.*Add --dry"):
         scoring.run(arguments(place, *files))
