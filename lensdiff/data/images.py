@@ -85,7 +85,7 @@ class ImageSet:
             if known == self.fingerprint or older:
                 _, held = self.split()
                 return self.subset(held, f"{len(held)} held out")
-            if learnt.get("name") == self.name:
+            if learnt.get("name") == self.name and self.truth is None:  # of files
                 print(f"{self.name}: its files are others than the model learnt under this name.")
         return self
 

@@ -86,7 +86,7 @@ def updates(
         x = torch.where(mirrored, x.flip(-1), x).to(device)
         x = F.pixel_unshuffle(x, fold)
         if fast:
-            x = x.contiguous(memory_format=layout(fast))
+            x = x.contiguous(memory_format=torch.channels_last)
         with lower(fast):
             found = loss(x)
         found.backward()

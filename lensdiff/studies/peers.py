@@ -29,7 +29,6 @@ from .peer_updates import BATCH, IMAGES, Contender, count, grid, layout, library
 WIDTHS = (32, 64, 64, 128)
 # As ours but without the folding stem, at the weights of denoising-diffusion-pytorch's
 UNFOLDED = {"channels": (32, 48, 64, 96), "blocks": 2, "attention_levels": (3,), "unshuffle": 1}
-FOLDS = {64: 2, 128: 4, 150: 5}  # pixels a side that ours folds, by the side of an image
 
 
 # ---- ours ----------------------------------------------------------------------------------------
@@ -41,16 +40,18 @@ def random_images(side: int, n: int = IMAGES) -> ImageSet:
     return ImageSet("random pixels", pixels, "random", symmetries=8)
 
 
+def fold_of(side: int) -> int:
+    """Pixels a side that ours folds into channels: 2, 4 and 5 of 64, 128 and 150."""
+    return max(1, round(side / 32))
+
+
 def ours(side: int, fast: bool = True, network: dict | None = None) -> Contender:
     """Our loop with all that belongs to it: batches from a set, flips and turns, the average.
 
     The network is that of `lens64` and `lens150`, which fold so many pixels that their grid inside
     is the same; or one of `network`'s arguments. `fast`: in the device's own precision.
     """
-    standard = {
-        **recipes.every()["lens64"].network,
-        "unshuffle": FOLDS.get(side) or max(1, round(side / 32)),
-    }
+    standard = {**recipes.every()["lens64"].network, "unshuffle": fold_of(side)}
     net = UNet(**(network or standard))
     precision = best_precision() if fast else "fp32"
     denoiser = Denoiser(net, "edm", precision=precision)
@@ -238,4 +239,4 @@ def contender(name: str, side: int) -> Contender:
 def folded(name: str, side: int) -> Contender:
     """A peer in the device's own precision, on images folded as ours folds them; it isn't drawn."""
     torch.manual_seed(0)
-    return replace(BUILDERS[name](side, True, fold=FOLDS[side]), draw=None)
+    return replace(BUILDERS[name](side, True, fold=fold_of(side)), draw=None)

@@ -159,7 +159,8 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
     real, split = real_images(model, args.data)
     n = args.n or (min(ENOUGH, len(real) // 2) if args.data else ENOUGH)
     check_numbers(real, n, model.shape)
-    _refuse_a_trial(model.folder, args.dry, args.data or changes or n != ENOUGH)
+    other = args.data or changes or n != ENOUGH or args.extractor != "efficientnet"
+    _refuse_a_trial(model.folder, args.dry, other)
     net = extractor(args.extractor, best_device(), args.inception_weights)
     count = max(n, args.images, LEGACY_IMAGES if args.legacy else 0)
     shard = Shard.parse(args.shard) if args.shard else None
@@ -292,7 +293,5 @@ def of_classifier(
         said = f"\nWithout the published tenth: {error}"
     if not dry:
         write_json(folder / "report.json", found)
-    return (
-        "\n".join(classification.in_words(name, found[name]) for name in PARTS if name in found)
-        + said
-    )
+    lines = [classification.in_words(name, found[name]) for name in PARTS if name in found]
+    return "\n".join(lines) + said

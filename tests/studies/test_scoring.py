@@ -135,7 +135,7 @@ def test_what_is_shipped_is_not_replaced_by_a_trial(model, tmp_path, monkeypatch
     monkeypatch.setattr(scoring, "ENOUGH", 12)
     files = ("--data", str(tmp_path / "mine"))
     own_folder(tmp_path / "mine")
-    for more in (("-n", "13"), ("--steps", "3"), files):
+    for more in (("-n", "13"), ("--steps", "3"), ("--extractor", "inception"), files):
         with pytest.raises(ParameterError, match=r"a shipped model.*Add --dry"):
             scoring.run(arguments(model.folder, *more))
     assert not (model.folder / "card.json").exists()
@@ -143,6 +143,12 @@ def test_what_is_shipped_is_not_replaced_by_a_trial(model, tmp_path, monkeypatch
     place = classifier.save(tmp_path / "c", small_classifier())
     with pytest.raises(ParameterError, match=r"a shipped model.*Add --dry"):
         scoring.run(arguments(place, *files))
+
+
+def test_simulated_test_lenses_are_never_called_another_state_of_a_folder(lenses16, capsys):
+    """Those to train on and to test on have one name, and other fingerprints."""
+    assert lenses16.unseen({"data": {"name": lenses16.name, "fingerprint": "b" * 64}}) is lenses16
+    assert not capsys.readouterr().out
 
 
 def test_every_stage_of_a_model_has_seen_its_images(model, tmp_path, capsys):
