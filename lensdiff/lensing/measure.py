@@ -102,7 +102,7 @@ def ring(
     The radius is NaN where the share is below 0.95. The ridge, the brightest radius of each ray,
     runs at theta_E + beta cos(phi) for an isothermal lens and a source displaced by beta
     (notebook 13 derives it; the ridge is that of Kochanek, Keeton & McLeod 2001): its mean over all
-    azimuths is the Einstein radius.
+    azimuths is the Einstein radius of all mass inside.
     """
     rays, radii = polar(smooth(light, pixel_arcsec), pixel_arcsec)
     covered = (rays.max(2) > np.maximum(COVERED, 4 * noise)[:, None]).mean(1)
@@ -111,9 +111,10 @@ def ring(
 
 
 def ellipticity(light: np.ndarray, noise: np.ndarray, pixel_arcsec: float) -> np.ndarray:
-    """(1 - q) / (1 + q) of the light's second moments about the centre, (n,); q: axis ratio.
+    """(1 - q) / (1 + q) of the light's second moments, (n,); q: axis ratio.
 
-    Bartelmann & Schneider 2001, eq. 4.2.
+    Bartelmann & Schneider 2001, eq. 4.2 and 4.10, but about the image's centre, where the lens is:
+    light on one side of it counts as elongated.
     """
     bright = smooth(light, pixel_arcsec)
     weight = np.where(bright > np.maximum(COVERED, 4 * noise)[:, None, None], bright, 0)
@@ -259,9 +260,9 @@ def compare(
     """Distance of two samples of a number, (n,) and (m,), beside that of real against real.
 
     `w1` is the Wasserstein-1 distance, `ks_p` the p-value of Kolmogorov and Smirnov's test.
-    `w1_band` is the 95th percentile of the distances of `repeats` random splits of the real ones,
-    of the sizes of the two samples where there are as many; NaN entries are left out. `w1` and
-    `w1_band` have the unit of the values. Raises MetricError below 8 values.
+    `w1_band` is the 95th percentile of the distances of `repeats` random splits of the real ones
+    into two equal parts, scaled to the sizes n and m, since a distance falls with the root of a
+    number; NaN entries are left out. Both have the unit of the values. MetricError below 8 values.
     """
     real, generated = (np.asarray(x, float)[np.isfinite(x)] for x in (real, generated))
     if min(len(real), len(generated)) < 8:
@@ -269,7 +270,6 @@ def compare(
         raise MetricError(f"{counts}: a comparison needs eight or more of both.")
     rng = np.random.default_rng(seed)
     size = min(len(generated), len(real) // 2)
-    # a distance between samples falls with the root of their number
     scale = np.sqrt((1 / len(generated) + 1 / len(real)) / (2 / size))
     shuffled = (rng.permutation(real) for _ in range(repeats))
     splits = [wasserstein_distance(x[:size], x[size : 2 * size]) * scale for x in shuffled]

@@ -77,7 +77,10 @@ def diverse(pixels: int = 64, **changes: object) -> Survey:
     The field has 7.5 arcsec. Priors, uniform unless noted: Einstein radius 0.5 to 2 arcsec; axis
     ratio of the lens 0.5 to 1; shear 0 to 0.1; source within 0.7 Einstein radii (uniform in radius,
     so that rings are frequent), half-light radius 0.1 to 0.4 arcsec, axis ratio 0.4 to 1, amplitude
-    log-uniform in 5 to 40; every orientation uniform. `changes` are fields of `Survey`.
+    log-uniform in 5 to 40 counts per second and pixel; every orientation uniform. Amplitude and
+    background are the same for each *pixel*, so an image of fewer pixels is also of a shallower
+    exposure: at 64 pixels a square arcsec collects 5.5 times less than at 150.
+    `changes` are fields of `Survey`.
     """
     half_turn = (0.0, np.pi)
     survey = Survey(

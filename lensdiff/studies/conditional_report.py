@@ -115,9 +115,9 @@ def by_class(stored: dict, classes: Sequence[str]) -> Figure:
 def likeness(row: dict, floor: dict) -> Table:
     """Distance, floor, excess and KID of each class, by the features.
 
-    After ± stand standard errors; of KID, the standard deviation over subsets. The excess's is an
-    upper limit: it adds those of distance and floor as if each had a reference of its own, while
-    the scatter of the one that they share cancels in part (`jackknife.excess_errors`).
+    After ± stand standard errors; of KID, the standard deviation over subsets. The excess's adds
+    those of distance and floor as if each had a reference of its own. They share one, by which the
+    error may be smaller or larger (`jackknife.excess_errors` counts it, from rows of features).
 
     `row` is of generated images, `floor` of as many simulated ones, both of `ClassScorer.row`.
     """
@@ -130,7 +130,7 @@ def likeness(row: dict, floor: dict) -> Table:
             cells = [net, name, f"{far:.2f} ± {errors[0]:.2f}", f"{near:.2f} ± {errors[1]:.2f}"]
             pairs = [(one["kid"][net][name], one["kid_std"][net][name]) for one in (row, floor)]
             rows.append([*cells, excess, *(f"{mean:.2f} ± {std:.2f}" for mean, std in pairs)])
-    head = ["features", "class", "distance", "floor", "excess (± at most)"]
+    head = ["features", "class", "distance", "floor", "excess (± as if independent)"]
     return rows, [*head, "KID × 1000", "KID × 1000 of simulated"]
 
 

@@ -11,7 +11,7 @@ from .. import model as models
 from ..data.images import lenses
 from ..errors import MetricError, ParameterError
 from ..lensing import defects, fit, measure
-from ..lensing.survey import diverse
+from ..lensing.survey import Survey, diverse
 from ..scores import light
 from ..scores.card import FIRST_SEED
 from ..storage import studies_folder
@@ -30,11 +30,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--light", type=int, default=512, help="images kept where none are")
 
 
+def binned(images: np.ndarray) -> tuple[np.ndarray, Survey]:
+    """Images (n, 1, H, W) of 7.5 arcsec, binned for a fit, and the survey with their rays.
+
+    On a coarser grid of rays than the images' own even the true lens would leave a residual.
+    """
+    side = images.shape[-1]
+    factor = next(number for number in (BIN, 2, 1) if side % number == 0)
+    rays = factor * diverse(side).supersampling
+    return measure.binned(images, factor), diverse(side // factor, supersampling=rays)
+
+
 def fitted(images: np.ndarray, rounds: int = 15) -> fit.Fit:
     """The fit of an isothermal ellipsoid with shear to binned images of 7.5 arcsec."""
-    factor = next(number for number in (BIN, 2, 1) if images.shape[-1] % number == 0)
-    small = measure.binned(images, factor)
-    return fit.fit(small, diverse(small.shape[-1]), rounds=rounds)
+    return fit.fit(*binned(images), rounds=rounds)
 
 
 def physics(images: np.ndarray, real: np.ndarray, fits: int) -> dict:

@@ -61,7 +61,7 @@ def test_the_scan_and_the_distances_are_the_stored_ones():
     more = stored["more"]
     rows, head = report.likeness(more, stored["more_floor"])
     assert [len(row) for row in rows] == [len(head)] * 6
-    assert head[4] == "excess (± at most)"
+    assert head[4] == "excess (± as if independent)"
     net, name, far, near, excess, *_ = rows[0]
     assert far.startswith(f"{more['distance'][net][name]:.2f} ± ")
     difference = more["distance"][net][name] - stored["more_floor"]["distance"][net][name]
