@@ -17,11 +17,12 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..errors import ParameterError
 from ..lensing.population import KINDS
 from ..notebook import times
-from ..runtime import best_device, best_precision, machine
+from ..runtime import best_device, best_precision, cpu_has_bf16, machine
 from ..storage import root, studies_folder
 from . import benchmark_parts as parts
 from . import benchmark_whole, peer_quality
@@ -68,7 +69,7 @@ PARTS = {
         {f"{n}": lambda _, n=n: benchmark_whole.scores(n) for n in benchmark_whole.SCORES},
         2,
     ),
-    "limits": Part({"machine": parts.limits}, 0.5),
+    "limits": Part({"machine": benchmark_whole.limits}, 0.5),
     "start": Part({"first lens": lambda _: benchmark_whole.first_lens()}, 4),
 }
 START = "start"  # the last of all, since it needs a network
@@ -86,7 +87,7 @@ SMALL: dict[str, Callable[[int], dict]] = {
     "batches": lambda rounds: parts.batches(rounds, sizes=(1, 4)),
     "growth": lambda rounds: parts.growth("side", rounds, values=(8, 32)),
     "scores": lambda _: benchmark_whole.scores(64),
-    "limits": parts.limits,
+    "limits": benchmark_whole.limits,
 }
 
 
@@ -98,8 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--updates", type=int, help="of each peer, in place of ours' time")
     parser.add_argument("-n", type=int, default=SCORED, help="images to generate for a score")
     parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
-    work = root() / "runs" / "benchmark"
-    parser.add_argument("--work", type=Path, default=work, help="states of the peers' trainings")
+    parser.add_argument("--work", type=Path, help="states of the peers' trainings")
 
 
 def circumstances() -> dict:
@@ -112,8 +112,23 @@ def circumstances() -> dict:
 
 
 def kind() -> str:
-    """What rows of one kind of processor are told apart by: its precision, or the GPU's name."""
-    return best_precision() if best_device() == "cpu" else machine()
+    """What rows of one kind of processor are told apart by.
+
+    Of a CPU its precision, and its threads where they aren't two; else the GPU's name.
+    """
+    if best_device() != "cpu":
+        return machine()
+    precision = best_precision()
+    if precision == "fp32" and cpu_has_bf16():
+        precision = "fp32 in place of bf16"
+    threads = torch.get_num_threads()
+    return precision if threads == times.CORES else f"{precision}, threads: {threads}"
+
+
+def work_of(args: argparse.Namespace) -> Path:
+    """Where states of the peers' trainings lie: what is measured anew has others."""
+    anew = args.out != studies_folder()
+    return args.work or (args.out / "states" if anew else root() / "runs" / "benchmark")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -160,7 +175,7 @@ def rows_of(part: str, args: argparse.Namespace) -> dict[str, Callable[[], dict]
     if part != QUALITY:
         rows = PARTS[part].rows
         return {name: functools.partial(compute, args.rounds) for name, compute in rows.items()}
-    given = {"out": args.out, "work": args.work, "updates": args.updates, "n": args.n}
+    given = {"out": args.out, "work": work_of(args), "updates": args.updates, "n": args.n}
     # all of them in equal time first: the long way is half an hour of drawing
     every = itertools.product(peer_quality.WAYS, peer_quality.BUILDERS)
     return {

@@ -7,13 +7,11 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from .. import model as models
 from ..data.folders import folder
@@ -45,6 +43,7 @@ DRAWN = 4  # lenses at once, of a timing
 CALLS = (5, 8, 12, 16, 20, 28, 40)
 BATCHES = (1, 4, 16, 64)
 FILES = 1_000
+SIMULATED = 24  # lenses
 GROWING = {"side": (32, 64, 128, 256), "batch": (2, 8, 32, 64), "width": (32, 48, 96)}
 PEAK = """
 import sys
@@ -65,7 +64,7 @@ def own_peak(name: str, side: int) -> int | None:
     """Bytes that two updates of a contender need at most, in a process of its own.
 
     On a CPU what the process holds more at its peak than after a small update, by which the library
-    was loaded; None where there is no /proc.
+    was loaded (what that has left free is used again, and not counted); None without a /proc.
     """
     cuda = best_device() == "cuda"
     if not cuda and not Path("/proc/self/status").exists():
@@ -145,17 +144,21 @@ def frechet_distance(n: int, rounds: int, width: int = WIDTH) -> dict:
 
 
 def simulation(kind: str, rounds: int) -> dict:
-    """Noiseless lenses of one class at 150 pixels: ours at once, lenstronomy's one by one."""
+    """The same noiseless lenses of one class at 150 pixels: ours at once, lenstronomy's in turn.
+
+    On one thread each, since lenstronomy has one.
+    """
     survey = diverse(150, use_lenstronomy_k=True)
     oracle = Lenstronomy(survey)
-    many = sample_params(48, kind, 5, survey)
-    few = many[:6]
-    works = {
-        "ours": lambda: render(many, survey),
-        "lenstronomy": lambda: [oracle(row) for row in few],
-    }
-    lenses_of = {"ours": len(many), "lenstronomy": len(few)}
-    return {"seconds": rounded(alternate(works, rounds)), "lenses": lenses_of}
+    rows = sample_params(SIMULATED, kind, 5, survey)
+    works = {"ours": lambda: render(rows, survey), "lenstronomy": lambda: [*map(oracle, rows)]}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        seconds = rounded(alternate(works, rounds))
+    finally:
+        torch.set_num_threads(threads)
+    return {"seconds": seconds, "lenses": dict.fromkeys(works, SIMULATED), "threads": 1}
 
 
 def reading(rounds: int, files: int = FILES) -> dict:
@@ -276,25 +279,3 @@ def growth(what: str, rounds: int, values: tuple[int, ...] = ()) -> dict:
         row["call_s"] = call_s[row["value"]]
         row["update_s"] = update_s[row["value"]]
     return {"batch": 8, "measured": found}
-
-
-def limits(rounds: int) -> dict:
-    """Operations a second that this machine reaches in a product of matrices and a convolution."""
-    device = best_device()
-    found = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        a = torch.randn(2_048, 2_048, device=device, dtype=dtype)
-        x = torch.randn(16, 128, 64, 64, device=device, dtype=dtype)
-        x = x.contiguous(memory_format=torch.channels_last)
-        kernel = torch.randn(128, 128, 3, 3, device=device, dtype=dtype)
-        kernel = kernel.contiguous(memory_format=torch.channels_last)
-        works: dict[str, tuple[Callable[[], object], float]] = {
-            "matmul": (lambda a=a: a @ a, 2 * 2_048**3),
-            "convolution": (
-                lambda x=x, k=kernel: F.conv2d(x, k, padding=1),
-                2 * 9 * 128**2 * 16 * 64**2,
-            ),
-        }
-        for work, (run, operations) in works.items():
-            found[f"{work}, {name}"] = float(f"{operations / cost.seconds(run, rounds):.4g}")
-    return {"operations_per_s": found}

@@ -1,7 +1,8 @@
-"""Two more parts of the benchmark: what scores cost, and the time from a clone to a first lens."""
+"""More of the benchmark: what scores cost, a first lens from a clone, the machine's limits."""
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import tempfile
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from ..errors import ParameterError
-from ..runtime import best_device
+from ..runtime import best_device, best_precision
 from ..scores import distances
 from ..scores.features import extractor
 from ..scores.statistics import Statistics
@@ -23,6 +25,7 @@ SCORES = (256, 1_024, 4_096)  # images a side
 PIXELS = 64
 BATCH = 32  # images whose features are found at once
 REPEATS = 3
+LEAST_S = 0.05  # of a timing of the machine's limit: a single product is too short for a GPU
 ENVIRONMENT = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LENSDIFF_CACHE", "LENSDIFF_RUNS")
 
 
@@ -77,3 +80,27 @@ def first_lens(repository: Path | None = None) -> dict:
                 said = (done.stderr or done.stdout).strip().splitlines()[-1:]
                 raise ParameterError(f"{name} failed: {''.join(said)}. Mend it, and run it again.")
     return {"step_s": seconds}
+
+
+def limits(rounds: int) -> dict:
+    """Operations a second that this machine reaches in a product of matrices and a convolution."""
+    device = best_device()
+    found = {}
+    low = "fp16" if best_precision() == "fp16" else "bf16"
+    lower = torch.float16 if low == "fp16" else torch.bfloat16
+    for name, dtype in (("fp32", torch.float32), (low, lower)):
+        a = torch.randn(2_048, 2_048, device=device, dtype=dtype)
+        x = torch.randn(16, 128, 64, 64, device=device, dtype=dtype)
+        x = x.contiguous(memory_format=torch.channels_last)
+        kernel = torch.randn(128, 128, 3, 3, device=device, dtype=dtype)
+        kernel = kernel.contiguous(memory_format=torch.channels_last)
+        conv = functools.partial(F.conv2d, x, kernel, padding=1)
+        works = {
+            "matmul": (functools.partial(torch.mm, a, a), 2 * 2_048**3),
+            "convolution": (conv, 2 * 9 * 128**2 * 16 * 64**2),
+        }
+        for work, (run, operations) in works.items():
+            many = max(1, round(LEAST_S / cost.seconds(run, 1)))
+            taken = cost.seconds(lambda run=run, many=many: [run() for _ in range(many)], rounds)
+            found[f"{work}, {name}"] = float(f"{many * operations / taken:.4g}")
+    return {"operations_per_s": found}

@@ -104,7 +104,7 @@ def _benchmark_row() -> list[str]:
     training = rows["training", "64"]
     fastest = min(BUILDERS, key=lambda name: np.median(training["seconds"][name]))
     speed = (
-        f"an update of {fastest}, the fastest peer, takes as it comes {_times(training, fastest)} "
+        f"an update of {fastest}, the fastest peer, takes in float32 {_times(training, fastest)} "
         f"as long as ours, in bfloat16 as ours {_times(training, f'{fastest}, bf16')}"
     )
     distance = _times(rows["frechet", "10000"], "pytorch-fid")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def train(made: peers.Contender, updates: int | None, place: Path) -> dict:
     """Train for `updates`, or for as long as ours; the state lies in `place`.
 
     Returns the number of updates, and seconds of one. Weights, average and optimizer go on from
-    where a killed run was; random draws are new ones.
+    where a killed run was, with random draws that it had not yet.
     """
     done = 0
     if place.exists():
@@ -70,6 +71,7 @@ def train(made: peers.Contender, updates: int | None, place: Path) -> dict:
             part.load_state_dict(state[name])
         done = state["done"]
         found = state["found"]
+        torch.manual_seed(done)
     else:
         found = equal_updates(made)
         done = TIMED + 1
@@ -138,8 +140,9 @@ def quality(
     made = BUILDERS[name](SIDE, True, pixels)
     kind = f"-{best_device()}-{best_precision()}"
     other = "" if kind == "-cpu-bf16" else kind
+    version = metadata.version(name)  # another one trains anew
     own = "" if updates is None else f"-{updates}"  # a trial's state is no other run's
-    found = train(made, updates, work / f"{name}{own}{other}.pt")
+    found = train(made, updates, work / f"{name}-{version}{own}{other}.pt")
     call_s = cost.seconds(lambda: made.draw(16, 2, True)) / 32
     found |= {"parameters": made.parameters, "images_seen": found["updates"] * peers.BATCH}
     found |= {"call_s": call_s, "ours_image_s": image_seconds()}

@@ -73,11 +73,13 @@ def updates(
 ) -> Iterator[float]:
     """Updates of a peer on images (n, 1, H, W), mirrored at random, or on random ones of a side.
 
-    `fast`: in bfloat16 by autocast, channels last, if the device has it. `fold`: the network's
+    `fast`: by autocast to the device's own precision (with a gradient scaler for fp16), channels
+    last. `fold`: the network's
     images have blocks of fold x fold pixels as channels, as behind our stem. Pixels only change
     places, so that noise process and loss are those of the images.
     """
     device = best_device()
+    scaler = torch.amp.GradScaler(device, enabled=fast and best_precision() == "fp16")
     if isinstance(pixels, int):
         pixels = torch.rand(IMAGES, 1, fold * pixels, fold * pixels)
     while True:
@@ -89,9 +91,11 @@ def updates(
             x = x.contiguous(memory_format=torch.channels_last)
         with lower(fast):
             found = loss(x)
-        found.backward()
+        scaler.scale(found).backward()
+        scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad()
         average()
         yield float(found.detach())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import tomllib
+from argparse import Namespace
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -167,7 +170,7 @@ def test_peers_are_trained_resumed_and_scored(
     words = "study benchmark quality --updates 12 -n 24 --out".split()
     words += [str(tmp_path / "out"), "--work", str(tmp_path / "work")]
     made = peers.contender("diffusers", 64)
-    place = tmp_path / "work" / "diffusers-12.pt"
+    place = tmp_path / "work" / f"diffusers-{metadata.version('diffusers')}-12.pt"
     monkeypatch.setattr(peer_quality, "TIMED", 3)
     assert peer_quality.train(made, 5, place)["updates"] == 5
     counted = []
@@ -203,6 +206,45 @@ def test_a_peer_draws_with_its_average_and_with_its_last_weights(name: str) -> N
     assert drawn[0].shape == (2, 1, 16, 16) and drawn[0].min() >= 0 and drawn[0].max() <= 1
     assert torch.equal(drawn[0], drawn[2])  # the last weights are back
     assert not torch.equal(drawn[0], drawn[1])
+
+
+def test_a_peer_that_goes_on_has_new_random_draws(tmp_path: Path) -> None:
+    """From two states, and each time other random numbers than at the start."""
+    seeds = []
+
+    def updates() -> Iterator[float]:
+        while True:
+            seeds.append(torch.initial_seed())
+            yield 0.0
+
+    place = tmp_path / "peer.pt"
+    for done in (3, 5):
+        torch.manual_seed(0)
+        torch.save({"done": done, "found": {"updates": done + 2}}, place)
+        peer_quality.train(peers.Contender(1, updates()), None, place)
+    assert seeds == [3, 3, 5, 5]
+
+
+def test_another_number_of_threads_is_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "best_device", lambda: "cpu")
+    monkeypatch.setattr(benchmark, "cpu_has_bf16", lambda: True)
+    kinds = set()
+    for threads in (2, 32):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        for precision in ("bf16", "fp32"):
+            monkeypatch.setattr(benchmark, "best_precision", lambda precision=precision: precision)
+            kinds.add(benchmark.kind())
+    assert len(kinds) == 4 and "bf16" in kinds and "fp32" not in kinds  # it was only asked for
+    monkeypatch.setattr(benchmark, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert benchmark.kind() == "fp32"
+
+
+def test_what_is_measured_anew_is_trained_anew(tmp_path: Path) -> None:
+    stored = benchmark.work_of(Namespace(out=benchmark.studies_folder(), work=None))
+    anew = benchmark.work_of(Namespace(out=tmp_path, work=None))
+    assert anew.parent == tmp_path and stored != anew
+    assert benchmark.work_of(Namespace(out=tmp_path, work=Path("x"))) == Path("x")
 
 
 def test_a_peer_has_as_much_time_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ def test_lenses_and_files_come_faster() -> None:
     for name, row in part("simulation").items():
         times = (row["seconds"][who] for who in ("lenstronomy", "ours"))
         per = (row["lenses"][who] for who in ("lenstronomy", "ours"))
-        assert paired.ratio(*times, *per).median > 2, name
+        assert row["threads"] == 1 and paired.ratio(*times, *per).low > 1, name
     row = ROWS["reading", "files"]
     assert paired.ratio(row["seconds"]["DataLoader"], row["seconds"]["ours"]).median > 1
 
