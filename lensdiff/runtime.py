@@ -69,6 +69,11 @@ def cpu_has_bf16() -> bool:
     return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 
 
+def finest(x: torch.Tensor) -> torch.Tensor:
+    """`x` in float64; in float32 on a Mac's GPU, which has no finer numbers."""
+    return x.float() if x.device.type == "mps" else x.double()
+
+
 def processes() -> int:
     """How many processes share this run, as torchrun or accelerate has started them."""
     return int(os.environ.get("WORLD_SIZE", "1"))

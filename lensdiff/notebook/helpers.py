@@ -37,7 +37,8 @@ def number(name: str, value: float, low: float, high: float, whole: bool = False
     right = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
     if not right or (whole and value != int(value)):
         kind = "whole number" if whole else "number"
-        raise ParameterError(f"{name} is {value!r}; it must be a {kind} from {low:g} to {high:g}.")
+        ends = f"from {low:,} to {high:,}" if whole else f"from {low:g} to {high:g}"
+        raise ParameterError(f"{name} is {value!r}; it must be a {kind} {ends}.")
     return int(value) if whole else value
 
 
@@ -112,6 +113,22 @@ def say(text: str, **values: object) -> None:
     Braces are filled as `str.format` does; those of an equation are doubled.
     """
     display(Markdown(text.format(**values)))
+
+
+def drawing_model(model: object, latents: bool | None = None) -> object:
+    """The model, if it is one of diffusion, which draws images; `latents`: of latents, or not.
+
+    Raises ParameterError for a classifier or an autoencoder, and for a model of the other kind.
+    """
+    cure = "Give a diffusion model, as lens150 is one"
+    if not hasattr(model, "denoiser"):
+        raise ParameterError(f"A {type(model).__name__} draws no images. {cure}.")
+    if latents is not None and latents != (model.autoencoder is not None):
+        kinds = ("pixels", "latents")
+        reason = f"{model.folder.name} denoises {kinds[not latents]}"
+        example = ("lens150", "latent150")[latents]
+        raise ParameterError(f"{reason}. Give one of {kinds[latents]}, as {example} is.")
+    return model
 
 
 def table(rows: Iterable[Sequence[object]], columns: Sequence[str]) -> None:

@@ -13,19 +13,22 @@ from .helpers import number, pick
 class Number:
     """A number from `low` to `high`, both allowed; a `whole` one is returned as an int.
 
-    With `multiple`, a multiple of that.
+    With `multiple`, a multiple of that; with `least`, at least that, or 0 (the default is taken).
     """
 
     low: float
     high: float
     whole: bool = False
     multiple: int = 1
+    least: float = 0
 
     def check(self, name: str, value: object) -> float | int:
         """The number; raises ParameterError for another value."""
         found = number(name, value, self.low, self.high, self.whole)
         if self.whole and found % self.multiple:
             raise ParameterError(f"{name} is {found}; it must be a multiple of {self.multiple}.")
+        if 0 < found < self.least:
+            raise ParameterError(f"{name} is {found:g}; it must be 0, or at least {self.least:g}.")
         return found
 
 

@@ -29,6 +29,7 @@ from ..errors import CheckpointError, DataError, StorageError
 FORMAT = "lensdiff-1"  # of every checkpoint and state
 WEIGHTS = "weights.safetensors"  # the files of a checkpoint
 SPEC = "spec.json"
+UNSEEN = (".DS_Store", "desktop.ini")  # what file managers leave in a folder that looks empty
 ROOM = "Give it room and write permission, or take another folder."
 
 
@@ -210,7 +211,7 @@ def check_free(folder: Path, spec_name: str) -> None:
         raise StorageError(f"{folder}: a file of this name is there. {cure}")
     if Path.cwd().is_relative_to(folder.resolve()):
         raise StorageError(f"{folder}: the working folder can't be replaced. {cure}")
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(path.name not in UNSEEN for path in folder.iterdir()):
         try:
             ours = json.loads((folder / spec_name).read_text())["format"] == FORMAT
         except (OSError, ValueError, KeyError, TypeError):

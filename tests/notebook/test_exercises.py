@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
+import inspect
+import json
 import sys
+import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +19,7 @@ from lensdiff.errors import ParameterError
 from lensdiff.notebook import exercises
 from lensdiff.notebook.exercises import Exercise, alike
 from lensdiff.notebook.lessons import LESSONS, lesson
+from lensdiff.storage import root
 
 STORED = {
     f"{notebook}.{k}": exercise
@@ -106,7 +113,41 @@ def test_a_solution_shows_the_answer_or_the_source_of_a_function(monkeypatch):
     ld.solution("02.3")
     ld.solution("02.4")
     assert shown[0].startswith("**02.3** `160`\n\n")
-    assert "```python\ndef fold(x: Tensor)" in shown[1] and shown[1].count("```") == 2
+    assert "```python\ndef fold(x: torch.Tensor)" in shown[1] and shown[1].count("```") == 2
+
+
+def names_of(page: Path) -> set[str]:
+    """What a notebook has at hand at its end: imports, functions, classes, variables."""
+    found = set(dir(builtins)) | {"__name__"}
+    for cell in json.loads(page.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code" and "colab" not in cell["metadata"].get("tags", []):
+            lines = "".join(cell["source"]).splitlines()
+            tree = ast.parse("\n".join(line for line in lines if line[:1] not in "%!" or not line))
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    found |= {(one.asname or one.name).split(".")[0] for one in node.names}
+                elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                    found.add(node.name)
+                elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    found.add(node.id)
+    return found
+
+
+@pytest.mark.parametrize("page", sorted((root() / "notebooks").glob("??_*.ipynb")), ids=str)
+def test_a_solution_can_be_run_on_its_page(page):
+    """The source that is shown needs nothing but what the page has."""
+    known = names_of(page)
+    for name, exercise in lesson(page.name[:2]).EXERCISES.items():
+        if not callable(exercise.answer):
+            continue
+        tree = ast.parse(textwrap.dedent(inspect.getsource(exercise.answer)))
+        nodes = list(ast.walk(tree))
+        own = {node.arg for node in nodes if isinstance(node, ast.arg)}
+        names = [node for node in nodes if isinstance(node, ast.Name)]
+        own |= {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        own |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+        used = {node.id for node in names}
+        assert used <= known | own, (name, used - known - own)
 
 
 def test_a_test_may_take_several_answers(capsys):

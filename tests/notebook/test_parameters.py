@@ -57,7 +57,7 @@ def test_a_rule_lets_a_good_value_pass(rule, value, checked):
     [
         (Number(0, 1), 2, "x is 2; it must be a number from 0 to 1."),
         (Number(0, 1), float("nan"), "x is nan; it must be a number from 0 to 1."),
-        (SEED, 0.5, "x is 0.5; it must be a whole number from 0 to 2.14748e+09."),
+        (SEED, 0.5, "x is 0.5; it must be a whole number from 0 to 2,147,483,648."),
         (Number(16, 64, True, multiple=16), 20, "x is 20; it must be a multiple of 16."),
         (Choice("a", "b"), "c", "x is 'c'; it must be one of 'a', 'b'."),
         (Choice("a", "b"), ["a"], "x is ['a']; it must be one of 'a', 'b'."),

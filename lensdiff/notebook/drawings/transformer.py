@@ -60,7 +60,9 @@ def _vectors(canvas: Canvas, image: np.ndarray, x: float) -> None:
 
 def _block(canvas: Canvas) -> None:
     """One block of many: a line goes through it, and each part adds to it what its gate lets."""
-    left, right, line = 3.2, 7.0, 1.25
+    left = 3.2
+    right = 7.0
+    line = 1.25
     canvas.text(5.1, 0.47, "block, several times", fontsize=11)
     edges = ([left, right, right, left, left], [0.65, 0.65, 2.65, 2.65, 0.65])
     canvas.ax.plot(*edges, color=GREY, linewidth=1.0)

@@ -15,8 +15,8 @@ PARAMETERS = {
     "recipe": Choice("tiny", "lens64", "lens150"),
     "train_minutes": Number(0, 10_000),
     "sampler": Choice("", "ddim", "heun", "dpmpp_2m"),
-    "steps": Number(0, 1_000, whole=True),
-    "card_images": Number(0, 2_048, whole=True),
+    "steps": Number(0, 1_000, whole=True, least=2),
+    "card_images": Number(0, 2_048, whole=True, least=8),
 }
 
 

@@ -13,7 +13,7 @@ PARAMETERS = {
     "schedule_name": Choice("linear", "cosine", "sigmoid"),
     "T": Number(100, 100_000, whole=True),
     "chain_T": Number(21, 2_000, whole=True),
-    "chains": Number(0, 100_000, whole=True),
+    "chains": Number(0, 100_000, whole=True, least=2),
     "toy_steps": Number(50, 10_000, whole=True),
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from ..exercises import Exercise
 from ..rules import SEED, Choice, Number
@@ -15,7 +14,7 @@ PARAMETERS = {
     "sigma": Number(0.01, 40),
     "seed": SEED,
     "image_size": Number(16, 512, whole=True),
-    "width": Number(16, 512, whole=True),
+    "width": Number(16, 512, whole=True, multiple=16),
     "blocks": Number(1, 8, whole=True),
     "unshuffle": Choice(1, 2, 4),
     "embedding": Choice("scale_shift", "add"),
@@ -23,83 +22,83 @@ PARAMETERS = {
 }
 
 
-def fold(x: Tensor) -> Tensor:
+def fold(x: torch.Tensor) -> torch.Tensor:
     """Images (n, 1, H, W) to (n, 4, H/2, W/2), each 2 x 2 block as four channels."""
     corners = [x[..., 0::2, 0::2], x[..., 0::2, 1::2], x[..., 1::2, 0::2], x[..., 1::2, 1::2]]
     return torch.cat(corners, 1)
 
 
-def fold_columns_first(x: Tensor) -> Tensor:
+def fold_columns_first(x: torch.Tensor) -> torch.Tensor:
     """The corner below before the one to the right."""
     corners = [x[..., 0::2, 0::2], x[..., 1::2, 0::2], x[..., 0::2, 1::2], x[..., 1::2, 1::2]]
     return torch.cat(corners, 1)
 
 
-def fold_quarters(x: Tensor) -> Tensor:
+def fold_quarters(x: torch.Tensor) -> torch.Tensor:
     """The quarters of the image, each whole."""
     upper, lower = x.chunk(2, 2)
     return torch.cat([*upper.chunk(2, 3), *lower.chunk(2, 3)], 1)
 
 
-def fold_mean(x: Tensor) -> Tensor:
+def fold_mean(x: torch.Tensor) -> torch.Tensor:
     """The mean of each block, one channel."""
     return F.avg_pool2d(x, 2)
 
 
-def fold_one_corner(x: Tensor) -> Tensor:
+def fold_one_corner(x: torch.Tensor) -> torch.Tensor:
     """The upper left pixel of each block, four times."""
     return x[..., 0::2, 0::2].repeat(1, 4, 1, 1)
 
 
-def fold_backwards(x: Tensor) -> Tensor:
+def fold_backwards(x: torch.Tensor) -> torch.Tensor:
     """The channels from the last to the first."""
     return fold(x).flip(1)
 
 
-def group_norm(x: Tensor) -> Tensor:
+def group_norm(x: torch.Tensor) -> torch.Tensor:
     """Features (n, c, H, W), each image with mean 0 and variance 1 over all else."""
     centred = x - x.mean((1, 2, 3), keepdim=True)
     return centred / centred.std((1, 2, 3), correction=0, keepdim=True)
 
 
-def norm_over_batch(x: Tensor) -> Tensor:
+def norm_over_batch(x: torch.Tensor) -> torch.Tensor:
     """One mean and variance for all images together."""
     return (x - x.mean()) / x.std(correction=0)
 
 
-def norm_by_channel(x: Tensor) -> Tensor:
+def norm_by_channel(x: torch.Tensor) -> torch.Tensor:
     """Mean and variance of each channel."""
     deviation = x.std((2, 3), correction=0, keepdim=True)
     return (x - x.mean((2, 3), keepdim=True)) / deviation
 
 
-def norm_batch_norm(x: Tensor) -> Tensor:
+def norm_batch_norm(x: torch.Tensor) -> torch.Tensor:
     """Mean and variance of a channel over all images."""
     deviation = x.std((0, 2, 3), correction=0, keepdim=True)
     return (x - x.mean((0, 2, 3), keepdim=True)) / deviation
 
 
-def norm_by_variance(x: Tensor) -> Tensor:
+def norm_by_variance(x: torch.Tensor) -> torch.Tensor:
     """Divided by the variance."""
     return (x - x.mean((1, 2, 3), keepdim=True)) / x.var((1, 2, 3), correction=0, keepdim=True)
 
 
-def norm_unbiased(x: Tensor) -> Tensor:
+def norm_unbiased(x: torch.Tensor) -> torch.Tensor:
     """Divided by torch's own standard deviation, of the number less one."""
     return (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True)
 
 
-def norm_centred(x: Tensor) -> Tensor:
+def norm_centred(x: torch.Tensor) -> torch.Tensor:
     """The mean taken away, nothing else."""
     return x - x.mean((1, 2, 3), keepdim=True)
 
 
-def folded(answer: object) -> Tensor:
+def folded(answer: object) -> torch.Tensor:
     """What a fold makes of two images of 8 x 6 pixels."""
     return answer(torch.arange(96.0).reshape(2, 1, 8, 6))
 
 
-def normed(answer: object) -> Tensor:
+def normed(answer: object) -> torch.Tensor:
     """What a norm makes of four images whose means and variances differ."""
     x = torch.randn(4, 6, 5, 5, generator=torch.Generator().manual_seed(0))
     scale = torch.arange(1.0, 5)[:, None, None, None]

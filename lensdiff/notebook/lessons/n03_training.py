@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from ..exercises import Exercise
 from ..rules import SEED, Choice, Flag, Number, Place
@@ -12,14 +11,14 @@ PARAMETERS = {
     "train_minutes": Number(0, 10_000),
     "prediction": Choice("edm", "eps", "x0", "v", "flow"),
     "criterion": Choice("l2", "l1"),
-    "width": Number(16, 512, whole=True),
+    "width": Number(16, 512, whole=True, multiple=16),
     "data_folder": Place(),
     "train": Flag(),
     "seed": SEED,
     "recipe": Choice("lens64", "lens150"),
     "recipe_steps": Number(0, 10_000_000, whole=True),
     "recipe_batch": Number(0, 65_536, whole=True),
-    "recipe_width": Number(0, 1024, whole=True),
+    "recipe_width": Number(0, 1024, whole=True, multiple=16),
     "checkpoint": Place(),
     "noise_levels": Choice("lognormal", "linear", "cosine", "sigmoid"),
     "T": Number(21, 100_000, whole=True),
@@ -31,84 +30,84 @@ PARAMETERS = {
 }
 
 
-def target(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
+def target(x0: torch.Tensor, eps: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """What must be added to x = x0 + sigma eps to get x0."""
     return -sigma * eps
 
 
-def target_negative(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
+def target_negative(x0: torch.Tensor, eps: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """What was added."""
     return sigma * eps
 
 
-def target_noise(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
+def target_noise(x0: torch.Tensor, eps: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """The noise."""
     return eps
 
 
-def target_minus_noise(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
+def target_minus_noise(x0: torch.Tensor, eps: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """The noise, negative, without its level."""
     return -eps
 
 
-def target_image(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
+def target_image(x0: torch.Tensor, eps: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """The clean image."""
     return x0
 
 
-def target_noisy(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
+def target_noisy(x0: torch.Tensor, eps: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """The noisy image."""
     return x0 + sigma * eps
 
 
-def target_flow(x0: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
+def target_flow(x0: torch.Tensor, eps: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """The flow's velocity."""
     return eps - x0
 
 
-def factor(sigma: Tensor, gamma: float) -> Tensor:
+def factor(sigma: torch.Tensor, gamma: float) -> torch.Tensor:
     """min-SNR's weight on |D - x0|^2 = sigma^2 |eps_hat - eps|^2, written for the noise."""
     return (sigma**2 * gamma).clamp(max=1)
 
 
-def factor_of_image(sigma: Tensor, gamma: float) -> Tensor:
+def factor_of_image(sigma: torch.Tensor, gamma: float) -> torch.Tensor:
     """The weight on |D - x0|^2."""
     return (sigma**-2).clamp(max=gamma)
 
 
-def factor_largest(sigma: Tensor, gamma: float) -> Tensor:
+def factor_largest(sigma: torch.Tensor, gamma: float) -> torch.Tensor:
     """max in place of min."""
     return (sigma**2 * gamma).clamp(min=1)
 
 
-def factor_divided(sigma: Tensor, gamma: float) -> Tensor:
+def factor_divided(sigma: torch.Tensor, gamma: float) -> torch.Tensor:
     """Divided by sigma^2 instead of multiplied."""
     return (sigma**-2).clamp(max=gamma) / sigma**2
 
 
-def factor_linear(sigma: Tensor, gamma: float) -> Tensor:
+def factor_linear(sigma: torch.Tensor, gamma: float) -> torch.Tensor:
     """sigma without its square."""
     return (sigma * gamma).clamp(max=1)
 
 
-def factor_of_snr(sigma: Tensor, gamma: float) -> Tensor:
+def factor_of_snr(sigma: torch.Tensor, gamma: float) -> torch.Tensor:
     """The signal-to-noise ratio taken for sigma^2."""
     return (sigma**2).clamp(max=gamma) * sigma**2
 
 
-def factor_without(sigma: Tensor, gamma: float) -> Tensor:
+def factor_without(sigma: torch.Tensor, gamma: float) -> torch.Tensor:
     """No limit."""
     return torch.ones_like(sigma)
 
 
-def asked(answer: object) -> Tensor:
+def asked(answer: object) -> torch.Tensor:
     """What a target is for a few images, noises and levels."""
     x0 = torch.tensor([0.3, -1.2, 0.8, 0.1])
     eps = torch.tensor([1.1, 0.4, -0.7, 0.2])
     return answer(x0, eps, torch.tensor([0.1, 0.7, 2.0, 5.0]))
 
 
-def weighed(answer: object) -> Tensor:
+def weighed(answer: object) -> torch.Tensor:
     """Factors of a few levels."""
     return answer(torch.tensor([0.05, 0.2, 0.4, 0.6, 2.0]), 5.0)
 

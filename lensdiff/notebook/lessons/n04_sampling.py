@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-from torch import Tensor
 
 from ...diffusion import sampling
 from ...diffusion.process import SCHEDULES
@@ -29,7 +27,7 @@ PARAMETERS = {
 }
 
 
-def toy(x: Tensor, sigma: float, label: object = None) -> Tensor:
+def toy(x: torch.Tensor, sigma: float, label: object = None) -> torch.Tensor:
     """The exact guess for normal data of standard deviation 0.5."""
     return x * 0.25 / (0.25 + sigma**2)
 
@@ -37,7 +35,7 @@ def toy(x: Tensor, sigma: float, label: object = None) -> Tensor:
 # ---- 04.3, a sampler -----------------------------------------------------------------------------
 
 
-def midpoint(denoise: Callable, x: Tensor, sigmas: Tensor) -> Tensor:
+def midpoint(denoise: object, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
     """Each step takes the slope at the geometric mean of its two levels."""
     for sigma, target in pairwise(sigmas.tolist()):
         slope = (x - denoise(x, sigma)) / sigma
@@ -49,19 +47,19 @@ def midpoint(denoise: Callable, x: Tensor, sigmas: Tensor) -> Tensor:
     return x
 
 
-def midpoint_euler(denoise: Callable, x: Tensor, sigmas: Tensor) -> Tensor:
+def midpoint_euler(denoise: object, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
     """The slope at the start of each step, no trial."""
     *_, last = sampling.ddim(denoise, x, sigmas)
     return last
 
 
-def midpoint_heun(denoise: Callable, x: Tensor, sigmas: Tensor) -> Tensor:
+def midpoint_heun(denoise: object, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
     """The mean of the slopes at both ends."""
     *_, last = sampling.heun(denoise, x, sigmas)
     return last
 
 
-def midpoint_arithmetic(denoise: Callable, x: Tensor, sigmas: Tensor) -> Tensor:
+def midpoint_arithmetic(denoise: object, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
     """The trial at the arithmetic mean of both levels."""
     for sigma, target in pairwise(sigmas.tolist()):
         slope = (x - denoise(x, sigma)) / sigma
@@ -73,7 +71,7 @@ def midpoint_arithmetic(denoise: Callable, x: Tensor, sigmas: Tensor) -> Tensor:
     return x
 
 
-def midpoint_half(denoise: Callable, x: Tensor, sigmas: Tensor) -> Tensor:
+def midpoint_half(denoise: object, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
     """The second slope from the trial point on, not from the start of the step."""
     for sigma, target in pairwise(sigmas.tolist()):
         place = math.sqrt(sigma * target)
@@ -84,7 +82,7 @@ def midpoint_half(denoise: Callable, x: Tensor, sigmas: Tensor) -> Tensor:
     return x
 
 
-def midpoint_wrong_level(denoise: Callable, x: Tensor, sigmas: Tensor) -> Tensor:
+def midpoint_wrong_level(denoise: object, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
     """The second question asked at the first level."""
     for sigma, target in pairwise(sigmas.tolist()):
         slope = (x - denoise(x, sigma)) / sigma
@@ -95,7 +93,7 @@ def midpoint_wrong_level(denoise: Callable, x: Tensor, sigmas: Tensor) -> Tensor
     return x
 
 
-def sampled(answer: Callable) -> Tensor:
+def sampled(answer: object) -> torch.Tensor:
     """What a sampler makes of three starts of normal data, in six steps."""
     x = torch.tensor([10.0, -3.0, 20.0], dtype=torch.float64)[:, None, None, None]
     return answer(toy, x, sampling.log_levels(6, 20.0, 0.2))
@@ -105,8 +103,13 @@ def sampled(answer: Callable) -> Tensor:
 
 
 def line_step(
-    x: Tensor, guess: Tensor, before: Tensor, sigma: float, target: float, h_before: float
-) -> Tensor:
+    x: torch.Tensor,
+    guess: torch.Tensor,
+    before: torch.Tensor,
+    sigma: float,
+    target: float,
+    h_before: float,
+) -> torch.Tensor:
     """A step in lambda with the line through two guesses integrated exactly."""
     h = math.log(sigma / target)
     d = (guess - before) / h_before
@@ -114,15 +117,25 @@ def line_step(
 
 
 def line_constant(
-    x: Tensor, guess: Tensor, before: Tensor, sigma: float, target: float, h_before: float
-) -> Tensor:
+    x: torch.Tensor,
+    guess: torch.Tensor,
+    before: torch.Tensor,
+    sigma: float,
+    target: float,
+    h_before: float,
+) -> torch.Tensor:
     """The guess held: DDIM."""
     return guess + target / sigma * (x - guess)
 
 
 def line_middle(
-    x: Tensor, guess: Tensor, before: Tensor, sigma: float, target: float, h_before: float
-) -> Tensor:
+    x: torch.Tensor,
+    guess: torch.Tensor,
+    before: torch.Tensor,
+    sigma: float,
+    target: float,
+    h_before: float,
+) -> torch.Tensor:
     """The line's value in the middle, held: DPM-Solver++."""
     h = math.log(sigma / target)
     middle = guess + h / (2 * h_before) * (guess - before)
@@ -130,27 +143,42 @@ def line_middle(
 
 
 def line_undivided(
-    x: Tensor, guess: Tensor, before: Tensor, sigma: float, target: float, h_before: float
-) -> Tensor:
+    x: torch.Tensor,
+    guess: torch.Tensor,
+    before: torch.Tensor,
+    sigma: float,
+    target: float,
+    h_before: float,
+) -> torch.Tensor:
     """The difference of the guesses, not divided by the last step."""
     return line_step(x, guess, before, sigma, target, 1.0)
 
 
 def line_backwards(
-    x: Tensor, guess: Tensor, before: Tensor, sigma: float, target: float, h_before: float
-) -> Tensor:
+    x: torch.Tensor,
+    guess: torch.Tensor,
+    before: torch.Tensor,
+    sigma: float,
+    target: float,
+    h_before: float,
+) -> torch.Tensor:
     """The slope of the line with the wrong sign."""
     return line_step(x, guess, before, sigma, target, -h_before)
 
 
 def line_other_step(
-    x: Tensor, guess: Tensor, before: Tensor, sigma: float, target: float, h_before: float
-) -> Tensor:
+    x: torch.Tensor,
+    guess: torch.Tensor,
+    before: torch.Tensor,
+    sigma: float,
+    target: float,
+    h_before: float,
+) -> torch.Tensor:
     """The slope divided by this step, not the last one."""
     return line_step(x, guess, before, sigma, target, math.log(sigma / target))
 
 
-def stepped(answer: Callable) -> Tensor:
+def stepped(answer: object) -> torch.Tensor:
     """What a step makes of three states."""
     x = torch.tensor([3.0, -1.0, 0.5], dtype=torch.float64)
     return answer(x, 0.6 * x + 0.1, 0.4 * x - 0.2, 2.0, 1.3, 0.7)

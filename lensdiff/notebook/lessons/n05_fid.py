@@ -11,9 +11,9 @@ PARAMETERS = {
     "checkpoint": Place(),
     "data_folder": Place(),
     "extractor_name": Choice("efficientnet", "inception"),
-    "card_images": Number(0, 2048, whole=True),
-    "corrupted_images": Number(0, 2048, whole=True),
-    "most_images": Number(0, 2048, whole=True),
+    "card_images": Number(0, 2048, whole=True, least=16),
+    "corrupted_images": Number(0, 2048, whole=True, least=8),
+    "most_images": Number(0, 2048, whole=True, least=16),
     "folder_minutes": Number(0, 10_000),
     "inception_weights": Place(),
     "seed": SEED,
@@ -57,7 +57,12 @@ def frechet_1d(a: np.ndarray, b: np.ndarray) -> float:
 
 def excess(generated: np.ndarray, other: np.ndarray, reference: np.ndarray) -> float:
     """Distance of the generated from the reference, less that of others."""
-    return frechet_1d(generated, reference) - frechet_1d(other, reference)
+
+    def far(x: np.ndarray) -> float:
+        apart = (x.mean() - reference.mean(), x.std(ddof=1) - reference.std(ddof=1))
+        return float(apart[0] ** 2 + apart[1] ** 2)
+
+    return far(generated) - far(other)
 
 
 def excess_only_distance(generated: np.ndarray, other: np.ndarray, reference: np.ndarray) -> float:

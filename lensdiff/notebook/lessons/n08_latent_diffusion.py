@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
 from ..exercises import Exercise
 from ..rules import SEED, Number, Place
@@ -25,32 +24,32 @@ PARAMETERS = {
 }
 
 
-def share(losses: Tensor, total: int, processes: int) -> Tensor:
+def share(losses: torch.Tensor, total: int, processes: int) -> torch.Tensor:
     """What a process minimises, so that the mean of gradients is that of the mean over all."""
     return losses.sum() * processes / total
 
 
-def share_own_mean(losses: Tensor, total: int, processes: int) -> Tensor:
+def share_own_mean(losses: torch.Tensor, total: int, processes: int) -> torch.Tensor:
     """The mean over its own images."""
     return losses.mean()
 
 
-def share_own_sum(losses: Tensor, total: int, processes: int) -> Tensor:
+def share_own_sum(losses: torch.Tensor, total: int, processes: int) -> torch.Tensor:
     """The sum over its own images."""
     return losses.sum()
 
 
-def share_of_total(losses: Tensor, total: int, processes: int) -> Tensor:
+def share_of_total(losses: torch.Tensor, total: int, processes: int) -> torch.Tensor:
     """The sum over the number of all images."""
     return losses.sum() / total
 
 
-def share_of_sum(losses: Tensor, total: int, processes: int) -> Tensor:
+def share_of_sum(losses: torch.Tensor, total: int, processes: int) -> torch.Tensor:
     """The sum over the processes."""
     return losses.sum() / processes
 
 
-def share_mean_of_total(losses: Tensor, total: int, processes: int) -> Tensor:
+def share_mean_of_total(losses: torch.Tensor, total: int, processes: int) -> torch.Tensor:
     """The mean times the processes, over the number of all images."""
     return losses.mean() * processes / total
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
 from ..exercises import Exercise
 from ..rules import SEED, Choice, Number
@@ -23,32 +22,32 @@ PARAMETERS = {
 }
 
 
-def guess(x: Tensor, v: Tensor, t: float) -> Tensor:
+def guess(x: torch.Tensor, v: torch.Tensor, t: float) -> torch.Tensor:
     """x_t = x0 + t v, solved for x0."""
     return x - t * v
 
 
-def guess_backwards(x: Tensor, v: Tensor, t: float) -> Tensor:
+def guess_backwards(x: torch.Tensor, v: torch.Tensor, t: float) -> torch.Tensor:
     """Towards the noise."""
     return x + t * v
 
 
-def guess_of_one(x: Tensor, v: Tensor, t: float) -> Tensor:
+def guess_of_one(x: torch.Tensor, v: torch.Tensor, t: float) -> torch.Tensor:
     """As if t were 1."""
     return x - v
 
 
-def guess_of_noise(x: Tensor, v: Tensor, t: float) -> Tensor:
+def guess_of_noise(x: torch.Tensor, v: torch.Tensor, t: float) -> torch.Tensor:
     """The other end of the line."""
     return x + (1 - t) * v
 
 
-def guess_of_sigma(x: Tensor, v: Tensor, t: float) -> Tensor:
+def guess_of_sigma(x: torch.Tensor, v: torch.Tensor, t: float) -> torch.Tensor:
     """As if x had to be brought to x_sigma first."""
     return x / (1 - t) - t * v
 
 
-def guess_divided(x: Tensor, v: Tensor, t: float) -> Tensor:
+def guess_divided(x: torch.Tensor, v: torch.Tensor, t: float) -> torch.Tensor:
     """As if x0 were still scaled."""
     return (x - t * v) / (1 - t)
 

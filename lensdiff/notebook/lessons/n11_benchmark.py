@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -33,32 +32,32 @@ PARAMETERS = {
 }
 
 
-def ratio_of_medians(slow: Sequence[float], fast: Sequence[float]) -> float:
+def ratio_of_medians(slow: list[float], fast: list[float]) -> float:
     """The median of one over that of the other."""
     return float(np.median(slow) / np.median(fast))
 
 
-def ratio_of_means(slow: Sequence[float], fast: Sequence[float]) -> float:
+def ratio_of_means(slow: list[float], fast: list[float]) -> float:
     """Means, which one disturbed round moves."""
     return float(np.mean(slow) / np.mean(fast))
 
 
-def ratio_of_best(slow: Sequence[float], fast: Sequence[float]) -> float:
+def ratio_of_best(slow: list[float], fast: list[float]) -> float:
     """The least of each."""
     return min(slow) / min(fast)
 
 
-def ratio_upside_down(slow: Sequence[float], fast: Sequence[float]) -> float:
+def ratio_upside_down(slow: list[float], fast: list[float]) -> float:
     """The other way round."""
     return float(np.median(fast) / np.median(slow))
 
 
-def median_of_ratios(slow: Sequence[float], fast: Sequence[float]) -> float:
+def median_of_ratios(slow: list[float], fast: list[float]) -> float:
     """Round by round, and then the median."""
     return float(np.median(np.divide(slow, fast)))
 
 
-def difference_of_medians(slow: Sequence[float], fast: Sequence[float]) -> float:
+def difference_of_medians(slow: list[float], fast: list[float]) -> float:
     """Seconds, not times."""
     return float(np.median(slow) - np.median(fast))
 

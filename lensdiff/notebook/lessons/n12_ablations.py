@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from ..exercises import Exercise
@@ -25,43 +23,43 @@ PARAMETERS = {
     ),
     "live_updates": Number(0, 1_000_000, whole=True),
     "live_seeds": Number(2, 20, whole=True),
-    "live_width": Number(16, 512, whole=True),
+    "live_width": Number(16, 512, whole=True, multiple=16),
     "columns": Number(1, 16, whole=True),
     "level": Number(0.5, 0.999),
     "seed": SEED,
 }
 
 
-def paired(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+def paired(one: list[float], other: list[float]) -> tuple[float, float]:
     """Mean and standard error of the differences, seed by seed."""
     gap = np.subtract(one, other)
     return float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(len(gap)))
 
 
-def paired_std(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+def paired_std(one: list[float], other: list[float]) -> tuple[float, float]:
     """The standard deviation of the differences, not of their mean."""
     gap = np.subtract(one, other)
     return float(gap.mean()), float(gap.std(ddof=1))
 
 
-def paired_n(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+def paired_n(one: list[float], other: list[float]) -> tuple[float, float]:
     """With n in the denominator of the variance."""
     gap = np.subtract(one, other)
     return float(gap.mean()), float(gap.std() / np.sqrt(len(gap)))
 
 
-def unpaired(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+def unpaired(one: list[float], other: list[float]) -> tuple[float, float]:
     """As if the two lists had nothing to do with each other."""
     error = np.sqrt(np.var(one, ddof=1) / len(one) + np.var(other, ddof=1) / len(other))
     return float(np.mean(one) - np.mean(other)), float(error)
 
 
-def paired_backwards(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+def paired_backwards(one: list[float], other: list[float]) -> tuple[float, float]:
     """The second less the first."""
     return paired(other, one)
 
 
-def paired_by_n(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+def paired_by_n(one: list[float], other: list[float]) -> tuple[float, float]:
     """Divided by n instead of its root."""
     gap = np.subtract(one, other)
     return float(gap.mean()), float(gap.std(ddof=1) / len(gap))

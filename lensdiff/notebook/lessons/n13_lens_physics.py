@@ -12,8 +12,8 @@ PARAMETERS = {
     "compared": Place(),
     "data_folder": Place(),
     "pixel_arcsec": Number(0, 10),
-    "test_images": Number(0, 5_000, whole=True),
-    "drawn_images": Number(0, 2_048, whole=True),
+    "test_images": Number(0, 5_000, whole=True, least=32),
+    "drawn_images": Number(0, 2_048, whole=True, least=16),
     "fit_rounds": Number(0, 200, whole=True),
     "seed": SEED,
 }
