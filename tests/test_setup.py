@@ -92,6 +92,13 @@ def notebook_text(text: str) -> str:
     return re.sub(r"data:image/[^\"')\s]+", "", json.dumps(notebook))
 
 
+def pythons(job: dict) -> list[str]:
+    """The versions of Python of a job of the CI."""
+    matrix = job.get("strategy", {}).get("matrix", {})
+    more = [one["python"] for one in matrix.get("include", ()) if "python" in one]
+    return [*matrix.get("python", ()), *more]
+
+
 def test_environment_is_pyproject() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert environment["name"] == PROJECT["name"] and environment["channels"] == ["conda-forge"]
@@ -106,7 +113,11 @@ def test_environment_is_pyproject() -> None:
             Requirement, (item for item in environment["dependencies"] if isinstance(item, str))
         )
     }
-    assert by_conda.pop("python").specifier == SpecifierSet(PROJECT["requires-python"])
+    python = by_conda.pop("python").specifier
+    assert python == SpecifierSet(PROJECT["requires-python"] + ",<3.14")
+    tested = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    versions = [version for job in tested.values() for version in pythons(job)]
+    assert all(python.contains(version) for version in versions) and "3.13" in versions
     assert "pip" in by_conda
     specifiers = {canonicalize_name(item.name): item.specifier for item in REQUIREMENTS} | {
         "pip": SpecifierSet()

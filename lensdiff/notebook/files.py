@@ -159,13 +159,19 @@ def too_large(notebook: nbformat.NotebookNode) -> str:
     return f"is {size / 1e6:.2f} MB, {limit}; its largest cells: {', '.join(largest)}."
 
 
+def series(folder: Path) -> list[Path]:
+    """The notebooks of a folder, in their order, without the copies that JupyterLab makes."""
+    pages = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    return [page for page in pages if "-Copy" not in page.stem]
+
+
 def open_again(folder: Path) -> list[Path]:
     """Give the pages of a folder badge and opening cell as they are now, and run nothing.
 
     For another address or version in pyproject.toml. Returns the pages that changed.
     """
     changed = []
-    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
+    for path in series(folder):
         text = nbformat.writes(opened(read(path), path.name)) + "\n"
         if text != path.read_text(encoding="utf-8"):
             write_text(path, text)

@@ -77,7 +77,10 @@ def model_folder(name: str) -> Path:
 
 
 def results(profile: str, notebook: str) -> Path:
-    """Folder for what a notebook makes, which later ones can use: runs/<profile>/<notebook>."""
+    """Folder for what a notebook makes, which later ones can use: runs/<profile>/<notebook>.
+
+    Where LENSDIFF_RUNS names a folder, <notebook> in that: give each profile its own.
+    """
     base = Path(os.environ.get("LENSDIFF_RUNS") or root() / "runs" / profile)
     (base / notebook).mkdir(parents=True, exist_ok=True)
     return base / notebook

@@ -15,7 +15,7 @@ import yaml
 from ..errors import ParameterError
 from ..storage import sha256_of_file
 from . import times
-from .files import parameter_names, read, sources
+from .files import parameter_names, read, series, sources
 
 
 @dataclass
@@ -83,7 +83,7 @@ def plan(root: Path, profile: str, parameters: Mapping[str, object]) -> list[Job
     """
     jobs: list[Job] = []
     stamp = surroundings(root)
-    for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+    for path in series(root / "notebooks"):
         notebook = read(path)
         names = parameter_names(notebook)
         own = {name: value for name, value in parameters.items() if name in names}

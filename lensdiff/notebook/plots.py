@@ -211,8 +211,13 @@ class Explorer(ipywidgets.VBox):
     notebook is executed headless, and the reply of the cell can be lost among them.
     """
 
+    _ipython_display_ = None  # ipywidgets 7, Colab's, would show itself so, without the picture
+
     def _repr_mimebundle_(self, **kwargs: object) -> dict:
-        bundle = super()._repr_mimebundle_(**kwargs) or {}
+        theirs = getattr(super(), "_repr_mimebundle_", None)
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        own = {"text/plain": repr(self), "application/vnd.jupyter.widget-view+json": view}
+        bundle = theirs(**kwargs) or {} if theirs else own
         image = self.children[-2]
         still = {"image/png": base64.b64encode(image.value).decode()} if image.value else {}
         return {**bundle, **still}

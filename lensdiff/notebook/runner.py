@@ -160,6 +160,8 @@ def unrecordable(args: argparse.Namespace) -> str:
         return "only those of profile standard are"
     if args.only or args.parameters:
         return "only those of the whole series, without -p, are"
+    if times.kind() not in times.HEADS:
+        return f"none is of {times.kind()}: leave LENSDIFF_PRECISION out"
     if times.kind() != "gpu" and threads != times.CORES:
         return f"only those on {times.CORES} CPU cores are, and torch uses {threads} here"
     return ""

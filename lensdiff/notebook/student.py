@@ -21,7 +21,7 @@ from nbformat.v4 import new_code_cell
 from .. import storage
 from ..errors import ParameterError
 from . import exercises
-from .files import read, tidy
+from .files import read, series, tidy
 from .lessons import lesson
 from .opening import BADGE, project
 
@@ -95,7 +95,7 @@ def write(folder: Path, root: Path | None = None) -> list[Path]:
 
     Raises ParameterError where a file is there already: it may hold somebody's answers.
     """
-    pages = sorted(((root or storage.root()) / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    pages = series((root or storage.root()) / "notebooks")
     there = [folder / page.name for page in pages if (folder / page.name).exists()]
     if there:
         cure = "Move it away, or give another folder: --runs DIR"
@@ -156,11 +156,11 @@ def grading(names: dict[str, str]) -> str:
 
 def pages(path: Path) -> list[Path]:
     """A page, or the pages of a folder. Raises ParameterError where there is none."""
-    series = storage.root() / "notebooks"
-    known = {page.stem[:2] for page in series.glob("[0-9][0-9]_*.ipynb")}
+    place = storage.root() / "notebooks"
+    known = {page.stem[:2] for page in series(place)}
     if not known:
-        raise ParameterError(f"{series} holds no notebooks. Run this in a clone of the repository.")
-    found = [path] if path.is_file() else sorted(path.glob("[0-9][0-9]_*.ipynb"))
+        raise ParameterError(f"{place} holds no notebooks. Run this in a clone of the repository.")
+    found = [path] if path.is_file() else series(path)
     found = [page for page in found if page.stem[:2] in known]
     if not found:
         cure = "Give a page whose name begins with its number, 00_quickstart.ipynb, or a folder"

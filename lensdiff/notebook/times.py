@@ -24,6 +24,7 @@ from torch import nn
 from ..errors import DataError
 from ..runtime import PRECISION, best_device, best_precision, cpu_has_bf16, synchronize
 from ..storage import read_json, root, studies_folder, write_json, write_text
+from .files import series
 
 NAME = "runtimes.json"
 CURE = f"Restore it: git checkout data/studies/{NAME}"
@@ -154,7 +155,7 @@ def refresh(folder: Path | None = None) -> None:
     """
     folder = folder or root()
     path = folder / "data" / "studies" / NAME
-    pages = {page: _current(page, path) for page in (folder / "notebooks").glob("[0-9]*.ipynb")}
+    pages = {page: _current(page, path) for page in series(folder / "notebooks")}
     readme = folder / "README.md"
     if readme.exists():
         pages[readme] = with_times(readme.read_text(encoding="utf-8"), path)

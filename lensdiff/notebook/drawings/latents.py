@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ...diffusion.sampling import draw
+from ...diffusion.sampling import draw, noise
 from . import style
 from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, Canvas
 
@@ -64,7 +64,7 @@ def _second(canvas: Canvas, model: object) -> None:
     y = 0.72
     title = "2  a denoiser learns the latents, and draws"
     canvas.text(0.45, 2.1, title, BLUE, ha="left", fontsize=12)
-    eps = np.random.default_rng(0).standard_normal(model.denoised_shape)
+    eps = noise([SEED], model.denoised_shape)[0].numpy()
     how = model.sampling
     levels = how.sigmas()
     device = next(model.denoiser.parameters()).device
@@ -72,7 +72,7 @@ def _second(canvas: Canvas, model: object) -> None:
     light = model.images_of(x)
     drawn = model.stretch.inverse(x)[0].float().cpu().numpy()
     image = model.telescope.observe(light, [SEED])[0, 0].numpy()
-    _channels(canvas, 1.5 * eps, 0.55, y, ORANGE)
+    _channels(canvas, eps, 0.55, y, ORANGE)
     canvas.arrow((1.56, y + 0.48), (1.83, y + 0.48))
     canvas.box(2.4, y + 0.48, "denoiser\n" + r"$D(z, \sigma)$", 1.1, 0.72, BLUE)
     canvas.arrow((2.97, y + 0.48), (3.24, y + 0.48))

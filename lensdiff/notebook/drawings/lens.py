@@ -13,7 +13,7 @@ from .style import BLUE, GREEN, GREY, INK, ORANGE, Canvas
 EYE = (0.62, 1.32)
 TO_LENS = 2.2
 TO_SOURCE = 4.2
-BETA = 0.14  # of the source, as a slope; angles are drawn some 20,000 times too large
+BETA = 0.14  # of the source, as a slope; angles are drawn some 40,000 times too large
 EINSTEIN = 0.28
 
 
@@ -121,7 +121,7 @@ def _pair(first: float, second: float) -> str:
 
 
 def _turned_lens(canvas: Canvas, light: np.ndarray, row: np.ndarray, x: float, y: float) -> None:
-    """The middle of a lens, with the ellipse of its mass and the place of its source."""
+    """The middle of a lens, with the direction of its mass and the place of its source."""
     ax = canvas.picture(light, x, y, 1.2, extent=(-3.75, 3.75, 3.75, -3.75))
     ax.set(xlim=(-2.6, 2.6), ylim=(2.6, -2.6))
     angle = np.degrees(np.arctan2(row[2], row[1]) / 2)

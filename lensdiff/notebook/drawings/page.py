@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ...storage import read_json, root, shipped
+from ..files import series
 from . import style
 from .process import noised
 from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, Canvas
@@ -21,9 +22,7 @@ CURE = "It comes with the repository: git checkout -- data/checkpoints"
 
 def lessons() -> list[str]:
     """The notebooks there are, "00 quickstart" and so on."""
-    return [
-        path.stem.replace("_", " ") for path in sorted((root() / "notebooks").glob("[0-9]*.ipynb"))
-    ]
+    return [path.stem.replace("_", " ") for path in series(root() / "notebooks")]
 
 
 def drawn(n: int = 4) -> np.ndarray:

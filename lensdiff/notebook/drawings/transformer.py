@@ -9,7 +9,7 @@ from . import style
 from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, Canvas
 
 SIDE = 8  # patches a side
-SIGMA = 0.12  # of the noise, in stds of the lens
+SIGMA = 0.12  # of the noise, in pixel values
 
 
 def dit() -> Figure:
