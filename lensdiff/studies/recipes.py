@@ -7,7 +7,6 @@ pictures lie beside the table.
 from __future__ import annotations
 
 import argparse
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
@@ -28,16 +27,16 @@ from ..scores.statistics import as_stored, statistics, to_uint8
 from ..storage import fingerprint_of, root, studies_folder, write_arrays
 from ..training.fit import fit
 from ..training.published import PUBLISHED
-from ..training.recipe import AutoencoderRecipe, Recipe
+from ..training.recipe import Recipe
 from ..training.solution import Published
 from .ablations import generate_by_table, keep_pictures
-from .cost import TIMED_UPDATES, cost, update_seconds
+from .cost import cost
 from .physics import physics
+from .recipe_times import CALLS, call_times, time_all
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study recipes ddpm ours"
 FILE = "recipes.json"
-MINUTES = 30
 SCORED = 512
 SHOWN = 64  # generated images whose picture is kept
 SHOWN_IN_COLOUR = 16  # noise in three bands is not compressed
@@ -53,6 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     known = ", ".join(PUBLISHED)
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"all, or some of {known}")
     parser.add_argument("--time", action="store_true", help="only time updates, and store nothing")
+    in_turn = "time network calls of all solutions in turn, store them, and nothing else"
+    parser.add_argument("--calls", action="store_true", help=in_turn)
     parser.add_argument("--steps", type=int, help="updates, in place of thirty minutes' worth")
     parser.add_argument("-n", type=int, default=SCORED, help="images to generate for a score")
     parser.add_argument("--own", type=int, default=OWN, help="images by the source's own sampler")
@@ -84,30 +85,6 @@ def train(solution: Published, work: Path, steps: int | None = None) -> Model:
         state = work / f"{recipe.name}{own}-state"
         place = work / f"{recipe.name}{own}"
         return fit(recipe, images, place, state, autoencoder=autoencoder)
-
-
-def autoencoder_seconds(plan: AutoencoderRecipe) -> float:
-    """Median seconds of an update of an autoencoder, of a few that are made and forgotten."""
-    taken = []
-    short = plan.scaled(steps=TIMED_UPDATES, held_out_every=0)
-    with tempfile.TemporaryDirectory() as work:
-        fit(short, plan.images("train"), work, each=lambda step: taken.append(step.seconds))
-    return float(np.median(np.diff(taken)))
-
-
-def time_all(names: list[str]) -> None:
-    """Print what an update of each recipe takes, and how many fill thirty minutes."""
-    for name in names:
-        recipe = PUBLISHED[name].recipe
-        plan = PUBLISHED[name].autoencoder
-        shape = (3 if recipe.data == "colour" else 1, recipe.pixels, recipe.pixels)
-        if plan is not None:
-            net = plan.net()
-            shape = (net.latent_channels, *net.grid(plan.pixels, plan.pixels))
-            print(f"{plan.name}: {autoencoder_seconds(plan):.3f} s an update")
-        recipe = replace(recipe, network={**recipe.network, "image_channels": shape[0]})
-        found = update_seconds(recipe.denoiser(), shape, recipe.as_dict())
-        print(f"{name}: {found:.3f} s an update, {60 * MINUTES / found:,.0f} in {MINUTES} minutes")
 
 
 # ---- drawing and scoring -------------------------------------------------------------------------
@@ -269,6 +246,9 @@ def run(args: argparse.Namespace) -> None:
     net = extractor("efficientnet", best_device())
     about = {"n": args.n, "own": args.own, "steps": args.steps, "extractor_sha256": net.sha256}
     table = Table(args.out / FILE, about)
+    if args.calls:
+        table.row({"name": CALLS}, call_times)
+        return
     grey = observed(PUBLISHED["ours"].recipe)
     check_numbers(grey, args.n)
     table.row({"name": "test lenses"}, lambda: real(grey, args.n))

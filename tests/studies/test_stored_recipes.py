@@ -28,6 +28,7 @@ def excess(name: str, card: str = "card") -> float:
 def test_a_recipe_of_each_source_is_stored_and_ours():
     assert {*SOURCES, OURS} <= set(TRAINED)
     known = {*PUBLISHED, *(f"{name} from a lower level" for name in PUBLISHED), "test lenses"}
+    known.add(study.CALLS)
     assert set(ROWS) <= known and len(ROWS) == len(STORED["rows"])
 
 
@@ -101,6 +102,16 @@ def test_a_schedule_without_signal_is_sampled_from_a_lower_level_too():
     far = excess("ddpm-cosine", "own_card")
     near = excess("ddpm-cosine from a lower level")
     assert near < 0.4 * far and near < excess("ddpm-cosine", "like_own")
+
+
+def test_calls_took_turns():
+    row = ROWS[study.CALLS]
+    median = {name: np.median(each) / row["images"] for name, each in row["seconds"].items()}
+    assert set(median) == set(PUBLISHED)
+    assert median["cosine-l1"] > 10 * median["ours"] > 10 * 10 * 1e-6
+    # one network each: what is left is the clock
+    for one, other in (("ours", "ours-observed"), ("ddpm", "ddpm-cosine"), ("faces", "faces-T200")):
+        assert 0.7 < median[one] / median[other] < 1.4
 
 
 def test_the_two_schedules_of_one_network_are_not_told_apart():
