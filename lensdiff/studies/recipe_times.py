@@ -12,7 +12,6 @@ import torch
 from ..diffusion.process import Denoiser
 from ..runtime import best_device, machine
 from ..training.fit import fit
-from ..training.published import PUBLISHED
 from ..training.recipe import AutoencoderRecipe
 from ..training.solution import Published
 from .cost import TIMED_UPDATES, update_seconds
@@ -44,20 +43,20 @@ def untrained(solution: Published) -> tuple[Denoiser, tuple[int, int, int]]:
     return recipe.denoiser(), shape
 
 
-def time_all(names: list[str]) -> None:
+def time_all(solutions: dict[str, Published]) -> None:
     """Print what an update of each recipe takes, and how many fill thirty minutes."""
-    for name in names:
-        plan = PUBLISHED[name].autoencoder
+    for name, solution in solutions.items():
+        plan = solution.autoencoder
         if plan is not None:
             print(f"{plan.name}: {autoencoder_seconds(plan):.3f} s an update")
-        found = update_seconds(*untrained(PUBLISHED[name]), PUBLISHED[name].recipe.as_dict())
+        found = update_seconds(*untrained(solution), solution.recipe.as_dict())
         print(f"{name}: {found:.3f} s an update, {60 * MINUTES / found:,.0f} in {MINUTES} minutes")
 
 
-def call_times() -> dict:
+def call_times(solutions: dict[str, Published]) -> dict:
     """Seconds of a network call of every solution, in turn, of `CALLED` images at once."""
     works = {}
-    for name, solution in PUBLISHED.items():
+    for name, solution in solutions.items():
         denoiser, shape = untrained(solution)
         denoiser = denoiser.to(best_device(), memory_format=torch.channels_last)
         x = torch.randn(CALLED, *shape, device=best_device())

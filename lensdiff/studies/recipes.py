@@ -238,7 +238,7 @@ def run(args: argparse.Namespace) -> None:
             known = ", ".join(PUBLISHED)
             raise ParameterError(f"There is no solution {name!r}; there are all, {known}.")
     if args.time:
-        time_all(names)
+        time_all({name: PUBLISHED[name] for name in names})
         return
     trial = args.steps is not None or (args.n, args.own) != (SCORED, OWN)
     if trial and args.out == studies_folder():
@@ -247,7 +247,7 @@ def run(args: argparse.Namespace) -> None:
     about = {"n": args.n, "own": args.own, "steps": args.steps, "extractor_sha256": net.sha256}
     table = Table(args.out / FILE, about)
     if args.calls:
-        table.row({"name": CALLS}, call_times)
+        table.row({"name": CALLS}, lambda: call_times(PUBLISHED))
         return
     grey = observed(PUBLISHED["ours"].recipe)
     check_numbers(grey, args.n)

@@ -200,3 +200,10 @@ def test_a_grid_has_rows_of_images_in_grey_or_colour(tmp_path):
 def test_an_unknown_solution_is_refused(study):
     with pytest.raises(ParameterError, match="There is no solution 'magic'; there are all, plain"):
         study("magic", read=False)
+
+
+def test_calls_of_all_are_timed_in_turn_and_stored_alone(study):
+    found = study("all", "--calls")
+    (row,) = [one for one in found["rows"] if one["name"] != "test lenses"]
+    assert row["name"] == recipes.CALLS and set(row["seconds"]) == {"plain", "latents", "ours"}
+    assert all(len(each) == 5 and min(each) > 0 for each in row["seconds"].values())
