@@ -204,13 +204,13 @@ class Model:
         if n < 1:
             raise SamplingError(f"{n} images: draw one or more.")
         given = None if label is None else self.labels(self._one_for_each(label, n))
-        seeds = range(seed, seed + n)
-        found = []
+        found = torch.empty((n, *self.shape))  # parts that are joined would take twice the room
+        parts = self.generate(range(seed, seed + n), sampling, given, 64, observed, guidance)
         with progress(total=n, what="drawing") as bar:
-            for images in self.generate(seeds, sampling, given, 64, observed, guidance):
-                found.append(images)
+            for start, images in zip(range(0, n, 64), parts, strict=True):
+                found[start : start + len(images)] = images
                 bar.update(len(images))
-        return torch.cat(found)
+        return found
 
     def _one_for_each(self, label: object, n: int) -> Sequence[str | int] | np.ndarray:
         """`label` repeated where it is one for all `n` images."""

@@ -74,6 +74,12 @@ def finest(x: torch.Tensor) -> torch.Tensor:
     return x.float() if x.device.type == "mps" else x.double()
 
 
+def take_gpu() -> None:
+    """Where several processes share the GPUs of a machine, this one takes its own."""
+    if processes() > 1 and best_device() == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+
+
 def processes() -> int:
     """How many processes share this run, as torchrun or accelerate has started them."""
     return int(os.environ.get("WORLD_SIZE", "1"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from lensdiff import runtime
 from lensdiff.data.images import ImageSet
 from lensdiff.diffusion import sampling
 from lensdiff.errors import ParameterError
+from lensdiff.storage import root
 from lensdiff.training.classifier import ClassifierConfig, train_classifier
 from lensdiff.training.fit import fit
 from lensdiff.training.loop import Run
@@ -121,3 +124,22 @@ def test_it_draws_there_as_on_the_cpu() -> None:
 
     there, here = (ld.load("lens64", device=device) for device in ("mps", "cpu"))
     assert torch.allclose(there.draw(2), here.draw(2), atol=2e-2)
+
+
+def test_numbers_are_as_fine_as_the_device_has_them() -> None:
+    x = torch.ones(2)
+    assert runtime.finest(x).dtype == torch.float64
+    assert runtime.finest(torch.ones(2, device="meta")).dtype == torch.float64
+    mac = SimpleNamespace(device=torch.device("mps"), float=lambda: "float32", double=None)
+    assert runtime.finest(mac) == "float32"
+
+
+@pytest.mark.parametrize("page", sorted((root() / "notebooks").glob("??_*.ipynb")), ids=str)
+def test_no_page_asks_the_device_for_float64(page: Path) -> None:
+    """Where a page computes on `run.device` it takes the finest numbers that there are."""
+    for cell in json.loads(page.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"]) if cell["cell_type"] == "code" else ""
+        for line in source.splitlines():
+            assert not (".double()" in line and "run.device" in line), line
+        if "SAMPLERS[" in source or "sampling.ddim(denoise" in source:
+            assert ".double()" not in source.replace("cpu().flatten(1).double()", ""), source

@@ -243,6 +243,16 @@ def test_nothing_is_unpickled_freely() -> None:
 # ---- what may be replaced ------------------------------------------------------------------------
 
 
+def test_what_a_file_manager_leaves_in_an_empty_folder_does_not_count(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    place.mkdir()
+    (place / ".DS_Store").touch()
+    storage.check_free(place, "spec.json")
+    (place / "notes.txt").touch()
+    with pytest.raises(StorageError, match="holds other things"):
+        storage.check_free(place, "spec.json")
+
+
 @pytest.mark.parametrize("spec", ['{"openapi": 3}', "[1]", "no json", '{"format": "other"}'])
 def test_a_foreign_description_keeps_its_folder(tmp_path: Path, spec: str) -> None:
     (tmp_path / "spec.json").write_text(spec)

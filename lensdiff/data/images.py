@@ -26,6 +26,7 @@ from ..storage.cache import cached
 
 TRAIN_SEED = 1
 TEST_SEED = 2
+CHOSEN = "chosen by hand"  # rows of a training that had some of the default's held-out ones
 TRAIN_IMAGES = 10_000
 TEST_IMAGES = 5_000
 
@@ -75,7 +76,8 @@ class ImageSet:
     def unseen(self, spec: dict) -> ImageSet:
         """Those that a model never saw: all, or of images that it learnt the tenth held out.
 
-        `spec` is the model's, whose stages record what each of them learnt as "data".
+        `spec` is the model's, whose stages record what each of them learnt as "data". Raises
+        ParameterError where it learnt some of what is held out by default.
         """
         for stage in (spec, *spec.get("stages", ())):
             learnt = dict(stage.get("data") or {})
@@ -83,6 +85,9 @@ class ImageSet:
             # an older model of a folder knows it by the name of its cache
             older = bool(known and self.folder) and self.folder.name.endswith(f"-{known[:12]}")
             if known == self.fingerprint or older:
+                if learnt.get("rows") == CHOSEN:
+                    reason = "the model learnt rows of it that were chosen by hand"
+                    raise ParameterError(f"{self.name}: {reason}. Give images of another folder.")
                 _, held = self.split()
                 return self.subset(held, f"{len(held)} held out")
             if learnt.get("name") == self.name and self.truth is None:  # of files

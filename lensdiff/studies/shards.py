@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..errors import ParameterError
-from ..runtime import best_device, processes
+from ..runtime import processes, take_gpu
 from ..scores.statistics import Statistics
 from ..storage import atomic, fingerprint_of, read_json, write_json
 
@@ -69,8 +68,7 @@ def own(given: str | None) -> str | None:
     if given:
         reason = f"--shard {given}: these {processes()} processes share the work already"
         raise ParameterError(f"{reason}. Take either torchrun or --shard.")
-    if best_device() == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    take_gpu()
     return f"{int(os.environ['RANK']) + 1}/{processes()}"
 
 

@@ -53,10 +53,11 @@ def _given(args: argparse.Namespace, *names: str) -> dict:
 
 def run(args: argparse.Namespace) -> None:
     """Train, tracked where that is asked, and leave a page."""
-    from ..runtime import is_main, machine, processes
+    from ..runtime import is_main, machine, processes, take_gpu
     from ..training import tracking
     from . import pages
 
+    take_gpu()
     if is_main():
         print(f"{processes()} process{'es' * (processes() > 1)}, {machine()}", flush=True)
         if processes() == 1 and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":

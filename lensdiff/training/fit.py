@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .. import model as models
-from ..data.images import ImageSet, Stretch
+from ..data.images import CHOSEN, ImageSet, Stretch, split_rows
 from ..data.labels import check_classes
 from ..diffusion.process import Denoiser
 from ..errors import CheckpointError, DataError, ParameterError
@@ -221,6 +221,8 @@ def _fit_denoiser(
     """A diffusion model of images or their latents, saved with the average of its weights."""
     size = images.pixels.shape[-1]
     more = {"data": images.as_dict(), "classes": list(images.classes)}
+    if rows is not None and np.isin(split_rows(len(images))[1], rows[0]).any():
+        more["data"] |= {"rows": CHOSEN}  # `ImageSet.unseen` can't know the others
     more |= {"telescope": _telescope(recipe, images).as_dict()} if recipe.noiseless else {}
     if autoencoder is not None:
         rows = expanded(rows or images.split(), len(images), recipe.elements)

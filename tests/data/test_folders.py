@@ -259,6 +259,15 @@ def test_linked_folders_are_read_and_a_circle_ends(tmp_path: Path) -> None:
     assert np.bincount(images.labels).tolist() == [1, 1, 1]
 
 
+def test_a_file_that_a_link_shows_once_more_is_read_once(tmp_path: Path) -> None:
+    write(tmp_path / "set" / "no" / "a.npy", image(8, 8))
+    write(tmp_path / "outside.npy", image(8, 8))
+    (tmp_path / "set" / "shown").symlink_to(tmp_path / "set" / "no")
+    (tmp_path / "set" / "no" / "b.npy").symlink_to(tmp_path / "set" / "no" / "a.npy")
+    (tmp_path / "set" / "no" / "c.npy").symlink_to(tmp_path / "outside.npy")
+    assert len(folder(tmp_path / "set", cache=tmp_path / "cache")) == 2
+
+
 def test_what_macos_leaves_beside_files_is_no_image(tmp_path: Path) -> None:
     write(tmp_path / "a.npy", image(8, 8))
     (tmp_path / "._a.npy").write_bytes(b"Mac OS X")

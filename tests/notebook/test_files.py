@@ -180,3 +180,9 @@ def test_another_version_reaches_every_page_without_running_it(
     assert text.count("v9.9.9") == 4 and "v0.1.0" not in text
     assert "github.com/lensdiff/" not in text.replace("someone/lensdiff", "")
     assert files.open_again(tmp_path) == []
+
+
+def test_copies_that_jupyterlab_makes_are_no_pages(tmp_path: Path) -> None:
+    for name in ("01_b.ipynb", "00_a.ipynb", "00_a-Copy1.ipynb", "notes.ipynb"):
+        (tmp_path / name).touch()
+    assert [page.name for page in files.series(tmp_path)] == ["00_a.ipynb", "01_b.ipynb"]

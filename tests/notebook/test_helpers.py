@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import matplotlib.pyplot as plt
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -78,3 +81,16 @@ def test_computed_numbers_are_said_and_tabled(monkeypatch):
     assert shown[2].endswith("| \\|x\\| | 1 |")  # not four cells
     with pytest.raises(ParameterError, match="A row has 1 cells, the table 2"):
         helpers.table([("a",)], ("name", "value"))
+
+
+def test_a_model_that_draws_nothing_or_in_other_numbers_is_one_sentence():
+    pixels = SimpleNamespace(denoiser=1, autoencoder=None, folder=Path("a/pixels"))
+    latents = SimpleNamespace(denoiser=1, autoencoder=1, folder=Path("a/latents"))
+    for model, kind in ((pixels, None), (pixels, False), (latents, None), (latents, True)):
+        assert helpers.drawing_model(model, kind) is model
+    with pytest.raises(ParameterError, match=r"A SimpleNamespace draws no images. .* lens150"):
+        helpers.drawing_model(SimpleNamespace())
+    with pytest.raises(ParameterError, match=r"latents denoises latents. Give one of pixels"):
+        helpers.drawing_model(latents, latents=False)
+    with pytest.raises(ParameterError, match=r"pixels denoises pixels. Give one of latents"):
+        helpers.drawing_model(pixels, latents=True)

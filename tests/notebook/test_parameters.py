@@ -45,6 +45,8 @@ def _runs(tmp_path, monkeypatch):
         (Place(), "lens64", "lens64"),
         (Text(), "", ""),
         (SEED, 2**31, 2**31),
+        (Number(0, 10, whole=True, least=4), 0, 0),
+        (Number(0, 10, whole=True, least=4), 4, 4),
     ],
 )
 def test_a_rule_lets_a_good_value_pass(rule, value, checked):
@@ -57,6 +59,7 @@ def test_a_rule_lets_a_good_value_pass(rule, value, checked):
     [
         (Number(0, 1), 2, "x is 2; it must be a number from 0 to 1."),
         (Number(0, 1), float("nan"), "x is nan; it must be a number from 0 to 1."),
+        (Number(0, 10, whole=True, least=4), 3, "x is 3; it must be 0, or at least 4."),
         (SEED, 0.5, "x is 0.5; it must be a whole number from 0 to 2,147,483,648."),
         (Number(16, 64, True, multiple=16), 20, "x is 20; it must be a multiple of 16."),
         (Choice("a", "b"), "c", "x is 'c'; it must be one of 'a', 'b'."),

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 
 from lensdiff.notebook import plots
@@ -126,6 +127,16 @@ def test_a_page_without_a_kernel_shows_the_first_picture_of_sliders():
     assert "application/vnd.jupyter.widget-view+json" in bundle
     empty = plots.explorer(lambda seed: print("none"), seed=ipywidgets.IntSlider(1, 0, 5))
     assert "image/png" not in empty._repr_mimebundle_()
+
+
+def test_sliders_have_their_picture_under_an_older_ipywidgets(monkeypatch):
+    """Version 7, which Colab has, knows no bundle and shows a widget by another method."""
+    monkeypatch.delattr(ipywidgets.Widget, "_repr_mimebundle_")
+    monkeypatch.setattr(ipywidgets.VBox, "_ipython_display_", lambda self: None, raising=False)
+    box = plots.explorer(lambda a: plots.plt.subplots(), a=ipywidgets.IntSlider(1, 0, 5))
+    data, _ = InteractiveShell.instance().display_formatter.format(box)
+    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == box.model_id
+    assert base64.b64decode(data["image/png"]) == box.children[-2].value
 
 
 def test_no_widget_sends_messages_while_a_notebook_runs_headless():

@@ -277,3 +277,17 @@ def test_unequal_classes_are_learnt_where_that_is_meant_and_other_classes_are_no
     # a start without classes knows none that could differ
     plain = fit(SMALL, other, tmp_path / "plain")
     fit(WITH_CLASSES, other, tmp_path / "conditional", start=plain)
+
+
+def test_images_are_unseen_only_where_their_rows_are_known(tmp_path):
+    """Other rows to train on may have some that the default split holds out."""
+    images = made()
+    by_default = images.split()
+    given = {"default": None, "fewer": (by_default[0][::2], by_default[1])}
+    for name, rows in given.items():
+        spec = fit(SMALL, images, tmp_path / name, rows=rows).spec
+        np.testing.assert_array_equal(images.unseen(spec).pixels, images.pixels[by_default[1]])
+    every = np.arange(len(images))
+    spec = fit(SMALL, images, tmp_path / "other", rows=(every[1::2], every[::2])).spec
+    with pytest.raises(ParameterError, match="rows of it that were chosen by hand"):
+        images.unseen(spec)
