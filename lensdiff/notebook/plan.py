@@ -53,7 +53,9 @@ def surroundings(root: Path) -> str:
     The recorded run times don't count: to store them must not make every notebook run again.
     """
     digest = hashlib.sha256()
-    files = [*(root / "lensdiff").rglob("*.py"), root / "constraints.txt"]
+    package = (root / "lensdiff").rglob("*")
+    files = [path for path in package if "__pycache__" not in path.parts]
+    files.append(root / "constraints.txt")
     for name in ("checkpoints", "reference", "studies"):
         files += (root / "data" / name).rglob("*")
     files = [path for path in files if path.name != times.NAME]
@@ -68,11 +70,14 @@ def surroundings(root: Path) -> str:
 
 
 def listings(root: Path, parameters: Mapping[str, object]) -> list[list]:
-    """Names, sizes and times of the files below each parameter that names a folder."""
+    """Names, sizes and times of each parameter's file, or of all below its folder."""
     texts = [value for value in parameters.values() if isinstance(value, str) and value]
     places = [place / text for text in texts for place in (Path(), root / "notebooks", root)]
-    folders = {place for place in places if place.is_dir()}
-    files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    found = {place for place in places if place.is_file()}
+    for place in places:
+        if place.is_dir():
+            found |= {path for path in place.rglob("*") if path.is_file()}
+    files = sorted(found)
     return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
 
 

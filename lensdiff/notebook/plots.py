@@ -235,6 +235,10 @@ def pictured(draw: Callable[[], object]) -> tuple[bytes, str]:
             draw()
         except ValueError as error:
             print(error)
+        except BaseException:
+            for number in set(plt.get_fignums()) - known:
+                plt.close(number)
+            raise
     png = io.BytesIO()
     for count, number in enumerate(sorted(set(plt.get_fignums()) - known)):
         if count == 0:

@@ -23,6 +23,7 @@ def stamps(root: Path, profile: str = "smoke", **parameters: object) -> list[str
     [
         "lensdiff/model.py",
         "constraints.txt",
+        "lensdiff/notebook/template/page.html",
         "data/checkpoints/lens/weights",
         "data/reference/features.npz",
         "data/studies/ablations.json",
@@ -43,6 +44,9 @@ def test_stamps_change_with_the_files_of_a_folder_given_as_a_parameter(root: Pat
     (mine / "lens.npy").write_bytes(b"new")
     assert stamps(root, data_folder=str(mine)) != before
     assert stamps(root, data_folder="mine") == stamps(root, data_folder="mine")
+    before = stamps(root, data_folder=str(mine / "lens.npy"))
+    (mine / "lens.npy").write_bytes(b"newer")
+    assert stamps(root, data_folder=str(mine / "lens.npy")) != before
 
 
 def test_stamps_change_with_sources_profile_and_own_parameters_alone(root: Path) -> None:
