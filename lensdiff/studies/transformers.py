@@ -148,6 +148,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--minutes", type=int, default=MINUTES, help="of each run, a multiple of ten"
     )
+    parser.add_argument("--lr", type=float, help="another learning rate than the best short run's")
     parser.add_argument("--updates", type=int, help="of each run, in place of its minutes' worth")
     parser.add_argument("-n", type=int, default=SCORED, help="images to generate for a score")
     parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
@@ -283,10 +284,11 @@ def run(args: argparse.Namespace) -> None:
         try_rates(table, [name for name in names if name in KINDS], args)
         return
     for name, size, seed in jobs(names, args):
-        plan = recipe(name, size, seed, args.updates, minutes=args.minutes)
-        own = f"{name}-{size}-{seed}{long(args.minutes)}"
+        plan = recipe(name, size, seed, args.updates, args.lr, args.minutes)
+        own = f"{name}-{size}-{seed}{long(args.minutes)}" + (f"-{args.lr:g}" if args.lr else "")
+        key = {"name": name, "size": size, "seed": seed, "minutes": args.minutes}
         table.row(
-            {"name": name, "size": size, "seed": seed, "minutes": args.minutes},
+            {**key, "lr": args.lr},
             lambda plan=plan, own=own: compute(plan, net, args, own),
             lambda row: f"distance {row['card']['distance']:.1f}",
         )

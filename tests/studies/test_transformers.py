@@ -83,6 +83,10 @@ def test_a_longer_run_is_a_row_of_its_own(tmp_path):
     found = command(transformers, tmp_path, *words)
     assert [row["minutes"] for row in found["rows"] if row.get("size")] == [30, 10]
     assert (tmp_path / "transformers" / "dit-base-0-30min.png").exists()
+    found = command(transformers, tmp_path, *words, "--lr", "1e-4")
+    assert [row["lr"] for row in found["rows"] if row.get("size")] == [None, None, 1e-4]
+    assert found["rows"][-1]["recipe"]["train"]["lr"] == 1e-4
+    assert (tmp_path / "transformers" / "dit-base-0-0.0001.png").exists()
     with pytest.raises(ParameterError, match="--minutes must be a multiple of 10, not 15"):
         command(transformers, tmp_path, *words, "--minutes", "15")
 
