@@ -29,7 +29,7 @@ from .files import series
 NAME = "runtimes.json"
 CURE = f"Restore it: git checkout data/studies/{NAME}"
 CORES = 2  # of the machines whose times are recorded for a CPU
-HEADS = {"bf16": f"{CORES} CPU cores with bfloat16", "fp32": "without", "gpu": "GPU"}
+HEADS = {"bf16": f"{CORES} CPU cores with bfloat16", "fp32": "in float32", "gpu": "GPU"}
 UNRECORDED = "Its run time is not recorded yet."
 SENTENCE = re.compile(rf'Run time on [^"\\\n]*?\(recorded [^()]*\)\.|{re.escape(UNRECORDED)}')
 BLOCK = re.compile(r"(<!-- run times: .*? -->\n)(.*?)(<!-- end of run times -->)", re.S)
@@ -111,7 +111,7 @@ def sentence(notebook: str, path: Path | None = None) -> str:
     if "bf16" in spent:
         parts.append(f"{spent['bf16']} with bfloat16 instructions")
     if "fp32" in spent:
-        parts.append(f"{spent['fp32']} without" + ("" if parts else " bfloat16 instructions"))
+        parts.append(f"{spent['fp32']} in float32")  # what a CPU without them takes
     places = [f"on {CORES} CPU cores: {', '.join(parts)}"] if parts else []
     if "gpu" in spent:
         places.append(f"on a GPU ({found['gpu']['machine'].split(',')[0]}): {spent['gpu']}")

@@ -124,7 +124,10 @@ def _draw_by_solver(
 def diffusers(
     side: int, fast: bool = False, pixels: Tensor | None = None, fold: int = 1
 ) -> Contender:
-    """`UNet2DModel`: noise predicted, AdamW at 1e-4 as in its guide, and its `EMAModel`."""
+    """`UNet2DModel`: noise predicted, AdamW at 1e-4 as in its guide, and its `EMAModel`.
+
+    The guide's rate rises and falls, over a length that is known beforehand; here it is constant.
+    """
     theirs = library("diffusers")
     side, channels = grid(side, fold)
     attended = ("DownBlock2D",) * 3 + ("AttnDownBlock2D",)
