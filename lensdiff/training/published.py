@@ -239,7 +239,13 @@ PUBLISHED = {
         _published(_COSINE, 150, 1000, 1.0, "the same with a cosine schedule, as it proposes"),
         _published(_WIDE, 150, 1000, 1.0, "the same, twice as wide, as it proposes"),
         _published(
-            _SIGMOID, 150, 250, 0.0, "sigmoid schedule, DDIM, EMA; later FID 3.53 of 2,500", 12.4, 2_000
+            _SIGMOID,
+            150,
+            250,
+            0.0,
+            "sigmoid schedule, DDIM, EMA; later FID 3.53 of 2,500",
+            12.4,
+            2_000,
         ),
         _published(
             _L1,

@@ -90,7 +90,8 @@ def test_a_damaged_file_gets_a_sentence(path: Path) -> None:
     [
         (
             ["bf16", "fp32"],
-            "Run time on 2 CPU cores: 46 s with bfloat16 instructions, 3 min in float32 (recorded D).",
+            "Run time on 2 CPU cores: 46 s with bfloat16 instructions, "
+            "3 min in float32 (recorded D).",
         ),
         (["fp32"], "Run time on 2 CPU cores: 3 min in float32 (recorded D)."),
         (
