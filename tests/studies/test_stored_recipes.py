@@ -119,6 +119,14 @@ def test_the_two_schedules_of_one_network_are_not_told_apart():
     assert abs(excess("ddpm") - excess("ddpm-cosine")) < 1.96 * np.hypot(*errors)
 
 
+def test_t_cut_short_with_beta_unchanged_is_far_worse():
+    """As the fourth source says; its last level lies where part of the image is left."""
+    one, other = (ROWS[name]["card"] for name in ("faces-T200", "faces"))
+    apart = excess("faces-T200") - excess("faces")
+    assert apart > 4 * np.hypot(one["excess_error"], other["excess_error"])
+    assert float(PUBLISHED["faces-T200"].levels[-1]) < 3
+
+
 def test_the_telescope_is_not_what_decides():
     ours = ROWS[OURS]["card"]
     observed = ROWS["ours-observed"]["card"]
