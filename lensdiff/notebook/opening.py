@@ -18,14 +18,12 @@ import importlib.util  # Colab has no lensdiff at first, and installs this page'
 import runpy
 import sys
 
-found = importlib.util.find_spec("lensdiff")
-there = found is not None and found.origin is not None  # a clone beside the page is no package
-if not there and "google.colab" in sys.modules:
+if not getattr(importlib.util.find_spec("lensdiff"), "origin", None):  # a clone has none
+    if "google.colab" not in sys.modules:
+        raise ImportError("This kernel has no lensdiff: take that of .venv, as `make lab` does.")
     !git -C /content -c advice.detachedHead=false clone -q --depth 1 \\
         -b v{version} {url} lensdiff-v{version}
-    runpy.run_path("/content/lensdiff-v{version}/notebooks/colab.py")
-elif not there:
-    raise ImportError("This kernel has no lensdiff: take that of .venv, as `make lab` does.")"""
+    runpy.run_path("/content/lensdiff-v{version}/notebooks/colab.py")"""
 
 
 def project() -> tuple[str, str]:

@@ -95,7 +95,7 @@ EXERCISES = {
             (2.3607, "the divergence has a factor of one half."),
             (0.6803, "the logarithm is that of s², which is twice that of s."),
             (1.3607, "the square of s is wanted in the second term."),
-            (1.0, "a spread of one half costs one bit; a mean of 1 costs too."),
+            (1.0, "that is the term of the logarithm alone; μ² + s² − 1 counts as well."),
             (0.459, "that is what it costs with a mean of 0, in bits."),
         ),
         hint="the formula with μ = 1 and s = 0.5, divided by ln 2.",
