@@ -77,7 +77,8 @@ def finest(x: torch.Tensor) -> torch.Tensor:
 def take_gpu() -> None:
     """Where several processes share the GPUs of a machine, this one takes its own."""
     if processes() > 1 and best_device() == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        number = os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0"))
+        torch.cuda.set_device(int(number) % torch.cuda.device_count())
 
 
 def processes() -> int:

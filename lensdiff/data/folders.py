@@ -25,20 +25,20 @@ READ = 16  # files whose bytes tell a folder from another with the same names, s
 def _below(root: Path) -> Iterator[Path]:
     """All files below `root`, in linked folders too, but for what macOS leaves beside them.
 
-    What a link finds below `root` once more is left out.
+    A linked folder that lies below `root` itself is not read once more; hidden ones are not read.
     """
     top = root.resolve()
 
-    def again(path: Path) -> bool:
-        return path.is_symlink() and path.resolve().is_relative_to(top)
+    def read(name: str, place: Path) -> bool:
+        again = place.is_symlink() and place.resolve().is_relative_to(top)
+        return name != "__MACOSX" and not name.startswith(".") and not again
 
     for place, folders, names in os.walk(root, followlinks=True):
         here = Path(place).resolve()
-        below = [name for name in folders if name != "__MACOSX" and not again(here / name)]
+        below = [name for name in folders if read(name, here / name)]
         # a link to a folder above would go round for ever
         folders[:] = [name for name in below if not here.is_relative_to((here / name).resolve())]
-        mine = (Path(place) / name for name in names if not name.startswith("._"))
-        yield from (path for path in mine if not again(path))
+        yield from (Path(place) / name for name in names if not name.startswith("._"))
 
 
 def _listing(root: Path, suffixes: set[str]) -> list[Path]:

@@ -123,13 +123,19 @@ def plain(text: str) -> str:
     return re.sub(re.escape(str(Path.home())) + r"(?=[/\\])", "~", text)
 
 
+def few(image: Image.Image, colours: int) -> Image.Image:
+    """The image with so many colours, chosen to be far apart, so that rare ones keep their hue."""
+    far = Image.Quantize.MAXCOVERAGE
+    return image.quantize(colours, far, kmeans=1, dither=Image.Dither.NONE)
+
+
 def palette(png: bytes) -> bytes:
     """A PNG with at most 256 colours, a third of the size, if that is smaller than what came."""
     image = Image.open(io.BytesIO(png))
     flat = Image.new("RGB", image.size, "white")
     flat.paste(image, mask=image.getchannel("A") if image.mode == "RGBA" else None)
     small = io.BytesIO()
-    flat.quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    few(flat, 256).save(small, "PNG", optimize=True)
     return small.getvalue() if len(small.getvalue()) < len(png) else png
 
 

@@ -118,19 +118,19 @@ def say(text: str, **values: object) -> None:
     display(Markdown(text.format(**values)))
 
 
-def drawing_model(model: object, latents: bool | None = None) -> object:
+def drawing_model(model: object, latents: bool | None = None, like: str = "lens150") -> object:
     """The model, if it is one of diffusion, which draws images; `latents`: of latents, or not.
 
-    Raises ParameterError for a classifier or an autoencoder, and for a model of the other kind.
+    Raises ParameterError for a classifier or an autoencoder, and for a model of the other kind; the
+    shipped model `like` is the cure that it names.
     """
-    cure = "Give a diffusion model, as lens150 is one"
     if not hasattr(model, "denoiser"):
+        cure = f"Give a diffusion model, as {like} is one"
         raise ParameterError(f"A {type(model).__name__} draws no images. {cure}.")
     if latents is not None and latents != (model.autoencoder is not None):
         kinds = ("pixels", "latents")
         reason = f"{model.folder.name} denoises {kinds[not latents]}"
-        example = ("lens150", "latent150")[latents]
-        raise ParameterError(f"{reason}. Give one of {kinds[latents]}, as {example} is.")
+        raise ParameterError(f"{reason}. Give one of {kinds[latents]}, as {like} is.")
     return model
 
 

@@ -114,7 +114,7 @@ def table_of_images(
         len(row_names),
         len(column_names),
         figsize=(len(column_names) * size + 0.9, len(row_names) * size + 0.55),
-        layout="constrained",
+        layout="compressed",  # square images leave no bands between rows
         squeeze=False,
     )
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)

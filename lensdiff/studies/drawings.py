@@ -15,6 +15,7 @@ from PIL import Image
 from ..model import load
 from ..networks.unet import UNet
 from ..notebook import drawings
+from ..notebook.files import few
 from ..storage import atomic, root
 
 EXAMPLE = "python -m lensdiff study drawings --out figures/drawings"
@@ -64,7 +65,7 @@ def png(figure: Figure) -> bytes:
     image = Image.open(whole)
     flat = Image.new("RGB", image.size, "white")
     flat.paste(image, mask=image.getchannel("A"))
-    small = flat.quantize(COLOURS - 1, dither=Image.Dither.NONE)
+    small = few(flat, COLOURS - 1)
     index = np.where(np.asarray(image)[..., 3] < 128, COLOURS - 1, np.asarray(small))
     colours = small.getpalette() + [255] * 3 * COLOURS
     small = Image.fromarray(index.astype(np.uint8), "P")

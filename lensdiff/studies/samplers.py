@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -121,9 +122,18 @@ def timings(model: Model, thousand: bool) -> list[dict]:
 
 
 def sweep(
-    name: str, n: int, calls: tuple[int, ...], most: int, own: bool = False, thousand: bool = True
+    name: str,
+    n: int,
+    calls: tuple[int, ...],
+    most: int,
+    own: bool = False,
+    thousand: bool = True,
+    file: Path | None = None,
 ) -> Table:
-    """All settings that samplers.json beside the model does not hold yet, then the timing."""
+    """All settings that `file` does not hold yet, then the timing.
+
+    It is samplers.json beside the model where none is given.
+    """
     model = models.load(name)
     if not isinstance(model, Model):
         raise ParameterError(f"{name} is a classifier: it draws nothing.")
@@ -141,7 +151,7 @@ def sweep(
         "levels": f"{base.levels} levels {base.high:g} to {base.low:g}{clamped}",
         "first_seed": FIRST_SEED,
     }
-    table = Table(model.folder / "samplers.json", about)
+    table = Table(file or model.folder / "samplers.json", about)
     # beside the rows: another processor's last digit is no other circumstance
     table.more |= {"floor": frechet(second, first), "kid_floor": kid(second, first)[0]}
     chosen = [(model, one) for one in settings(base, calls, most)]

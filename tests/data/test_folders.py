@@ -259,12 +259,12 @@ def test_linked_folders_are_read_and_a_circle_ends(tmp_path: Path) -> None:
     assert np.bincount(images.labels).tolist() == [1, 1, 1]
 
 
-def test_a_file_that_a_link_shows_once_more_is_read_once(tmp_path: Path) -> None:
+def test_a_folder_that_a_link_shows_once_more_is_read_once(tmp_path: Path) -> None:
+    """Links to files stay: a data set may be made of them, with its files in a hidden folder."""
     write(tmp_path / "set" / "no" / "a.npy", image(8, 8))
-    write(tmp_path / "outside.npy", image(8, 8))
+    write(tmp_path / "set" / ".objects" / "b.npy", image(8, 8))
     (tmp_path / "set" / "shown").symlink_to(tmp_path / "set" / "no")
-    (tmp_path / "set" / "no" / "b.npy").symlink_to(tmp_path / "set" / "no" / "a.npy")
-    (tmp_path / "set" / "no" / "c.npy").symlink_to(tmp_path / "outside.npy")
+    (tmp_path / "set" / "no" / "b.npy").symlink_to(tmp_path / "set" / ".objects" / "b.npy")
     assert len(folder(tmp_path / "set", cache=tmp_path / "cache")) == 2
 
 

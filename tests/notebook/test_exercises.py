@@ -117,13 +117,20 @@ def test_a_solution_shows_the_answer_or_the_source_of_a_function(monkeypatch):
 
 
 def names_of(page: Path) -> set[str]:
-    """What a notebook has at hand at its end: imports, functions, classes, variables."""
+    """What a notebook has at hand at its end: imports, functions, classes, variables.
+
+    What is assigned inside of a function or a class is not.
+    """
     found = set(dir(builtins)) | {"__name__"}
     for cell in json.loads(page.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code" and "colab" not in cell["metadata"].get("tags", []):
             lines = "".join(cell["source"]).splitlines()
             tree = ast.parse("\n".join(line for line in lines if line[:1] not in "%!" or not line))
-            for node in ast.walk(tree):
+            nodes = list(tree.body)
+            while nodes:
+                node = nodes.pop()
+                if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda):
+                    nodes += ast.iter_child_nodes(node)
                 if isinstance(node, ast.Import | ast.ImportFrom):
                     found |= {(one.asname or one.name).split(".")[0] for one in node.names}
                 elif isinstance(node, ast.FunctionDef | ast.ClassDef):

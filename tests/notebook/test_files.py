@@ -58,6 +58,16 @@ def test_a_palette_makes_a_figure_smaller_and_keeps_its_size_and_colours(figure:
     assert (after[0, 0] == 255).all()
 
 
+def test_a_rare_colour_keeps_its_hue() -> None:
+    """A small patch of red and blue in a large dark picture of many shades."""
+    dark = np.linspace(0, 90, 300)[:, None] + np.linspace(0, 60, 300)
+    many = np.stack([dark, dark / 2, 1.5 * dark], -1)
+    many[:12, :100] = 255 * plt.get_cmap("RdBu_r")(np.linspace(0, 1, 100))[:, :3]
+    picture = many.clip(0, 255).astype(np.uint8)
+    small = pixels(files.palette(png_of(Image.fromarray(picture))))
+    assert np.abs(small - picture).max(-1)[:12, :100].max() < 25
+
+
 def test_transparent_pixels_become_white() -> None:
     rng = np.random.default_rng(0)
     values = rng.integers(0, 256, (40, 40, 4), np.uint8)

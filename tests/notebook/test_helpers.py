@@ -92,5 +92,5 @@ def test_a_model_that_draws_nothing_or_in_other_numbers_is_one_sentence():
         helpers.drawing_model(SimpleNamespace())
     with pytest.raises(ParameterError, match=r"latents denoises latents. Give one of pixels"):
         helpers.drawing_model(latents, latents=False)
-    with pytest.raises(ParameterError, match=r"pixels denoises pixels. Give one of latents"):
-        helpers.drawing_model(pixels, latents=True)
+    with pytest.raises(ParameterError, match=r"pixels denoises pixels. Give one of latents, as x "):
+        helpers.drawing_model(pixels, latents=True, like="x")

@@ -25,7 +25,7 @@ def two_stages(model: object) -> Figure:
     lens = style.some_lenses(1, model.shape[-1])[0]
     latents = model.autoencoder.encode(torch.from_numpy(lens[None, None]))
     _first(canvas, model, lens, latents)
-    canvas.ax.plot([0.35, 7.65], [2.37, 2.37], color="#cbd2d9", linewidth=0.8)
+    canvas.ax.plot([0.35, 7.65], [2.3, 2.3], color="#cbd2d9", linewidth=0.8)
     _second(canvas, model)
     return canvas.figure
 
