@@ -13,8 +13,7 @@ CURE = "Score the model: python -m lensdiff score"
 INTRODUCTION = """# The shipped models
 
 Commands are for an activated environment: `source .venv/bin/activate`, or `conda activate
-lensdiff`. Minutes are by the clock, pauses in them; [docs/scale.md](../../docs/scale.md) has them
-by calculation.
+lensdiff`. Minutes are by the clock, pauses in them; `docs/scale.md` has them by calculation.
 
 Made from the JSON files beside the weights by `python -m lensdiff study gallery`; a test holds this
 page against them. Each folder has `weights.safetensors` (fp16, the average of the weights) and

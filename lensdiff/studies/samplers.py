@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import Module
 
 from .. import model as models
-from ..data.images import lenses
+from ..data.images import ImageSet, lenses
 from ..errors import ParameterError
 from ..model import Model, Sampling
 from ..runtime import best_device
@@ -121,6 +122,20 @@ def timings(model: Model, thousand: bool) -> list[dict]:
     return rows
 
 
+def circumstances(model: Model, net: Module, test: ImageSet, n: int) -> dict:
+    """What all rows of a sweep have in common."""
+    base = model.sampling
+    clamped = ", clamped" if base.clamp else ""
+    return {
+        "model_sha256": model.spec["sha256"],
+        "extractor": net.name,
+        "n": n,
+        "reference": f"test set of {test.name}, images 0 to {n - 1}",
+        "levels": f"{base.levels} levels {base.high:g} to {base.low:g}{clamped}",
+        "first_seed": FIRST_SEED,
+    }
+
+
 def sweep(
     name: str,
     n: int,
@@ -130,10 +145,7 @@ def sweep(
     thousand: bool = True,
     file: Path | None = None,
 ) -> Table:
-    """All settings that `file` does not hold yet, then the timing.
-
-    It is samplers.json beside the model where none is given.
-    """
+    """All settings that `file`, else samplers.json beside the model, lacks; then the timing."""
     model = models.load(name)
     if not isinstance(model, Model):
         raise ParameterError(f"{name} is a classifier: it draws nothing.")
@@ -142,15 +154,7 @@ def sweep(
     first = reference(net, test, range(n))
     second = reference(net, test, range(n, 2 * n))
     base = model.sampling
-    clamped = ", clamped" if base.clamp else ""
-    about = {
-        "model_sha256": model.spec["sha256"],
-        "extractor": net.name,
-        "n": n,
-        "reference": f"test set of {test.name}, images 0 to {n - 1}",
-        "levels": f"{base.levels} levels {base.high:g} to {base.low:g}{clamped}",
-        "first_seed": FIRST_SEED,
-    }
+    about = circumstances(model, net, test, n)
     table = Table(file or model.folder / "samplers.json", about)
     # beside the rows: another processor's last digit is no other circumstance
     table.more |= {"floor": frechet(second, first), "kid_floor": kid(second, first)[0]}
