@@ -102,78 +102,36 @@ def sampled(answer: object) -> torch.Tensor:
 # ---- 04.4, a step --------------------------------------------------------------------------------
 
 
-def line_step(
-    x: torch.Tensor,
-    guess: torch.Tensor,
-    before: torch.Tensor,
-    sigma: float,
-    target: float,
-    h_before: float,
-) -> torch.Tensor:
+def line_step(x, guess, before, sigma: float, target: float, h_before: float) -> torch.Tensor:
     """A step in lambda with the line through two guesses integrated exactly."""
     h = math.log(sigma / target)
     d = (guess - before) / h_before
     return math.exp(-h) * x + (1 - math.exp(-h)) * guess + (h - 1 + math.exp(-h)) * d
 
 
-def line_constant(
-    x: torch.Tensor,
-    guess: torch.Tensor,
-    before: torch.Tensor,
-    sigma: float,
-    target: float,
-    h_before: float,
-) -> torch.Tensor:
+def line_constant(x, guess, before, sigma: float, target: float, h_before: float) -> torch.Tensor:
     """The guess held: DDIM."""
     return guess + target / sigma * (x - guess)
 
 
-def line_middle(
-    x: torch.Tensor,
-    guess: torch.Tensor,
-    before: torch.Tensor,
-    sigma: float,
-    target: float,
-    h_before: float,
-) -> torch.Tensor:
+def line_middle(x, guess, before, sigma: float, target: float, h_before: float) -> torch.Tensor:
     """The line's value in the middle, held: DPM-Solver++."""
     h = math.log(sigma / target)
     middle = guess + h / (2 * h_before) * (guess - before)
     return math.exp(-h) * x + (1 - math.exp(-h)) * middle
 
 
-def line_undivided(
-    x: torch.Tensor,
-    guess: torch.Tensor,
-    before: torch.Tensor,
-    sigma: float,
-    target: float,
-    h_before: float,
-) -> torch.Tensor:
+def line_undivided(x, guess, before, sigma: float, target: float, h_before: float) -> torch.Tensor:
     """The difference of the guesses, not divided by the last step."""
     return line_step(x, guess, before, sigma, target, 1.0)
 
 
-def line_backwards(
-    x: torch.Tensor,
-    guess: torch.Tensor,
-    before: torch.Tensor,
-    sigma: float,
-    target: float,
-    h_before: float,
-) -> torch.Tensor:
+def line_backwards(x, guess, before, sigma: float, target: float, h_before: float) -> torch.Tensor:
     """The slope of the line with the wrong sign."""
     return line_step(x, guess, before, sigma, target, -h_before)
 
 
-def line_other_step(
-    x: torch.Tensor,
-    guess: torch.Tensor,
-    before: torch.Tensor,
-    sigma: float,
-    target: float,
-    h_before: float,
-) -> torch.Tensor:
+def line_other_step(x, guess, before, sigma: float, target: float, h_before: float) -> torch.Tensor:
     """The slope divided by this step, not the last one."""
     return line_step(x, guess, before, sigma, target, math.log(sigma / target))
 
