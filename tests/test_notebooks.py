@@ -17,7 +17,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from PIL import Image
 
 from lensdiff.errors import LensdiffError
-from lensdiff.notebook import files, opening, rules
+from lensdiff.notebook import files, opening, pictures, rules
 from lensdiff.notebook.lessons import LESSONS, lesson
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -223,7 +223,7 @@ def test_its_figures_have_a_palette(path: Path) -> None:
             if "image/png" in output.get("data", {}):
                 png = base64.b64decode(output.data["image/png"])
                 small = Image.open(io.BytesIO(png)).mode == "P"
-                assert small or len(png) <= len(files.palette(png)), "run make notebooks"
+                assert small or len(png) <= len(pictures.palette(png)), "run make notebooks"
 
 
 def wrong_for(path: Path, name: str, value: object) -> list:

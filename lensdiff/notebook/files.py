@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import base64
-import io
 import json
 import os
 import re
@@ -12,11 +10,11 @@ import sys
 from pathlib import Path
 
 import nbformat
-from PIL import Image
 
 from ..errors import ParameterError
 from ..storage import root, write_text
 from .opening import opened
+from .pictures import keep_alike, shrink
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 LARGEST = 1_500_000  # bytes of a committed notebook, which GitHub still shows quickly
@@ -92,7 +90,7 @@ def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 if output.output_type == "stream":
                     output.pop("metadata", None)
                 clean_text(output)
-                shrink_pictures(output)
+            shrink(cell)
     return notebook
 
 
@@ -121,30 +119,6 @@ def plain(text: str) -> str:
     text = text.replace(f"{root()}{os.sep}", "").replace(str(root()), ".")
     text = text.replace(sys.prefix, "<python>")
     return re.sub(re.escape(str(Path.home())) + r"(?=[/\\])", "~", text)
-
-
-def few(image: Image.Image, colours: int) -> Image.Image:
-    """The image with so many colours, chosen to be far apart, so that rare ones keep their hue."""
-    far = Image.Quantize.MAXCOVERAGE
-    return image.quantize(colours, far, kmeans=1, dither=Image.Dither.NONE)
-
-
-def palette(png: bytes) -> bytes:
-    """A PNG with at most 256 colours, a third of the size, if that is smaller than what came."""
-    image = Image.open(io.BytesIO(png))
-    flat = Image.new("RGB", image.size, "white")
-    flat.paste(image, mask=image.getchannel("A") if image.mode == "RGBA" else None)
-    small = io.BytesIO()
-    few(flat, 256).save(small, "PNG", optimize=True)
-    return small.getvalue() if len(small.getvalue()) < len(png) else png
-
-
-def shrink_pictures(output: nbformat.NotebookNode) -> None:
-    """Store an output's PNG with a palette, in place."""
-    data = output.get("data", {})
-    if "image/png" in data:
-        png = palette(base64.b64decode(data["image/png"]))
-        data["image/png"] = base64.b64encode(png).decode()
 
 
 # ---- writing -------------------------------------------------------------------------------------
@@ -188,14 +162,17 @@ def open_again(folder: Path) -> list[Path]:
 def publish(run: Path, committed: Path) -> None:
     """Replace the committed notebook by its tidied run, unless someone edited it while it ran.
 
-    A page of the series opens as all do: see `opening`.
+    A page of the series opens as all do: see `opening`. Pictures that look as before stay.
     One that is too large is written all the same, with a sentence that names its largest cells.
     """
     executed = read(run)
-    if sources(executed) != sources(read(committed)):
+    before = read(committed)
+    if sources(executed) != sources(before):
         print(f"{committed.name} was edited while it ran and is left as it is; run it again.")
         return
     tidy(executed)
+    for cell, stored in zip(executed.cells, before.cells, strict=True):
+        keep_alike(cell, stored)
     if committed.parent == root() / "notebooks":
         opened(executed, committed.name)
     problem = too_large(executed)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
 import platform
-import shutil
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from ..errors import ParameterError
 from ..storage import atomic, checkpoints, root, set_aside
+from .pictures import alike
 
 PROFILES = ("smoke", "standard", "full")
 
@@ -89,14 +90,21 @@ def results(profile: str, notebook: str) -> Path:
 def keep(figure: Figure | Path, name: str) -> Figure | Path:
     """Save a figure, or copy a file, where LENSDIFF_FIGURES names a folder; returns it.
 
-    `make notebooks` names one, for the README.
+    `make notebooks` names one, for the README. A figure that looks as the file there stays out.
     """
-    if os.environ.get("LENSDIFF_FIGURES"):
-        with atomic(Path(os.environ["LENSDIFF_FIGURES"]) / name) as part:
-            if isinstance(figure, Path):
-                shutil.copyfile(figure, part)
-            else:
-                figure.savefig(part, dpi=110)
+    if not os.environ.get("LENSDIFF_FIGURES"):
+        return figure
+    place = Path(os.environ["LENSDIFF_FIGURES"]) / name
+    if isinstance(figure, Path):
+        png = figure.read_bytes()
+    else:
+        whole = io.BytesIO()
+        figure.savefig(whole, dpi=110)
+        png = whole.getvalue()
+        if place.exists() and alike(place.read_bytes(), png):
+            return figure
+    with atomic(place) as part:
+        part.write_bytes(png)
     return figure
 
 

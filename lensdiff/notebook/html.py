@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from ..storage import atomic
-from .files import palette
+from .pictures import palette
 
 DPI = 100
 STYLE = """

@@ -15,7 +15,7 @@ from PIL import Image
 from ..model import load
 from ..networks.unet import UNet
 from ..notebook import drawings
-from ..notebook.files import few
+from ..notebook.pictures import few
 from ..storage import atomic, root
 
 EXAMPLE = "python -m lensdiff study drawings --out figures/drawings"

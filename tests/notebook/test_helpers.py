@@ -11,6 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from lensdiff.errors import ParameterError
 from lensdiff.notebook import helpers
+from lensdiff.notebook.pictures import palette
 from lensdiff.storage import shipped
 
 
@@ -68,6 +69,19 @@ def test_keep_copies_a_file_or_saves_a_figure(tmp_path, monkeypatch):
     helpers.keep(plt.figure(), "b.png")
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["a.gif", "b.png"]
     assert (tmp_path / "figures" / "a.gif").read_bytes() == b"GIF89a"
+
+
+def test_keep_leaves_a_file_that_looks_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("LENSDIFF_FIGURES", str(tmp_path))
+    made, ax = plt.subplots()
+    helpers.keep(made, "b.png")
+    small = palette((tmp_path / "b.png").read_bytes())
+    (tmp_path / "b.png").write_bytes(small)
+    helpers.keep(made, "b.png")
+    assert (tmp_path / "b.png").read_bytes() == small
+    ax.plot([0, 1])
+    helpers.keep(made, "b.png")
+    assert (tmp_path / "b.png").read_bytes() != small
 
 
 def test_computed_numbers_are_said_and_tabled(monkeypatch):
