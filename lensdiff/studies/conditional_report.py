@@ -98,12 +98,12 @@ def by_class(stored: dict, classes: Sequence[str]) -> Figure:
     figure, axes = plt.subplots(1, len(classes), figsize=(8, 3), layout="constrained", sharey=True)
     for k, (ax, name) in enumerate(zip(axes, classes, strict=True)):
         _, low, high = shares(stored["real"])[k]
-        ax.axhspan(100 * low, 100 * high, color="C1", alpha=0.4, label="simulated")
+        ax.axhspan(100 * low, 100 * high, color="C0", alpha=0.4, label="simulated")
         ax.axhline(100 / len(classes), color="0.5", ls=":", label="chance")
         found = 100 * np.array([shares(row)[k] for row in rows])
         error = np.abs(found[:, 1:] - found[:, :1]).T
         places = range(len(rows))
-        ax.errorbar(places, found[:, 0], error, fmt="o", color="C0", capsize=4, label="generated")
+        ax.errorbar(places, found[:, 0], error, fmt="o", color="C1", capsize=4, label="generated")
         ticks = [f"w = {row['guidance']:g}\nn = {sum(row['confusion'][k]):,}" for row in rows]
         ax.set_xticks(places, ticks)
         ax.set(title=name, xlim=(-0.6, len(rows) - 0.4))
@@ -152,7 +152,8 @@ def differences(rows: Sequence[np.ndarray], classes: Sequence[str]) -> Figure:
                 ax = axes[len(rows) + k - 1, column]
                 shown = ax.imshow(row[column] - rows[0][column], **DIVERGING)
                 ax.set_axis_off()
-    figure.colorbar(shown, ax=axes[len(rows) :], label="difference (of the peak)", shrink=0.8)
+    bar = {"extend": "both", "label": "difference (of the peak)", "shrink": 0.8}
+    figure.colorbar(shown, ax=axes[len(rows) :], **bar)
     return figure
 
 
@@ -199,7 +200,7 @@ def residuals(cases: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
         _name(row[0], words)
     for ax, title in zip(axes[0], ("data", "model", "residual"), strict=True):
         ax.set_title(title, fontsize=10)
-    figure.colorbar(shown, ax=axes, label="residual (of the peak)", shrink=0.7)
+    figure.colorbar(shown, ax=axes, extend="both", label="residual (of the peak)", shrink=0.7)
     return figure
 
 
