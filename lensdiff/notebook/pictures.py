@@ -41,7 +41,8 @@ def alike(one: bytes, other: bytes) -> bool:
     A moved point, another hue and even another digit of a small number change a square of 4 x 4
     pixels by twice as much and more; what `palette` or rounding do is less.
     """
-    first, second = _flat(one), _flat(other)
+    first = _flat(one)
+    second = _flat(other)
     if first.size != second.size:
         return False
     apart = np.asarray(first, np.float32) - np.asarray(second, np.float32)
@@ -73,7 +74,8 @@ def keep_alike(cell: nbformat.NotebookNode, stored: nbformat.NotebookNode) -> No
     So a page that ran again adds to the repository only what has changed. PNGs are paired by their
     order; where there are more or fewer of them, all stay.
     """
-    new, old = _of(cell), _of(stored)
+    new = _of(cell)
+    old = _of(stored)
     for mine, theirs in zip(new, old, strict=True) if len(new) == len(old) else ():
         if alike(base64.b64decode(mine[PNG]), base64.b64decode(theirs[PNG])):
             mine[PNG] = theirs[PNG]

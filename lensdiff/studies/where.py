@@ -1,10 +1,11 @@
 """At which noise level a model's error is born: test lenses noised to sigma, and taken from there.
 
-Noiseless test lenses get noise of each level sigma, and the model's own sampler takes them from
-there to images, which the telescope observes. What they lack at a low level the model can't lose at
-a higher one, so that the rise from one level to the next is what the levels between cost. The last
-row begins with noise alone. Rows share lenses and reference, so that a rise has an error of its own
-(`samplers.difference`).
+Test lenses, noiseless where the model learnt such, get noise of each level sigma, and the model's
+own sampler takes them from there to images, which its telescope, if any, observes. What they lack
+at a low level the model can't lose at a higher one, so that the rise from one level to the next is
+what the levels between cost. The last row begins with noise alone. Rows share lenses and reference,
+so that a rise has an error of its own (`samplers.difference`). A model of classes can be asked
+class by class: lenses of one class alone, restored as such.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -38,9 +40,10 @@ BATCH = 64
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
-    parser.add_argument("model", help="a shipped model's name, or a folder; it learnt noiseless")
+    parser.add_argument("model", help="a shipped model's name, or a folder")
     parser.add_argument("-n", type=int, default=512, help="images a level")
     parser.add_argument("--sigmas", type=float, nargs="+", default=SIGMAS, help="noise levels")
+    parser.add_argument("--label", help="lenses of this class alone, restored as such")
 
 
 def from_level(sampling: Sampling, sigma: float) -> Sampling:
@@ -55,28 +58,35 @@ def from_level(sampling: Sampling, sigma: float) -> Sampling:
     return replace(sampling, steps=1 + max(1, round((sampling.steps - 1) * share)), high=sigma)
 
 
-def restored(model: Model, clean: Tensor, sampling: Sampling, seeds: range) -> Tensor:
-    """Noiseless images (n, C, H, W) in [0, 1], noised to the first level and sampled from there.
+def restored(
+    model: Model, clean: Tensor, sampling: Sampling, seeds: range, label: str | None = None
+) -> Tensor:
+    """Images (n, C, H, W) in [0, 1], noised to the first level and sampled from there.
 
-    Returns what the model's telescope records of them, in [0, 1], on the CPU.
+    They are noiseless where the model has a telescope, as observed where it has none. Returns what
+    the telescope records, or the images, in [0, 1], on the CPU.
     """
     device = next(model.denoiser.parameters()).device
+    wanted = None if label is None else model.labels([label] * len(clean)).to(device)
     start = model.stretch(clean) + sampling.high * noise(seeds, clean.shape[1:])
     sampler = SAMPLERS[sampling.sampler]
+    start = start.to(device)
     denoise = model.denoise(sampling)
-    for x in sampler(denoise, start.to(device), sampling.sigmas(), **sampling.options()):
+    for x in sampler(denoise, start, sampling.sigmas(), label=wanted, **sampling.options()):
         last = x
     light = model.stretch.inverse(last).clamp(0, 1).cpu()
-    return model.telescope.observe(light, list(seeds))
+    return light if model.telescope is None else model.telescope.observe(light, list(seeds))
 
 
-def _batches(model: Model, clean: ImageSet, n: int, sampling: Sampling) -> Iterator[Tensor]:
+def _batches(
+    model: Model, clean: ImageSet, n: int, sampling: Sampling, label: str | None
+) -> Iterator[Tensor]:
     """Restored images of rows n to 2 n, which no reference holds."""
     for first in range(0, n, BATCH):
         count = min(BATCH, n - first)
         rows = torch.from_numpy(clean.pixels[n + first : n + first + count].copy())
         seeds = range(FIRST_SEED + first, FIRST_SEED + first + count)
-        yield restored(model, rows, sampling, seeds)
+        yield restored(model, rows, sampling, seeds, label)
 
 
 def _scored(net: nn.Module, first: Statistics, images: Iterator[Tensor], steps: int) -> dict:
@@ -85,41 +95,61 @@ def _scored(net: nn.Module, first: Statistics, images: Iterator[Tensor], steps: 
     return {"steps": steps, **with_groups(found, first), "computed_on": machine()}
 
 
-def measure(name: str, n: int, sigmas: tuple[float, ...]) -> Table:
-    """A row a level, and one of noise alone (sigma None), in where.json beside the weights.
+def _of_class(images: ImageSet, label: str | None) -> ImageSet:
+    """The images of a class; all where none is named."""
+    if label is None:
+        return images
+    rows = np.flatnonzero(images.labels == images.classes.index(label))
+    return images.subset(rows, f"{label} alone")
 
-    Raises ParameterError for a model without a telescope: its images are not noiseless.
-    """
+
+def _checked(name: str, label: str | None) -> Model:
+    """The model of a name. Raises ParameterError where it can't be asked, or not for a class."""
     model = models.load(name)
-    if not isinstance(model, Model) or model.telescope is None:
-        raise ParameterError(f"{name} did not learn noiseless lenses. Take lens150.")
+    if not isinstance(model, Model):
+        raise ParameterError(f"{name} draws no images. Take a diffusion model: lens150.")
     if model.autoencoder is not None:
         raise ParameterError(f"{name} learnt latents, not pixels. Take lens150.")
+    known = model.spec.get("classes", [])
+    if label is not None and label not in known:
+        has = f"its classes are {', '.join(known)}" if known else "it has none"
+        raise ParameterError(f"{name} knows no class {label!r}; {has}.")
+    return model
+
+
+def measure(name: str, n: int, sigmas: tuple[float, ...], label: str | None = None) -> Table:
+    """A row a level, and one of noise alone (sigma None), in where.json beside the weights.
+
+    With a `label`, of that class alone, in where-LABEL.json. Raises ParameterError for what is no
+    diffusion model of pixels, a class that it does not know, or more images than there are.
+    """
+    model = _checked(name, label)
     chosen = {sigma: from_level(model.sampling, sigma) for sigma in sorted(sigmas)}
-    test = lenses("test", model.shape[-1])
-    clean = lenses("test", model.shape[-1], noiseless=True)
+    side = model.shape[-1]
+    test = _of_class(lenses("test", side), label)
+    clean = _of_class(lenses("test", side, noiseless=model.telescope is not None), label)
+    if 2 * n > len(test):
+        raise ParameterError(f"-n is {n}, and {test.name} has {len(test):,} images: take half.")
     net = extractor("efficientnet", best_device())
     first = reference(net, test, range(n))
     second = reference(net, test, range(n, 2 * n))
     about = {"model_sha256": model.spec["sha256"], "n": n, "extractor": net.name}
-    table = Table(model.folder / FILE, about)
+    file = FILE if label is None else f"where-{label}.json"
+    table = Table(model.folder / file, about)
     table.more |= {"floor": with_groups(second, first), "kid_floor": kid(second, first)[0]}
+
+    def keep(key: dict, images: Iterator[Tensor], steps: int) -> None:
+        table.row(key, lambda: _scored(net, first, images, steps), "{distance:.2f}".format_map)
+
     for sigma, sampling in chosen.items():
-        images = _batches(model, clean, n, sampling)
-        table.row(
-            {"sigma": sigma, "steps": sampling.steps},
-            lambda images=images, steps=sampling.steps: _scored(net, first, images, steps),
-            lambda row: f"{row['distance']:.2f}",
-        )
-    images = model.generate(range(FIRST_SEED, FIRST_SEED + n))
-    table.row(
-        {"sigma": None},
-        lambda: _scored(net, first, images, model.sampling.steps),
-        lambda row: f"{row['distance']:.2f}",
-    )
+        images = _batches(model, clean, n, sampling, label)
+        keep({"sigma": sigma, "steps": sampling.steps}, images, sampling.steps)
+    wanted = None if label is None else model.labels([label] * n)
+    images = model.generate(range(FIRST_SEED, FIRST_SEED + n), label=wanted)
+    keep({"sigma": None}, images, model.sampling.steps)
     return table
 
 
 def run(args: argparse.Namespace) -> None:
     """Measure what is missing, and keep the table after each level."""
-    measure(args.model, args.n, tuple(args.sigmas))
+    measure(args.model, args.n, tuple(args.sigmas), args.label)

@@ -86,8 +86,6 @@ def test_each_level_is_measured_once(clean, tmp_path, monkeypatch):
     monkeypatch.setattr(where, "lenses", lambda *_, noiseless=False: clean)
     monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
     plain = small_model(tmp_path / "m")
-    with pytest.raises(ParameterError, match="did not learn noiseless lenses"):
-        where.run(arguments(plain.folder))
     telescope = Telescope.of(clean.truth, clean.unobserved)
     spec = {**plain.spec, "telescope": telescope.as_dict()}
     model = Model(plain.denoiser, plain.stretch, spec, plain.folder)
@@ -100,6 +98,57 @@ def test_each_level_is_measured_once(clean, tmp_path, monkeypatch):
     monkeypatch.setattr(Denoiser, "forward", None)  # a second computation would fail
     where.run(arguments(plain.folder, "--sigmas", "0.5", "5"))
     assert json.loads(path.read_text())["rows"] == rows
+
+
+def test_a_model_of_lenses_as_observed_starts_from_such(clean, tmp_path, monkeypatch):
+    """It has no telescope: what it knows comes out as it was, and no light is asked for."""
+    asked = []
+
+    def lenses(_split, _side, noiseless=False):
+        asked.append(noiseless)
+        return clean
+
+    monkeypatch.setattr(where, "extractor", lambda *_: Pooled(2))
+    monkeypatch.setattr(where, "lenses", lenses)
+    monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
+    plain = small_model(tmp_path / "m")
+    table = where.measure(str(plain.folder), 16, (0.5,))
+    assert asked == [False, False]
+    assert [row["sigma"] for row in table.rows] == [0.5, None]
+    truth = torch.from_numpy(clean.pixels[:8].copy())
+    knowing = Knowing(truth, 1.0, None, torch.nn.Linear(1, 1), Stretch(0.1, 0.2))
+    sampling = replace(SAMPLING, high=5.0, steps=6)
+    found = where.restored(knowing, truth, sampling, range(8))
+    torch.testing.assert_close(found, truth, atol=1e-5, rtol=0)
+
+
+def test_a_class_is_asked_alone(clean, tmp_path, monkeypatch):
+    """Its lenses are restored with its label, against its own, into a file of its own."""
+    monkeypatch.setattr(where, "extractor", lambda *_: Pooled(2))
+    monkeypatch.setattr(where, "lenses", lambda *_, noiseless=False: clean)
+    monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
+    model = small_model(tmp_path / "m", classes=3)
+    seen = []
+    forward = Denoiser.forward
+
+    def watched(self, x, sigma, label=None):
+        seen.append(label)
+        return forward(self, x, sigma, label)
+
+    monkeypatch.setattr(Denoiser, "forward", watched)
+    where.run(arguments(model.folder, "--sigmas", "0.5", "-n", "8", "--label", "cdm"))
+    assert (model.folder / "where-cdm.json").exists() and not (model.folder / where.FILE).exists()
+    asked = torch.cat(seen)
+    assert (asked == clean.classes.index("cdm")).all()
+    with pytest.raises(ParameterError, match="knows no class 'ring'; its classes are no_sub, cdm"):
+        where.measure(str(model.folder), 8, (0.5,), "ring")
+    with pytest.raises(ParameterError, match=r"-n is 20, and .*cdm alone has \d+ images: take"):
+        where.measure(str(model.folder), 20, (0.5,), "cdm")
+
+
+def test_what_draws_no_images_is_refused():
+    with pytest.raises(ParameterError, match="judge64 draws no images"):
+        where.measure("judge64", 16, (1.0,))
 
 
 def test_a_model_of_latents_is_refused():
