@@ -131,7 +131,8 @@ def test_a_page_that_ran_again_keeps_pictures_that_look_as_before(
     figure: bytes, tmp_path: Path
 ) -> None:
     """The stored one has fewer colours than the new one, and goes through none a second time."""
-    committed, executed = tmp_path / "00_first.ipynb", tmp_path / "run.ipynb"
+    committed = tmp_path / "00_first.ipynb"
+    executed = tmp_path / "run.ipynb"
     small = base64.b64encode(pictures.palette(figure)).decode()
     for path, png in ((committed, small), (executed, base64.b64encode(figure).decode())):
         write(path, "draw()", "draw()")
