@@ -82,7 +82,9 @@ def _add_score(commands: object) -> None:
     parser.add_argument("--sampler", help="ddim, heun or dpmpp_2m, in place of the model's own")
     parser.add_argument("--steps", type=int, help="in place of the model's own")
     parser.add_argument("--levels", help="in place of the model's own: karras, log, or a schedule")
-    parser.add_argument("--low", type=float, help="lowest noise level, in place of the model's own")
+    for name, end in (("high", "highest"), ("low", "lowest")):
+        words = f"{end} noise level, in place of the model's own"
+        parser.add_argument(f"--{name}", type=float, help=words)
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="of the network")
     parser.add_argument("--images", type=int, default=0, help="how many of the images to store")
     parser.add_argument("--legacy", action="store_true", help="also as earlier reports score")

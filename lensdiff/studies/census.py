@@ -8,6 +8,7 @@ which is what chance alone leaves at this number of images.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from scipy.stats import wasserstein_distance
 from torch import nn
 
 from .. import model as models
-from ..data.images import lenses
+from ..data.images import ImageSet, lenses
 from ..errors import ParameterError
 from ..lensing import defects, measure
 from ..lensing.survey import diverse
@@ -27,12 +28,14 @@ from ..scores.distances import precision_recall, two_sample
 from ..scores.features import extractor
 from ..scores.statistics import as_stored, statistics
 from ..storage import studies_folder
+from .samplers import check_of_lenses
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study census lens150 lens150-long"
 FILE = "census.json"
 SIDE = 150
 OTHER = "other test lenses"
+ALL = "all lenses"  # every training lens and the test lenses that no other row has
 POWER = {"0 to 3": (0, 3), "3 to 6": (3, 6), "above 7": (7, np.inf)}  # cycles per arcsec
 REPEATS = 100  # of a bootstrap
 HELD_OUT = 256  # test lenses: what is nearer to a training lens than all of them is called a copy
@@ -67,6 +70,17 @@ def ratio(drawn: np.ndarray, real: np.ndarray) -> list[float]:
     return [float(found), float(found * np.hypot(*errors))]
 
 
+def counted(images: np.ndarray, scale: float) -> dict[str, int]:
+    """How many of the images (n, 1, H, W) have two images or a ring, and each defect."""
+    found = measure.measure(images, scale)
+    broken = defects.defects(images, scale)
+    others = np.any([flags for name, flags in broken.items() if name != "three_images"], 0)
+    ring = np.isfinite(found["ring_radius_arcsec"])
+    made = {"two_or_ring": ring | (found["bright_images"] >= 2), "whole_ring": ring}
+    made |= {**broken, "any_but_three_images": others}
+    return {name: int(flags.sum()) for name, flags in made.items()}
+
+
 def numbers(images: np.ndarray, real: np.ndarray, scale: float) -> dict:
     """What is measured of images (n, 1, H, W) beside test lenses (m, 1, H, W), in [0, 1]."""
     sides = {"drawn": images, "test": real}
@@ -77,14 +91,7 @@ def numbers(images: np.ndarray, real: np.ndarray, scale: float) -> dict:
         if min(np.isfinite(x).sum() for x in (mine, theirs)) >= 8:
             beside = measure.compare(theirs, mine) | {"w1_error": w1_error(theirs, mine)}
             scalars[name] = {key: float(value) for key, value in beside.items()}
-    counts = {}
-    for side, x in sides.items():
-        broken = defects.defects(x, scale)
-        others = np.any([flags for name, flags in broken.items() if name != "three_images"], 0)
-        ring = np.isfinite(found[side]["ring_radius_arcsec"])
-        made = {"two_or_ring": ring | (found[side]["bright_images"] >= 2), "whole_ring": ring}
-        made |= {**broken, "any_but_three_images": others}
-        counts[side] = {name: int(flags.sum()) for name, flags in made.items()}
+    counts = {side: counted(x, scale) for side, x in sides.items()}
     frequency, power = measure.power_spectrum(images, scale)
     _, theirs = measure.power_spectrum(real, scale)
     ratios = {}
@@ -135,6 +142,7 @@ def drawn_by(name: str, n: int) -> np.ndarray:
     model = models.load(name)
     if not isinstance(model, Model) or model.shape != (1, SIDE, SIDE):
         raise ParameterError(f"{name} draws no lenses of {SIDE} pixels. Take lens150.")
+    check_of_lenses(model, name)
     return as_stored(model.draw(n, FIRST_SEED))
 
 
@@ -149,10 +157,22 @@ def run(args: argparse.Namespace) -> None:
         as_stored(np.asarray(test.pixels[first : first + args.n])) for first in (0, args.n)
     )
     held_out = real[:HELD_OUT]
+    rest = test.subset(np.arange(2 * args.n, len(test)), "the rest")
+    key = {"name": ALL, "model_sha256": ""}
+    table.row(key, lambda: population(lenses("train", SIDE), rest), "{n:,}".format_map)
     table.row({"name": OTHER, "model_sha256": ""}, lambda: row(net, other, real, held_out), _words)
     for name in args.models:
         key = {"name": name, "model_sha256": models.load(name).spec["sha256"]}
         table.row(key, lambda name=name: row(net, drawn_by(name, args.n), real, held_out), _words)
+
+
+def population(images: ImageSet, more: ImageSet, batch: int = 1_000) -> dict:
+    """How many of these lenses have what is counted of a model's: the population's own rates."""
+    total: Counter = Counter()
+    parts = [one.pixels[i : i + batch] for one in (images, more) for i in range(0, len(one), batch)]
+    for part in parts:
+        total.update(counted(as_stored(np.asarray(part)), diverse(SIDE).pixel_arcsec))
+    return {"n": sum(map(len, parts)), "counts": {"drawn": dict(total)}}
 
 
 def _words(found: dict) -> str:

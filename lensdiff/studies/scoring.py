@@ -53,7 +53,7 @@ LEGACY_SIDE = 128
 # the recipe of a classifier, by the name of the set it learnt
 LEARNT = {"model_i-150": "lensnet", "diverse-64": "judge64", "digits-train": "judge-digits"}
 PARTS = ("all", "tenth")  # of a classifier's test images
-FOR_CARDS = ("sampler", "steps", "levels", "low", "images", "legacy")
+FOR_CARDS = ("sampler", "steps", "levels", "high", "low", "images", "legacy")
 
 
 def run(args: argparse.Namespace) -> bool:
@@ -153,7 +153,7 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
 
     None after a part of it, where others are to come.
     """
-    names = ("sampler", "steps", "levels", "low")
+    names = ("sampler", "steps", "levels", "high", "low")
     changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     sampling = replace(model.sampling, **changes)
     real, split = real_images(model, args.data)

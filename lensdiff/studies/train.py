@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("seed", int, "seed"),
     ):
         parser.add_argument(f"--{name}", type=kind, help=f"{what}, in place of the recipe's")
+    noise = "noise levels of a denoiser: mean and standard deviation of ln(sigma)"
+    parser.add_argument("--sigmas", type=float, nargs=2, metavar=("MEAN", "STD"), help=noise)
     parser.add_argument("--autoencoder", help="whose latents a latent recipe learns: its folder")
     parser.add_argument("--width", type=int, help="channels of a denoiser's first level")
     what = "simulated lenses to learn, any number; of a classifier's images, only so many"
@@ -118,11 +121,23 @@ def _train_autoencoder(args: argparse.Namespace, recipe: object, each: Callable)
     from ..training.fit import fit
     from ..training.recipe import images_of
 
-    others = ("head", "size", "backbone", "weights", "width", "start", "autoencoder")
+    others = ("head", "size", "backbone", "weights", "width", "start", "autoencoder", "sigmas")
     _refuse(args, recipe.name, *others)
     recipe = recipe.scaled(**_given(args, *BUDGET))
     images = images_of(recipe, args.data, args.symmetries, args.images)
     fit(recipe, images, args.folder, args.state, each)
+
+
+def _levels(args: argparse.Namespace) -> dict:
+    """Noise levels that are asked for. Raises ParameterError for a spread that is not positive."""
+    from ..diffusion.process import LogNormal
+
+    if args.sigmas is None:
+        return {}
+    mean, std = args.sigmas
+    if not (math.isfinite(mean) and 0 < std < math.inf):
+        raise ParameterError(f"--sigmas {mean:g} {std:g}: a mean, and a deviation above 0.")
+    return {"sigmas": LogNormal(mean, std)}
 
 
 def _train_denoiser(args: argparse.Namespace, recipe: object, each: Callable) -> int:
@@ -131,7 +146,7 @@ def _train_denoiser(args: argparse.Namespace, recipe: object, each: Callable) ->
     from ..training.recipe import images_of
 
     _refuse(args, recipe.name, "head", "size", "backbone", "weights")
-    recipe = recipe.scaled(**_given(args, *BUDGET))
+    recipe = recipe.scaled(**_given(args, *BUDGET), **_levels(args))
     recipe = recipe if args.width is None else recipe.widened(args.width)
     if args.data and recipe.noiseless:
         print("Files hold no noiseless images: the recipe learns them as they are, noise and all.")
@@ -149,7 +164,7 @@ def _train_classifier(args: argparse.Namespace, recipe: object, each: Callable) 
     from ..training.fit import HELD_OUT, fit
     from ..training.recipe import images_of
 
-    _refuse(args, recipe.name, "minutes", "width", "autoencoder")
+    _refuse(args, recipe.name, "minutes", "width", "autoencoder", "sigmas")
     recipe = recipe.scaled(**_given(args, "steps", "batch", "lr", "seed"))
     chosen = _given(args, "head", "size", "backbone", "weights")
     recipe = replace(recipe, model={**recipe.model, **chosen})

@@ -14,36 +14,40 @@ import argparse
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .. import model as models
+from ..data.folders import folder
 from ..data.images import ImageSet, lenses
 from ..diffusion.sampling import SAMPLERS, noise
 from ..errors import ParameterError
 from ..model import Model, Sampling
 from ..runtime import best_device, machine
-from ..scores.card import FIRST_SEED
+from ..scores.card import FIRST_SEED, check_numbers
 from ..scores.distances import kid
 from ..scores.features import extractor
 from ..scores.statistics import Statistics, reference, statistics
-from .samplers import with_groups
+from .samplers import check_of_lenses, with_groups
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study where lens150"
 FILE = "where.json"
 SIGMAS = (0.5, 2.0, 5.0, 12.0, 40.0)
+MOST = 512  # images a level, where there are as many
 BATCH = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
     parser.add_argument("model", help="a shipped model's name, or a folder")
-    parser.add_argument("-n", type=int, default=512, help="images a level")
+    parser.add_argument("-n", type=int, help="images a level (512, or half of what there is)")
     parser.add_argument("--sigmas", type=float, nargs="+", default=SIGMAS, help="noise levels")
     parser.add_argument("--label", help="lenses of this class alone, restored as such")
+    parser.add_argument("--data", type=Path, help="your files: those that the model did not learn")
 
 
 def from_level(sampling: Sampling, sigma: float) -> Sampling:
@@ -95,45 +99,65 @@ def _scored(net: nn.Module, first: Statistics, images: Iterator[Tensor], steps: 
     return {"steps": steps, **with_groups(found, first), "computed_on": machine()}
 
 
-def _of_class(images: ImageSet, label: str | None) -> ImageSet:
-    """The images of a class; all where none is named."""
-    if label is None:
-        return images
-    rows = np.flatnonzero(images.labels == images.classes.index(label))
-    return images.subset(rows, f"{label} alone")
-
-
-def _checked(name: str, label: str | None) -> Model:
+def _checked(name: str, label: str | None, data: Path | None) -> Model:
     """The model of a name. Raises ParameterError where it can't be asked, or not for a class."""
     model = models.load(name)
     if not isinstance(model, Model):
         raise ParameterError(f"{name} draws no images. Take a diffusion model: lens150.")
     if model.autoencoder is not None:
         raise ParameterError(f"{name} learnt latents, not pixels. Take lens150.")
-    known = model.spec.get("classes", [])
+    if data is None:
+        check_of_lenses(model, name)
+    elif model.telescope is not None:
+        cure = "Leave --data out, or take a model of such files"
+        raise ParameterError(f"{name} learnt noiseless lenses, and files have noise. {cure}.")
+    known = model.spec["classes"] if model.denoiser.net.classes else []
     if label is not None and label not in known:
-        has = f"its classes are {', '.join(known)}" if known else "it has none"
+        has = f"its classes are {', '.join(known)}" if known else "it was taught none"
         raise ParameterError(f"{name} knows no class {label!r}; {has}.")
     return model
 
 
-def measure(name: str, n: int, sigmas: tuple[float, ...], label: str | None = None) -> Table:
+def _sets(model: Model, label: str | None, data: Path | None) -> tuple[ImageSet, ImageSet]:
+    """Images that it never saw, as observed and as it learnt such; those of a class."""
+    side = model.shape[-1]
+    if data is None:
+        test = lenses("test", side)
+        clean = lenses("test", side, noiseless=model.telescope is not None)
+    else:
+        test = folder(data).unseen(model.spec)
+        clean = test
+    if label is None:
+        return test, clean
+    if label not in (test.classes or ()):
+        raise ParameterError(f"{test.name} has no class {label!r}.")
+    rows = np.flatnonzero(test.labels == test.classes.index(label))
+    return test.subset(rows, f"{label} alone"), clean.subset(rows, f"{label} alone")
+
+
+def measure(
+    name: str,
+    n: int | None,
+    sigmas: tuple[float, ...],
+    label: str | None = None,
+    data: Path | None = None,
+) -> Table:
     """A row a level, and one of noise alone (sigma None), in where.json beside the weights.
 
     With a `label`, of that class alone, in where-LABEL.json. Raises ParameterError for what is no
-    diffusion model of pixels, a class that it does not know, or more images than there are.
+    diffusion model of pixels, images of another kind or size than it learnt, a class that it does
+    not know, or more images than there are.
     """
-    model = _checked(name, label)
+    model = _checked(name, label, data)
     chosen = {sigma: from_level(model.sampling, sigma) for sigma in sorted(sigmas)}
-    side = model.shape[-1]
-    test = _of_class(lenses("test", side), label)
-    clean = _of_class(lenses("test", side, noiseless=model.telescope is not None), label)
-    if 2 * n > len(test):
-        raise ParameterError(f"-n is {n}, and {test.name} has {len(test):,} images: take half.")
+    test, clean = _sets(model, label, data)
+    n = min(MOST, len(test) // 2) if n is None else n
+    check_numbers(test, n, model.shape)
     net = extractor("efficientnet", best_device())
     first = reference(net, test, range(n))
     second = reference(net, test, range(n, 2 * n))
     about = {"model_sha256": model.spec["sha256"], "n": n, "extractor": net.name}
+    about |= {} if data is None else {"data": test.fingerprint}
     file = FILE if label is None else f"where-{label}.json"
     table = Table(model.folder / file, about)
     table.more |= {"floor": with_groups(second, first), "kid_floor": kid(second, first)[0]}
@@ -152,4 +176,4 @@ def measure(name: str, n: int, sigmas: tuple[float, ...], label: str | None = No
 
 def run(args: argparse.Namespace) -> None:
     """Measure what is missing, and keep the table after each level."""
-    measure(args.model, args.n, tuple(args.sigmas), args.label)
+    measure(args.model, args.n, tuple(args.sigmas), args.label, args.data)

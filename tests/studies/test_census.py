@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from scipy import ndimage
 from toys_scores import Pooled
 
 from lensdiff import __main__ as command
+from lensdiff import model as models
 from lensdiff.data.images import ImageSet, simulated
+from lensdiff.errors import ParameterError
 from lensdiff.lensing.survey import diverse
 from lensdiff.scores import references
 from lensdiff.scores.statistics import as_stored
@@ -66,6 +69,22 @@ def test_planted_copies_are_found(lenses150: ImageSet) -> None:
     assert census.copies(fresh[:3], fresh)["called_copies"] == 0
 
 
+def test_the_population_is_counted_in_parts_as_in_one(lenses150: ImageSet) -> None:
+    first = lenses150.subset(np.arange(100), "first")
+    rest = lenses150.subset(np.arange(100, 192), "rest")
+    found = census.population(first, rest, batch=37)
+    whole = census.counted(as_stored(np.asarray(lenses150.pixels)), 0.05)
+    assert found == {"n": 192, "counts": {"drawn": whole}}
+
+
+def test_a_model_of_other_lenses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = models.load("lens150")
+    own = replace(model, spec={**model.spec, "data": {"name": "folder-Samples"}})
+    monkeypatch.setattr(census.models, "load", lambda _: own)
+    with pytest.raises(ParameterError, match="runs/own learnt folder-Samples"):
+        census.drawn_by("runs/own", 64)
+
+
 def test_each_set_is_measured_once(
     lenses150: ImageSet,
     tmp_path: Path,
@@ -85,7 +104,8 @@ def test_each_set_is_measured_once(
     for _ in range(2):
         assert command.main(words) == 0
     assert calls == ["lens150"]
-    other, drawn = read_json(tmp_path / "census.json", "")["rows"]
+    whole, other, drawn = read_json(tmp_path / "census.json", "")["rows"]
+    assert whole["name"] == census.ALL and whole["n"] == 192 + 64  # the rest of 192, and all
     assert other["name"] == census.OTHER and drawn["name"] == "lens150"
     assert drawn["counts"] == other["counts"]  # the same lenses, in another order
     assert drawn["recall"] == pytest.approx(other["recall"])

@@ -66,9 +66,21 @@ def test_card_features_and_images_are_stored_beside_the_weights(model, lenses16,
 
 def test_a_dry_run_with_other_settings_stores_nothing(model):
     before = sorted(model.folder.iterdir())
-    given = ("-n", "8", "--steps", "3", "--sampler", "ddim", "--levels", "karras", "--dry")
+    given = (
+        "-n",
+        "8",
+        "--steps",
+        "3",
+        "--sampler",
+        "ddim",
+        "--levels",
+        "karras",
+        "--high",
+        "90",
+        "--dry",
+    )
     made = scoring.of_unconditional(model, arguments(model.folder, *given))
-    wanted = replace(model.sampling, sampler="ddim", steps=3, levels="karras")
+    wanted = replace(model.sampling, sampler="ddim", steps=3, levels="karras", high=90.0)
     assert made.sampling == str(wanted)
     assert made.calls == 3
     assert sorted(model.folder.iterdir()) == before

@@ -61,13 +61,14 @@ def test_no_drawn_lens_is_called_a_copy() -> None:
 
 
 def test_the_second_stage_gained_at_high_noise() -> None:
-    """Below σ = 5 both are alike within the errors; above, the first rises by several."""
-    excess = {}
+    """In pairs: alike from the lowest level, and farther apart from each level above."""
+    rows = {}
     for name in ("lens150", FLAGSHIP):
         found = json.loads((shipped(name) / "where.json").read_text())
-        rows = {row["sigma"]: row for row in found["rows"]}
-        excess[name] = [samplers.difference(rows[at], found["floor"]) for at in (2.0, 5.0, None)]
-    for (first, error), (second, _) in list(zip(*excess.values(), strict=True))[:2]:
-        assert abs(first - second) < 2 * error
-    rises = {name: found[2][0] - found[1][0] for name, found in excess.items()}
-    assert rises["lens150"] > 3 * rises[FLAGSHIP] > 0
+        rows[name] = {row["sigma"]: row for row in found["rows"]}
+    levels = [0.5, 2.0, 5.0, 12.0, 40.0, None]
+    apart = [samplers.difference(rows["lens150"][at], rows[FLAGSHIP][at]) for at in levels]
+    assert abs(apart[0][0]) < 2 * apart[0][1]
+    gaps = [gap for gap, _ in apart]
+    assert gaps == sorted(gaps)
+    assert all(gap > 2.5 * error for gap, error in apart[2:])

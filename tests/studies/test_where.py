@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from toys_scores import Pooled, small_model
 
 from lensdiff.data.images import Stretch, simulated
 from lensdiff.diffusion.process import Denoiser
-from lensdiff.errors import ParameterError
+from lensdiff.errors import MetricError, ParameterError
 from lensdiff.lensing.survey import diverse
 from lensdiff.lensing.telescope import Telescope
 from lensdiff.model import Model, Sampling
@@ -142,13 +143,43 @@ def test_a_class_is_asked_alone(clean, tmp_path, monkeypatch):
     assert (asked == clean.classes.index("cdm")).all()
     with pytest.raises(ParameterError, match="knows no class 'ring'; its classes are no_sub, cdm"):
         where.measure(str(model.folder), 8, (0.5,), "ring")
-    with pytest.raises(ParameterError, match=r"-n is 20, and .*cdm alone has \d+ images: take"):
+    with pytest.raises(MetricError, match=r"cdm alone has \d+ images; 20 for the reference"):
         where.measure(str(model.folder), 20, (0.5,), "cdm")
 
 
 def test_what_draws_no_images_is_refused():
     with pytest.raises(ParameterError, match="judge64 draws no images"):
         where.measure("judge64", 16, (1.0,))
+
+
+@pytest.mark.parametrize("name", ["lens64", "parameters64"])
+def test_a_model_that_was_taught_no_classes_is_asked_for_none(name):
+    """Its spec names the classes of the images all the same."""
+    with pytest.raises(ParameterError, match=f"{name} knows no class 'cdm'; it was taught none"):
+        where.measure(name, 16, (1.0,), "cdm")
+
+
+def test_your_files_are_asked_with_those_that_it_did_not_learn(clean, tmp_path, monkeypatch):
+    monkeypatch.setattr(where, "extractor", lambda *_: Pooled(2))
+    monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
+    for k, image in enumerate(clean.pixels[:48]):
+        place = tmp_path / "files" / clean.classes[clean.labels[k]] / f"{k}.npy"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        np.save(place, image)
+    plain = small_model(tmp_path / "m")
+    learnt = {"name": "folder-files", "fingerprint": "0" * 12}
+    model = Model(plain.denoiser, plain.stretch, {**plain.spec, "data": learnt}, plain.folder)
+    monkeypatch.setattr(where.models, "load", lambda _: model)
+    with pytest.raises(ParameterError, match=r"learnt folder-files\. This study is"):
+        where.run(arguments(plain.folder, "--sigmas", "1"))
+    where.run(arguments(plain.folder, "--sigmas", "1", "--data", str(tmp_path / "files")))
+    found = json.loads((plain.folder / where.FILE).read_text())
+    assert [row["sigma"] for row in found["rows"]] == [1.0, None] and found["data"]
+
+
+def test_a_model_of_noiseless_lenses_is_not_asked_with_files(tmp_path):
+    with pytest.raises(ParameterError, match="lens150 learnt noiseless lenses, and files have"):
+        where.measure("lens150", 16, (1.0,), data=tmp_path)
 
 
 def test_a_model_of_latents_is_refused():
