@@ -61,6 +61,7 @@ PARTS = {
     "reading": Part({"files": parts.reading}, 1),
     "calls": Part({"lens64": parts.calls}, 31),
     "drawing": Part({"lens64": parts.drawing}, 2),
+    "sixteen": Part({parts.LARGEST: parts.sixteen}, 1),
     "batches": Part({"lens64": parts.batches}, 2),
     "growth": Part(
         {what: lambda rounds, what=what: parts.growth(what, rounds) for what in parts.GROWING}, 4
@@ -84,6 +85,7 @@ SMALL: dict[str, Callable[[int], dict]] = {
     "reading": lambda rounds: parts.reading(rounds, files=64),
     "calls": lambda rounds: parts.calls(rounds, n=8, steps=(2, 3), slow=6),
     "drawing": lambda rounds: parts.drawing(rounds, n=1, steps=(2, 3), slow=6),
+    "sixteen": lambda rounds: parts.sixteen(rounds, n=1),
     "batches": lambda rounds: parts.batches(rounds, sizes=(1, 4)),
     "growth": lambda rounds: parts.growth("side", rounds, values=(8, 32)),
     "scores": lambda _: benchmark_whole.scores(64),

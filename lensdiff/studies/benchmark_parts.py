@@ -37,6 +37,7 @@ SIDES = (64, 128, 150)
 ROWS = (2_500, 10_000)  # images a side of a distance
 WIDTH = 2_048  # of features, as Inception's
 MODEL = "lens64"
+LARGEST = "lens150-long"
 SCORED = 512
 SLOW_CALLS = 250  # of DDIM, beside which the model's own sampler is held
 DRAWN = 4  # lenses at once, of a timing
@@ -228,6 +229,15 @@ def drawing(
         f"{one.sampler}, {one.calls}": functools.partial(model.draw, n, 0, sampling=one)
         for one in ways(model, steps, slow)
     }
+    return {"lenses": n, "seconds": rounded(alternate(works, rounds))}
+
+
+def sixteen(rounds: int, n: int = 16) -> dict:
+    """Seconds in which the largest model draws `n` lenses as it is shipped, in each precision."""
+    works = {}
+    for precision in dict.fromkeys(("fp32", best_precision())):
+        model = models.load(LARGEST, precision=precision)
+        works[precision] = functools.partial(model.draw, n)
     return {"lenses": n, "seconds": rounded(alternate(works, rounds))}
 
 

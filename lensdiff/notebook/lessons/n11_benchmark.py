@@ -17,6 +17,7 @@ MEASURED = (
     "reading",
     "calls",
     "drawing",
+    "sixteen",
     "batches",
     "growth",
     "scores",
