@@ -192,7 +192,9 @@ def test_train_an_autoencoder_and_then_its_latents(
 def test_the_pages_of_results_are_those_of_the_json_files() -> None:
     """`python -m lensdiff study gallery` would change nothing."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert gallery.with_results(readme) == readme
+    assert gallery.with_results(readme, gallery.results()) == readme
+    test = (ROOT / "docs" / "deeplense.md").read_text(encoding="utf-8")
+    assert gallery.with_results(test, gallery.answers()) == test
     assert storage.shipped("README.md").read_text(encoding="utf-8") == gallery.page()
 
 

@@ -48,7 +48,7 @@ def test_papermill_gets_a_parameter_that_there_is() -> None:
     assert path.is_file() and words[words.index("-p") + 1] in parameter_names(read(path))
 
 
-@pytest.mark.parametrize("name", ["lens64", "lens150", "latent150"])
+@pytest.mark.parametrize("name", ["lens64", "lens150", "lens150-long", "latent150"])
 def test_the_costs_are_those_of_the_models(name: str) -> None:
     images, *row = re.search(rf"^\| {name} \| (.*) \|$", PAGE, re.M)[1].split(" | ")
     model = ld.load(name, device="cpu", precision="fp32")

@@ -1,6 +1,7 @@
 """What the shipped models are worth, as Markdown from their JSON files.
 
-It writes data/checkpoints/README.md, and the README's table of results between its two comments.
+It writes data/checkpoints/README.md, and the tables of results between the two comments of the
+README and of docs/deeplense.md.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..lensing import parameters
+from ..lensing.population import KINDS
 from ..scores.card import Card
 from ..storage import checkpoints, read_json, root, shipped, studies_folder, write_json, write_text
 from . import benchmark, census, conditional, paired
@@ -22,6 +24,11 @@ from .gallery_page import guided, json_of, page, percent, table, training
 from .peers import BUILDERS
 
 EXAMPLE = "python -m lensdiff study gallery"
+HEADS = ["model", "what", "training", "result", "simulated or real images get"]
+LENSNET = (
+    "classifier of Common Test I's three kinds, on lenses simulated here; the size of a ring helps "
+    "it ([07](notebooks/07_classifier.ipynb))"
+)
 PEER = "denoising-diffusion-pytorch"
 BLOCK = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end of results -->)", re.S)
 
@@ -43,9 +50,16 @@ def _classes_row() -> list[str]:
     best = found["more"] or found["best"][found["judge_extractor"]]
     low, high = best["interval"]
     answer = f"`judge64` finds the class in {percent(best['accuracy'])} of {best['n']:,}"
-    result = f"{answer} ({percent(low)} to {percent(high)}), guidance {best['guidance']:g}"
-    real = percent(found["real"]["accuracy"])
+    answer += f" ({percent(low)} to {percent(high)}; {_by_class(best)})"
+    result = f"{answer}; guidance {best['guidance']:g}, which the judge's own features chose"
+    real = f"{percent(found['real']['accuracy'])} ({_by_class(found['real'])})"
     return ["classes64", "64 x 64, of a class", training("classes64"), result, real]
+
+
+def _by_class(report: dict) -> str:
+    """The share of each class that a judge finds."""
+    rows = enumerate(report["confusion"])
+    return ", ".join(f"{KINDS[k]} {percent(row[k] / sum(row))}" for k, row in rows)
 
 
 def _title(name: str) -> str:
@@ -61,6 +75,7 @@ def _parameters_row() -> list[str]:
     shown = ["einstein_radius_arcsec", weakest]
     each = [f"{_title(name)} {fits[name]['correlation']:.2f}" for name in shown]
     told = f"requested against measured, correlation: {each[0]}, {each[1]} (weakest of seven)"
+    told += f", guidance {found['scales'][0]['guidance']:g}"
     fitted = fits[weakest]
     result = f"{told}, {fitted['n']} lenses; no lens fits {fitted['unfitted']} more"
     real = " and ".join(f"{found['real'][name]['correlation']:.2f}" for name in shown)
@@ -88,8 +103,8 @@ def _classifier_row(model: str, what: str) -> list[str]:
     return [model, what, training(model), result, ""]
 
 
-def _times(row: dict, slow: str) -> str:
-    return f"{paired.ratio(row['seconds'][slow], row['seconds']['ours'])} times"
+def _times(row: dict, slow: str, own: str = "ours") -> str:
+    return f"{paired.ratio(row['seconds'][slow], row['seconds'][own])} times"
 
 
 BENCHMARK = "notebooks/11_benchmark.ipynb"
@@ -104,8 +119,8 @@ def _benchmark_row() -> list[str]:
     training = rows["training", "64"]
     fastest = min(BUILDERS, key=lambda name: np.median(training["seconds"][name]))
     speed = (
-        f"an update of {fastest}, the fastest peer, takes in float32 {_times(training, fastest)} "
-        f"as long as ours, in bfloat16 as ours {_times(training, f'{fastest}, bf16')}"
+        f"an update of {fastest}, the fastest peer, takes {_times(training, fastest, 'ours, fp32')}"
+        f" as long as ours in float32, {_times(training, f'{fastest}, bf16')} in bfloat16"
     )
     distance = _times(rows["frechet", "10000"], "pytorch-fid")
     result = f"{speed}; {_quality(rows)}; a Fréchet distance takes pytorch-fid {distance}"
@@ -122,22 +137,24 @@ def _quality(rows: dict) -> str:
     error = theirs / own * math.hypot(peer["excess_error"] / theirs, ours["excess_error"] / own)
     return (
         f"after equal time {PEER} has {theirs / own:.1f} ± {error:.1f} times the excess of ours "
-        f"({own:.1f} ± {ours['excess_error']:.1f}; one training each)"
+        f"({own:.1f} ± {ours['excess_error']:.1f}; one training each, {peer['calls']} calls a lens "
+        f"against {ours['calls']}, and ours was tuned on this score)"
     )
 
 
 def _census_row() -> list[str]:
-    """What is measured of the largest model's lenses, and of the test lenses of both sets."""
+    """What is measured of the largest model's lenses, and of the population; a classifier's word.
+
+    Beside its accuracy stands that between two sets of test lenses.
+    """
     cure = "Restore it: git checkout data/studies/census.json"
     rows = {row["name"]: row for row in read_json(studies_folder() / census.FILE, cure)["rows"]}
     flagship = rows["lens150-long"]
     told = []
-    for row, sides in ((flagship, ("drawn",)), (rows[census.OTHER], ("drawn", "test"))):
-        shares = []
-        for name in ("two_or_ring", "three_images", "any_but_three_images"):
-            found = sum(row["counts"][side][name] for side in sides)
-            shares.append(percent(found / row["n"] / len(sides)))
-        accuracy, error = row["two_sample"]
+    for row, judged in ((flagship, flagship), (rows[census.ALL], rows[census.OTHER])):
+        names = ("two_or_ring", "three_images", "any_but_three_images")
+        shares = [percent(row["counts"]["drawn"][name] / row["n"]) for name in names]
+        accuracy, error = judged["two_sample"]
         told.append(
             f"two bright images or a ring {shares[0]}, three {shares[1]}, another defect "
             f"{shares[2]}; a classifier is right in {100 * accuracy:.1f} ± {100 * error:.1f} %"
@@ -156,30 +173,49 @@ def results() -> str:
         _parameters_row(),
         _drawing_row("latent150", "150 x 150, in latents"),
         _digits_row(),
-        _classifier_row("lensnet", "classifier of Common Test I"),
+        _classifier_row("lensnet", LENSNET),
         _classifier_row("judge64", "classifier of 64 x 64"),
     ]
-    linked = [[f"[{name}](data/checkpoints/README.md#{name})", *rest] for name, *rest in rows]
-    heads = ["model", "what", "training", "result", "simulated or real images get"]
-    return table(heads, [*linked, _census_row(), _benchmark_row()])
+    return table(HEADS, [*linked(rows), _census_row(), _benchmark_row()])
+
+
+def linked(rows: list[list[str]], up: str = "") -> list[list[str]]:
+    """Rows whose first cell is a link into the gallery, from a page that lies `up` folders deep."""
+    return [[f"[{name}]({up}data/checkpoints/README.md#{name})", *rest] for name, *rest in rows]
+
+
+def answers() -> str:
+    """The rows that answer DeepLense's test, for a page one folder deep."""
+    rows = [
+        _drawing_row("lens150-long", "150 x 150, lens150 trained further"),
+        _drawing_row("lens150", "150 x 150"),
+        _classifier_row("lensnet", LENSNET),
+    ]
+    found = [*linked(rows, "../"), _census_row()]
+    found = [[cell.replace("](notebooks/", "](../notebooks/") for cell in row] for row in found]
+    return table(HEADS, found)
+
+
+TABLES = {"README.md": results, "docs/deeplense.md": answers}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options: none."""
 
 
-def with_results(readme: str) -> str:
-    """The README with its table made anew. Raises DataError where it has no place for one."""
-    if not BLOCK.search(readme):
-        raise DataError("README.md has no <!-- results: ... --> block. Put it back.")
-    return BLOCK.sub(lambda found: f"{found[1]}{results()}\n{found[2]}", readme)
+def with_results(text: str, made: str, name: str = "README.md") -> str:
+    """A page with its table made anew. Raises DataError where it has no place for one."""
+    if not BLOCK.search(text):
+        raise DataError(f"{name} has no <!-- results: ... --> block. Put it back.")
+    return BLOCK.sub(lambda found: f"{found[1]}{made}\n{found[2]}", text)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write both pages."""
-    readme = root() / "README.md"
-    write_text(readme, with_results(readme.read_text(encoding="utf-8")))
+    """Write the gallery, and both tables."""
+    for name, make in TABLES.items():
+        place = root() / name
+        write_text(place, with_results(place.read_text(encoding="utf-8"), make(), name))
     write_text(shipped("README.md"), page())
     described = checkpoints.described(shipped("README.md").parent)
     write_json(Path(str(files("lensdiff.storage") / checkpoints.MANIFEST)), described)
-    print(f"{Path('data/checkpoints/README.md')} and README.md are up to date")
+    print(f"{Path('data/checkpoints/README.md')}, {' and '.join(TABLES)} are up to date")

@@ -31,7 +31,8 @@ A run can be killed at any moment and called again; on the CPUs of one machine i
 weights, bit for bit. `--start` goes on from other weights as a new stage, which the new model
 records. On a GPU the same recipes scale by `--batch`, `--width`, `--steps` and `--lr`. In all over
 seven hours on two cores, without `lens150-long`, which was trained on a GPU;
-[its page](lens150-long/README.md) says how the run differed from this command:
+[its page](lens150-long/README.md) says how the run differed from this command, which takes nearly
+six hours more on two cores ([by calculation](../../docs/scale.md)):
 
 ```bash
 python -m lensdiff train lens64 runs/lens64 --state runs/s1

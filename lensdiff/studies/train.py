@@ -149,8 +149,9 @@ def _train_denoiser(args: argparse.Namespace, recipe: object, each: Callable) ->
     recipe = recipe.scaled(**_given(args, *BUDGET), **_levels(args))
     recipe = recipe if args.width is None else recipe.widened(args.width)
     if args.data and recipe.noiseless:
-        print("Files hold no noiseless images: the recipe learns them as they are, noise and all.")
-        recipe = replace(recipe, noiseless=False)
+        recipe = recipe.as_observed()
+        how = f"as they are, noise and all, and sampled down to {recipe.sampling.low:g}"
+        print(f"Files hold no noiseless images: they are learnt {how}.")
     images = images_of(recipe, args.data, args.symmetries, args.images)
     more = (args.start, args.unbalanced, args.autoencoder)
     fit(recipe, images, args.folder, args.state, each, None, *more)

@@ -23,6 +23,7 @@ from .classifier import ClassifierConfig
 from .diffusion import TrainConfig
 
 DATA = ("lenses", "colour", "digits")
+NOISE_LEVEL = 0.018  # the lowest level of `lens64`, which draws the survey's noise itself
 
 
 def _images(
@@ -101,6 +102,16 @@ class Recipe:
         if "steps" in changes or "minutes" in changes:
             changes = {"steps": None, "minutes": None, **changes}
         return replace(self, train=replace(self.train, **changes))
+
+    def as_observed(self) -> Recipe:
+        """The recipe for images that have noise, as files do: it learns them as they are.
+
+        What it draws has to end with that noise, so that its sampling goes down to `NOISE_LEVEL`.
+        """
+        if not self.noiseless:
+            return self
+        low = min(self.sampling.low, NOISE_LEVEL)
+        return replace(self, noiseless=False, sampling=replace(self.sampling, low=low))
 
     def widened(self, width: int) -> Recipe:
         """The recipe with `width` channels at its first level, and the others in proportion.

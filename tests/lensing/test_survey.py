@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from lensdiff.errors import ParameterError
-from lensdiff.lensing.survey import diverse
+from lensdiff.lensing.survey import diverse, model_i
+from lensdiff.storage import root
 
 
 @pytest.mark.parametrize(
@@ -26,3 +28,36 @@ def test_unknown_fields_are_refused() -> None:
 def test_a_negative_blur_is_refused() -> None:
     with pytest.raises(ParameterError, match="psf_fwhm_arcsec is negative"):
         diverse(16, psf_fwhm_arcsec=-0.1)
+
+
+def test_the_priors_in_words_are_those_of_the_surveys() -> None:
+    page = (root() / "data" / "README.md").read_text(encoding="utf-8")
+    part = page.split("## What is simulated")[1].split("## ")[0]
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", part, re.M)
+    cells = {
+        name: [[float(x) for x in re.findall(r"[\d.]+\d|\d", one)] for one in two]
+        for name, *two in rows
+    }
+    first = diverse(64)
+    second = model_i()
+    assert cells["Einstein radius"][0] == list(first.einstein_radius_arcsec)
+    assert cells["axis ratio of the lens"] == [
+        list(first.lens_axis_ratio),
+        [round(second.lens_axis_ratio[0], 2)],
+    ]
+    assert cells["external shear"] == [list(first.shear), [second.shear[0]]]
+    assert cells["source's place"] == [[first.source_offset[1]], [second.source_offset[1]]]
+    for name, key in {"half-light radius": "radius_arcsec", "axis ratio": "axis_ratio"}.items():
+        ends, (one, _) = (getattr(survey, f"source_{key}") for survey in (first, second))
+        assert cells[f"source's {name}"] == [list(ends), [round(one, 2)]]
+    assert cells["source's amplitude, counts/s a pixel"] == [
+        list(first.source_amplitude_cps),
+        [round(second.source_amplitude_cps[0], 4)],
+    ]
+    backgrounds = [[survey.background_rms_cps] for survey in (first, second)]
+    assert cells["background, counts/s a pixel"] == backgrounds
+    for survey in (first, second):
+        assert f"{survey.exposure_s[0]:,.0f} to {survey.exposure_s[1]:,.0f} s" in part
+        assert f"function of {survey.psf_fwhm_arcsec:g} arcsec" in part
+        assert f"{survey.subhalo_mean_number:.0f} on average" in part
+        assert f"M^{survey.subhalo_slope:g}" in part
