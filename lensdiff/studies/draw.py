@@ -13,7 +13,7 @@ from .. import model as models
 from ..errors import ParameterError
 from ..model import Model
 from ..notebook import html
-from ..storage import atomic
+from ..storage import atomic, fingerprint_of
 from . import pages, shards
 from .shards import Shard
 
@@ -41,13 +41,13 @@ def run(args: argparse.Namespace) -> None:
 
     if shard is None:
         images = drawn(range(args.n))
-        with atomic(array) as part:
-            np.save(part, images, allow_pickle=False)
+        shards.record(array).unlink(missing_ok=True)  # of an earlier job in parts
+        shards.save_array(array, images)
     else:
         job = {**{name: str(value) for name, value in about.items()}, "n": args.n}
-        job |= {"sha256": model.spec["sha256"], "noiseless": args.noiseless}
+        job |= {"model": model.spec["sha256"], "noiseless": args.noiseless}
         job |= {"precision": model.denoiser.precision}
-        images = part_of(array, Shard.parse(shard), drawn, args.n, job)
+        images = part_of(array, Shard.parse(shard), drawn, args.n, fingerprint_of(job))
         if images is None:
             return
     show(out, images, about)
@@ -55,12 +55,15 @@ def run(args: argparse.Namespace) -> None:
 
 
 def part_of(
-    array: Path, shard: Shard, drawn: Callable[[range], np.ndarray], n: int, job: dict
+    array: Path, shard: Shard, drawn: Callable[[range], np.ndarray], n: int, job: str
 ) -> np.ndarray | None:
     """Draw and keep a part; the whole, memory-mapped, where it was the last, else None."""
     rows = shard.rows(n)
-    shards.write_part(array, shard, lambda: drawn(rows), job)
-    with shards.joining(array, shard) as last:
+    if shards.is_of(array, job):
+        print(f"{array}: this job's parts are joined already.")
+        return None
+    shards.write_part(array, shard, lambda: drawn(rows), shards.save_array, job)
+    with shards.joining(array, shard, job) as last:
         if not last:
             return None
         shards.join_arrays(array, shard, job)

@@ -7,7 +7,7 @@ drew, a classifier a report.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +34,6 @@ from ..scores.card import (
     check_numbers,
     features_key,
     images_key,
-    keep_features,
     keep_images,
 )
 from ..scores.distances import frechet
@@ -43,7 +42,7 @@ from ..scores.statistics import Statistics, batches_of, statistics, to_uint8
 from ..storage import fingerprint_of, shipped, write_json
 from ..training.fit import HELD_OUT
 from ..training.recipes import CLASSIFIERS
-from . import conditional, shards
+from . import conditional, score_parts, shards
 from .samplers import OWN, learnt_by
 from .shards import Shard
 from .train import ENOUGH_FILES
@@ -162,19 +161,25 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
     other = args.data or changes or n != ENOUGH or args.extractor != "efficientnet"
     _refuse_a_trial(model.folder, args.dry, other)
     net = extractor(args.extractor, best_device(), args.inception_weights)
-    count = max(n, args.images, LEGACY_IMAGES if args.legacy else 0)
     shard = Shard.parse(args.shard) if args.shard else None
-    rows = shard.rows(n) if shard else range(count)
-    pictures = to_uint8(model.draw(len(rows), FIRST_SEED + rows.start, sampling=sampling))
-    found = statistics(net, (x / 255 for x in pictures[:n].split(64)), what="features")
+    rows = shard.rows(n) if shard else range(max(n, args.images, LEGACY_IMAGES * args.legacy))
+    key = features_key(model, net, sampling)
+
+    def drawn() -> Tensor:
+        return to_uint8(model.draw(len(rows), FIRST_SEED + rows.start, sampling=sampling))
+
+    def found_in(pictures: Tensor) -> Statistics:
+        return statistics(net, (x / 255 for x in pictures[:n].split(64)), what="features")
 
     def made_of(found: Statistics) -> Card:
         return card_with_error(net, found, real, sampling, FIRST_SEED, n, split)
 
-    key = features_key(model, net, sampling)
     if shard:
         own = fingerprint_of([key, n, model.denoiser.precision])
-        return of_parts(model.folder, shard, found, key, made_of, own)
+        parts = (lambda: found_in(drawn()), key, made_of, own)
+        return score_parts.of_parts(model.folder, shard, *parts)
+    pictures = drawn()
+    found = found_in(pictures)
     made = made_of(found)
     if not args.dry:
         if args.images:
@@ -182,34 +187,7 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
         if args.legacy:
             old = legacy(net, pictures[:LEGACY_IMAGES], model)
             write_json(model.folder / "legacy.json", old)
-        keep(model.folder, found, key, made)
-    return made
-
-
-def keep(folder: Path, found: Statistics, key: list, made: Card) -> None:
-    """Store features and card beside the weights."""
-    keep_features(folder, found, key)
-    write_json(folder / "card.json", made.as_dict())
-
-
-def of_parts(
-    folder: Path,
-    shard: Shard,
-    found: Statistics,
-    key: list,
-    made_of: Callable[[Statistics], Card],
-    own: str,
-) -> Card | None:
-    """Keep the statistics of a part of the job `own`; the card of all where it was the last."""
-    whole = folder / "statistics.npz"
-    found.save(shard.path(whole), own)
-    with shards.joining(whole, shard) as last:
-        if not last:
-            return None
-        joined = shards.join_statistics(whole, shard, own)
-        made = made_of(joined)
-        keep(folder, joined, key, made)
-        shards.clear(whole, shard)
+        score_parts.keep(model.folder, found, key, made)
     return made
 
 

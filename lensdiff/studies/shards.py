@@ -11,15 +11,17 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from ..errors import ParameterError
 from ..runtime import processes, take_gpu
 from ..scores.statistics import Statistics
-from ..storage import atomic, fingerprint_of, read_json, write_json
+from ..storage import atomic, read_json, write_json
 
-CURE = "Delete the part and run it again."
+CURE = "Delete it and run its part again."
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,24 @@ class Shard:
         """All parts of the job."""
         return [Shard(number, self.parts) for number in range(1, self.parts + 1)]
 
-    def missing(self, whole: Path) -> list[int]:
-        """Numbers of the parts that are not there yet."""
-        return [one.number for one in self.all() if not one.path(whole).exists()]
+    def missing(self, whole: Path, job: str) -> list[int]:
+        """Numbers of the parts that are not there yet; one of another job is not."""
+        return [one.number for one in self.all() if not one.there(whole, job)]
+
+    def there(self, whole: Path, job: str) -> bool:
+        """Whether this part of the job is there."""
+        return is_of(self.path(whole), job)
+
+
+def record(path: Path) -> Path:
+    """The file beside an array or statistics that says of which job they are."""
+    return path.with_suffix(".json")
+
+
+def is_of(path: Path, job: str) -> bool:
+    """Whether there is a file at `path`, a part or the whole, and it is of this job."""
+    about = record(path)
+    return path.exists() and about.exists() and read_json(about, CURE) == {"job": job}
 
 
 def own(given: str | None) -> str | None:
@@ -73,77 +90,89 @@ def own(given: str | None) -> str | None:
 
 
 @contextlib.contextmanager
-def joining(whole: Path, shard: Shard) -> Iterator[bool]:
-    """Whether this process is to join the parts: all are there, and no other does it."""
-    missing = shard.missing(whole)
+def joining(whole: Path, shard: Shard, job: str) -> Iterator[bool]:
+    """Whether this process is to join the parts: all are there, and no other does it.
+
+    The system frees the lock of one that was killed. It lies beside the parts, which all share.
+    """
+    missing = shard.missing(whole, job)
+    strangers = [n for n in missing if Shard(n, shard.parts).path(whole).exists()]
+    also = f" ({strangers} lie there, of another job)" if strangers else ""
     own = f"part {shard.number} of {shard.parts}"
-    print(f"{shard.path(whole)}: {own}; to come: {missing or 'none'}")
-    mark = whole.with_name(f"{whole.name}.joining")
+    print(f"{shard.path(whole)}: {own}; to come: {missing or 'none'}{also}")
+    lock = FileLock(whole.with_name(f"{whole.name}.lock"))
+    try:
+        if not missing:
+            lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{whole}: another job joins the parts.")
+        missing = [shard.number]
     if missing:
         yield False
         return
     try:
-        mark.touch(exist_ok=False)
-    except FileExistsError:
-        print(f"{mark}: another job joins the parts. If it was killed: delete this, run again.")
-        yield False
-        return
-    try:
         # another may have joined and cleared them since they were counted
-        yield not shard.missing(whole)
+        yield not shard.missing(whole, job)
+        Path(lock.lock_file).unlink(missing_ok=True)
     finally:
-        mark.unlink(missing_ok=True)
+        lock.release()
 
 
 def clear(whole: Path, shard: Shard) -> None:
     """Delete the parts, once the whole is stored."""
     for one in shard.all():
         one.path(whole).unlink(missing_ok=True)
-        one.path(whole).with_suffix(".json").unlink(missing_ok=True)
+        record(one.path(whole)).unlink(missing_ok=True)
 
 
-# ---- arrays --------------------------------------------------------------------------------------
+Made = TypeVar("Made")
 
 
-def write_part(whole: Path, shard: Shard, made: Callable[[], np.ndarray], job: dict) -> None:
+def write_part(
+    whole: Path,
+    shard: Shard,
+    make: Callable[[], Made],
+    save: Callable[[Path, Made], object],
+    job: str,
+) -> None:
     """Make a part and write it, and first what job it is of; one of another job goes before.
 
     A part of the same job that is there stays, and is not made again.
     """
     place = shard.path(whole)
-    about = place.with_suffix(".json")
-    mine = {"job": fingerprint_of(job)}
-    if place.exists() and about.exists() and read_json(about, CURE) == mine:
+    if is_of(place, job):
         return
     place.unlink(missing_ok=True)
-    write_json(about, mine)
-    images = made()
+    write_json(record(place), {"job": job})
+    save(place, make())
+
+
+# ---- arrays --------------------------------------------------------------------------------------
+
+
+def save_array(place: Path, images: np.ndarray) -> None:
+    """Write an array, whole or not at all."""
     with atomic(place) as part:
         np.save(part, images, allow_pickle=False)
 
 
-def join_arrays(whole: Path, shard: Shard, job: dict) -> None:
-    """Write the whole array from its parts, one in memory at a time.
+def join_arrays(whole: Path, shard: Shard, job: str) -> None:
+    """Write the whole array from its parts, one in memory at a time, and of which job it is.
 
-    Raises ParameterError for a part of another job.
+    Parts and whole are on the disk together. A full one is an error: nothing is memory-mapped.
     """
     places = [one.path(whole) for one in shard.all()]
-    for place in places:
-        if read_json(place.with_suffix(".json"), CURE).get("job") != fingerprint_of(job):
-            raise ParameterError(f"{place}: this part is of another job. {CURE}")
     headers = [np.load(place, mmap_mode="r", allow_pickle=False) for place in places]
     shape = (sum(map(len, headers)), *headers[0].shape[1:])
-    kind = headers[0].dtype
+    descr = np.lib.format.dtype_to_descr(headers[0].dtype)
     del headers  # Windows renames and deletes nothing that is mapped
-    with atomic(whole) as temporary:
-        joined = np.lib.format.open_memmap(temporary, "w+", kind, shape)
-        start = 0
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    record(whole).unlink(missing_ok=True)
+    with atomic(whole) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
         for place in places:
-            images = np.load(place, allow_pickle=False)
-            joined[start : start + len(images)] = images
-            start += len(images)
-        joined.flush()
-        del joined
+            file.write(np.ascontiguousarray(np.load(place, allow_pickle=False)).data)
+    write_json(record(whole), {"job": job})
 
 
 # ---- statistics ----------------------------------------------------------------------------------

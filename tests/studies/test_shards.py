@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from toys_scores import Pooled, small_model
 
 from lensdiff import __main__ as command
 from lensdiff.data.images import ImageSet
-from lensdiff.errors import MetricError, ParameterError
+from lensdiff.errors import MetricError, ParameterError, StorageError
 from lensdiff.model import Model
 from lensdiff.scores.statistics import Statistics
 from lensdiff.studies import pages, scoring, shards
@@ -26,15 +29,15 @@ def test_a_part_of_an_earlier_job_never_stands_beside_the_new_jobs_name(
 ) -> None:
     whole = tmp_path / "parts.npy"
     shard = Shard(1, 1)
-    shards.write_part(whole, shard, lambda: np.zeros(3), {"seed": 1})
+    shards.write_part(whole, shard, lambda: np.zeros(3), shards.save_array, "one")
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(shards.np, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        shards.write_part(whole, shard, lambda: np.ones(3), {"seed": 2})
-    assert shard.missing(whole) == [1]
+        shards.write_part(whole, shard, lambda: np.ones(3), shards.save_array, "two")
+    assert not shard.path(whole).exists() and shard.missing(whole, "two") == [1]
 
 
 @pytest.mark.parametrize(("n", "parts"), [(10, 3), (8, 8), (1_000_003, 7)])
@@ -81,31 +84,89 @@ def test_images_in_parts_are_those_of_one_run(
     np.testing.assert_allclose(joined, whole, atol=1e-5)
     assert np.abs(whole[0] - whole[1]).max() > 0.01
     left = sorted(path.name for path in tmp_path.glob("parts*"))
-    assert left == ["parts.html", "parts.npy", "parts.png"]
+    assert left == ["parts.html", "parts.json", "parts.npy", "parts.png"]
 
 
-def test_a_lost_part_is_run_again_alone_and_one_of_another_job_is_refused(
+def test_a_part_that_comes_again_after_the_join_draws_nothing(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """As when a queue runs a job twice; a run of another seed, or without parts, starts anew."""
+    for number in (1, 2):
+        draw(model, tmp_path / "parts", "--shard", f"{number}/2")
+    whole = (tmp_path / "parts.npy").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Model, "draw", None)
+        draw(model, tmp_path / "parts", "--shard", "1/2")
+    assert "joined already" in capsys.readouterr().out
+    assert not list(tmp_path.glob("parts.*-of-*"))
+    draw(model, tmp_path / "parts", "--shard", "1/2", "--noiseless")
+    assert "to come: [2]" in capsys.readouterr().out
+    assert (tmp_path / "parts.npy").read_bytes() == whole
+    draw(model, tmp_path / "parts")
+    assert not (tmp_path / "parts.json").exists()
+
+
+def test_a_lost_part_is_run_again_alone_and_one_of_another_job_is_no_part(
     model: Model, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     draw(model, tmp_path / "parts", "--shard", "1/2")
     assert "to come: [2]" in capsys.readouterr().out
     words = ["draw", str(model.folder), "-n", "7", "--seed", "4", "--shard", "2/2"]
-    assert command.main([*words, "--out", str(tmp_path / "parts")]) == 1
-    assert "parts.1-of-2.npy: this part is of another job" in capsys.readouterr().err
+    assert command.main([*words, "--out", str(tmp_path / "parts")]) == 0
+    assert "to come: [1] ([1] lie there, of another job)" in capsys.readouterr().out
+    assert not (tmp_path / "parts.npy").exists()
     draw(model, tmp_path / "parts", "--shard", "2/2")
     assert np.load(tmp_path / "parts.npy").shape == (7, 1, 16, 16)
 
 
 def test_only_one_job_joins(model: Model, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     draw(model, tmp_path / "parts", "--shard", "1/2")
-    mark = tmp_path / "parts.npy.joining"
-    mark.touch()
+    with FileLock(tmp_path / "parts.npy.lock"):
+        draw(model, tmp_path / "parts", "--shard", "2/2")
+        assert "another job joins the parts" in capsys.readouterr().out
+        assert not (tmp_path / "parts.npy").exists()
+        assert len(list(tmp_path.glob("parts.*.npy"))) == 2
     draw(model, tmp_path / "parts", "--shard", "2/2")
+    assert (tmp_path / "parts.npy").exists() and not list(tmp_path.glob("*.lock"))
+
+
+def test_a_job_that_was_killed_while_it_joined_blocks_no_other(
+    model: Model, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The system frees its lock, whose file stays."""
+    draw(model, tmp_path / "parts", "--shard", "1/2")
+    hold = "import sys, time, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire()"
+    words = [
+        sys.executable,
+        "-c",
+        f"{hold}; print(flush=True); time.sleep(60)",
+        str(tmp_path / "parts.npy.lock"),
+    ]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        draw(model, tmp_path / "parts", "--shard", "2/2")
+        other.kill()
     assert "another job joins the parts" in capsys.readouterr().out
-    assert not (tmp_path / "parts.npy").exists() and len(list(tmp_path.glob("parts.*.npy"))) == 2
-    mark.unlink()
     draw(model, tmp_path / "parts", "--shard", "2/2")
-    assert (tmp_path / "parts.npy").exists() and not mark.exists()
+    assert (tmp_path / "parts.npy").exists()
+
+
+def test_a_disk_that_fills_up_while_parts_are_joined_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tmp_path / "parts.npy"
+    for number in (1, 2):
+        part = Shard(number, 2)
+        shards.write_part(whole, part, lambda: np.zeros((2, 3)), shards.save_array, "one")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(shards.np, "ascontiguousarray", full)
+    with pytest.raises(StorageError, match="No space left"):
+        shards.join_arrays(whole, Shard(2, 2), "one")
+    assert not whole.exists() and Shard(1, 2).missing(whole, "one") == []
+    assert not list(tmp_path.glob("*.part*"))
 
 
 def test_a_score_that_fails_keeps_its_parts(
@@ -123,7 +184,8 @@ def test_a_score_that_fails_keeps_its_parts(
     assert command.main([*words, "1/2"]) == 0
     assert command.main([*words, "2/2"]) == 1
     assert len(list(model.folder.glob("statistics.*-of-2.npz"))) == 2
-    assert not list(model.folder.glob("*.joining"))
+    monkeypatch.setattr(Model, "draw", None)  # what is there is not drawn again
+    assert command.main([*words, "2/2"]) == 1
 
 
 @pytest.mark.parametrize("sizes", [(5, 20, 3), (1_500, 1_500)])
@@ -164,7 +226,11 @@ def test_a_score_in_parts_is_the_score(
     joined = json.loads((model.folder / "card.json").read_text())
     assert joined["distance"] == pytest.approx(whole["distance"], rel=1e-4)
     assert joined["n_generated"] == 16 and len(shown) == 2, "a page for the whole alone"
-    assert not list(model.folder.glob("statistics*"))
+    left = [path.name for path in model.folder.glob("statistics*")]
+    assert left == ["statistics.json"], "of which job the card is"
+    monkeypatch.setattr(Model, "draw", None)
+    assert command.main([*words, "--shard", "2/3"]) == 0, "joined already"
+    assert [path.name for path in model.folder.glob("statistics*")] == left
 
 
 @pytest.mark.parametrize("more", ["--dry", "--legacy"])
@@ -182,26 +248,26 @@ def test_a_part_that_is_there_is_not_made_again(tmp_path: Path) -> None:
         made.append(1)
         return np.zeros(3)
 
-    for seed in (1, 1, 2):
-        shards.write_part(tmp_path / "parts.npy", Shard(1, 2), part, {"seed": seed})
+    for job in ("one", "one", "two"):
+        shards.write_part(tmp_path / "parts.npy", Shard(1, 2), part, shards.save_array, job)
     assert len(made) == 2
 
 
 def test_parts_that_another_job_joined_meanwhile_are_left(tmp_path: Path) -> None:
-    """Between the count of the parts and the mark, another job may have done it all."""
+    """Between the count of the parts and the lock, another job may have done it all."""
     whole = tmp_path / "parts.npy"
-    shards.write_part(whole, Shard(1, 1), lambda: np.zeros(3), {})
+    shards.write_part(whole, Shard(1, 1), lambda: np.zeros(3), shards.save_array, "one")
     counted = Shard.missing
 
     class Slow(Shard):
-        def missing(self, whole: Path) -> list[int]:
-            found = counted(self, whole)
+        def missing(self, whole: Path, job: str) -> list[int]:
+            found = counted(self, whole, job)
             shards.clear(whole, Shard(1, 1))  # after this count
             return found
 
-    with shards.joining(whole, Slow(1, 1)) as last:
+    with shards.joining(whole, Slow(1, 1), "one") as last:
         assert not last
-    assert not list(tmp_path.glob("*.joining"))
+    assert not list(tmp_path.glob("*.lock"))
 
 
 def test_processes_that_draw_together_share_the_work(

@@ -1,0 +1,54 @@
+"""A card in parts: statistics of ranges of seeds, kept beside the weights and added up by the last.
+
+Every part is of one job: model, sampling, extractor, number of images and precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..scores.card import Card, keep_features
+from ..scores.statistics import Statistics
+from ..storage import read_json, write_json
+from . import shards
+from .shards import Shard
+
+PARTIAL = "statistics.npz"  # its parts; the whole is not stored
+
+
+def keep(folder: Path, found: Statistics, key: list, made: Card) -> None:
+    """Store features and card beside the weights, and forget of which job in parts they were."""
+    shards.record(folder / PARTIAL).unlink(missing_ok=True)
+    keep_features(folder, found, key)
+    write_json(folder / "card.json", made.as_dict())
+
+
+def of_parts(
+    folder: Path,
+    shard: Shard,
+    find: Callable[[], Statistics],
+    key: list,
+    made_of: Callable[[Statistics], Card],
+    own: str,
+) -> Card | None:
+    """Keep the statistics of a part of the job `own`; the card of all where it was the last.
+
+    What job the card is of stays beside it, so that a part that is run once more draws nothing.
+    """
+    whole = folder / PARTIAL
+    card = folder / "card.json"
+    done = shards.record(whole)
+    if card.exists() and done.exists() and read_json(done, shards.CURE) == {"job": own}:
+        print(f"{card}: this job's parts are joined already.")
+        return None
+    shards.write_part(whole, shard, find, lambda place, found: found.save(place, own), own)
+    with shards.joining(whole, shard, own) as last:
+        if not last:
+            return None
+        joined = shards.join_statistics(whole, shard, own)
+        made = made_of(joined)
+        keep(folder, joined, key, made)
+        write_json(done, {"job": own})
+        shards.clear(whole, shard)
+    return made
