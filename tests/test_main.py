@@ -16,6 +16,7 @@ from lensdiff import storage
 from lensdiff.errors import ParameterError
 from lensdiff.model import Model, load
 from lensdiff.studies import gallery, train
+from lensdiff.training import tracking
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("train", "draw", "score", "study", "notebooks")
@@ -155,6 +156,15 @@ def test_a_tracked_training_leaves_its_curve(
     (events,) = (tmp_path / "model-tensorboard").rglob("events.out.*")
     kept = events.read_bytes()
     assert kept.count(b"images_seen") == 2 and b"lr" in kept
+
+
+def test_of_several_processes_one_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "LOGGER_TYPE_TO_CLASS", {})  # nothing could be started
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with tracking.tracked("tensorboard", "m", tmp_path) as log:
+        log(None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_tracker_that_is_missing_is_named(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,6 +100,20 @@ def test_failure_midway_leaves_nothing(tmp_path: Path, error: BaseException) -> 
     with pytest.raises(expected):
         cached("x", {"a": 1}, (4, 1, 8, 8), batches, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    place = tmp_path / f"x-{fingerprint_of({'a': 1})[:12]}"
+    old = place.with_name(f"{place.name}.7-abc.part")
+    working = place.with_name(f"{place.name}.8-abc.part")
+    other = tmp_path / "y-0.9-abc.part"
+    for folder in (old, working, other):
+        folder.mkdir()
+        (folder / "images.npy").write_bytes(b"half")
+    for path in (old / "images.npy", old, working, other / "images.npy", other):
+        os.utime(path, (0, 0))
+    cached("x", {"a": 1}, (2, 1, 8, 8), lambda: iter([np.zeros((2, 1, 8, 8))]), tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([place, working, other])
 
 
 @pytest.mark.parametrize("n", [3, 5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -68,12 +69,22 @@ def _make(
         (part / "spec.json").write_text(json.dumps(spec, indent=1))
         if not folder.exists():
             part.rename(folder)
+        _sweep(folder)
     except OSError as error:
         if not folder.exists():  # else another process was faster, and its cache serves as well
             cure = "Give it room and write permission, or set LENSDIFF_CACHE to another folder."
             raise DataError(f"Can't write the cache {folder} ({error}). {cure}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left of the same cache, too long ago to be at work still."""
+    for left in folder.parent.glob(f"{folder.name}.*.part"):
+        with contextlib.suppress(OSError):  # another removes it, too
+            touched = max(path.stat().st_mtime for path in (left, *left.iterdir()))
+            if time.time() - touched > PATIENCE_S:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _fill(

@@ -39,10 +39,10 @@ class Shard:
             raise ParameterError(f"--shard {text}: write 3/8 for the third part of eight.")
         return cls(int(number), int(parts))
 
-    def rows(self, n: int) -> range:
-        """Which of `n` images are this part's. Raises ParameterError where there are none."""
+    def rows(self, n: int, what: str = "images") -> range:
+        """Which of `n` images, or `what`, are this part's. ParameterError where there are none."""
         if n < self.parts:
-            raise ParameterError(f"{n} images make no {self.parts} parts. Take fewer parts.")
+            raise ParameterError(f"{n} {what} make no {self.parts} parts. Take fewer parts.")
         first, last = ((k * n) // self.parts for k in (self.number - 1, self.number))
         return range(first, last)
 

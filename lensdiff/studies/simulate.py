@@ -33,7 +33,8 @@ def run(args: argparse.Namespace) -> None:
     if args.n < 1:
         raise ParameterError(f"-n {args.n}: give a number of lenses.")
     parts = parts_of(args.n)
-    for number in Shard.parse(args.shard).rows(len(parts)):
+    what = f"parts of at most {len(parts[0]):,} lenses"
+    for number in Shard.parse(args.shard).rows(len(parts), what):
         rows = parts[number]
         given = {"seed": TRAIN_SEED, "noiseless": recipe.noiseless}
         made = simulated_part(diverse(recipe.pixels), rows, **given)

@@ -77,10 +77,10 @@ def normalised(norm: _BatchNorm, x: Tensor) -> Tensor:
     axes = [0, *range(2, x.ndim)]
     shape = [1, -1, *[1] * (x.ndim - 2)]
     values = x if x.dtype == torch.float64 else x.float()
-    sums = torch.cat([values.sum(axes), values.square().sum(axes)])
     count = processes() * x.numel() // x.shape[1]
-    mean, square = (Sum.apply(sums) / count).chunk(2)
-    variance = (square - mean.square()).clamp(min=0)  # rounding may leave it below
+    mean = Sum.apply(values.sum(axes)) / count
+    # of what is left: a mean of squares would lose it in rounding where the mean is large
+    variance = Sum.apply((values - mean.view(shape)).square().sum(axes)) / count
     with torch.no_grad():
         norm.num_batches_tracked += 1
         norm.running_mean.lerp_(mean, norm.momentum)

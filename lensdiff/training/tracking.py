@@ -45,10 +45,14 @@ def report(step: Step) -> None:
 def tracked(name: str, run: str, folder: Path) -> Iterator[Callable[[Step], None]]:
     """What is to be called after each update of the run; TensorBoard's files go into `folder`.
 
-    Raises ParameterError for a tracker that there isn't, or whose package is not installed.
+    Of several processes only the first tracks: some trackers would begin a run in each. Raises
+    ParameterError for a tracker that there isn't, or whose package is not installed.
     """
     if name not in TRACKERS:
         raise ParameterError(f"There is no tracker {name!r}; there are {', '.join(TRACKERS)}.")
+    if not is_main():
+        yield lambda step: None
+        return
     PartialState(cpu=best_device() == "cpu")
     kind = LOGGER_TYPE_TO_CLASS[name]
     try:
