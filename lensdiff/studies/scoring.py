@@ -19,7 +19,7 @@ from ..data import folders
 from ..data.images import ImageSet, lenses
 from ..data.labels import check_classes
 from ..errors import DataError, ParameterError
-from ..model import Model
+from ..model import Model, Sampling
 from ..networks import classifier
 from ..networks.classifier import LensClassifier, predict
 from ..networks.latent import Latent
@@ -147,19 +147,24 @@ def real_images(model: Model, data: Path | None) -> tuple[ImageSet, str]:
     return unseen, "test set" if unseen is real else "held-out part"
 
 
+def asked_for(model: Model, args: argparse.Namespace) -> Sampling:
+    """The model's own sampling, with what `args` have of another."""
+    names = ("sampler", "steps", "levels", "high", "low")
+    changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return replace(model.sampling, **changes)
+
+
 def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
     """Draw, score, and keep card, features and images beside the weights, unless `args.dry`.
 
     None after a part of it, where others are to come.
     """
-    names = ("sampler", "steps", "levels", "high", "low")
-    changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    sampling = replace(model.sampling, **changes)
+    sampling = asked_for(model, args)
     real, split = real_images(model, args.data)
     n = args.n or (min(ENOUGH, len(real) // 2) if args.data else ENOUGH)
     check_numbers(real, n, model.shape)
-    other = args.data or changes or n != ENOUGH or args.extractor != "efficientnet"
-    _refuse_a_trial(model.folder, args.dry, other)
+    other = sampling != model.sampling or n != ENOUGH or args.extractor != "efficientnet"
+    _refuse_a_trial(model.folder, args.dry, args.data or other)
     net = extractor(args.extractor, best_device(), args.inception_weights)
     shard = Shard.parse(args.shard) if args.shard else None
     rows = shard.rows(n) if shard else range(max(n, args.images, LEGACY_IMAGES * args.legacy))
@@ -185,8 +190,7 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
         if args.images:
             keep_images(model.folder, pictures[: args.images], images_key(model, sampling))
         if args.legacy:
-            old = legacy(net, pictures[:LEGACY_IMAGES], model)
-            write_json(model.folder / "legacy.json", old)
+            write_json(model.folder / "legacy.json", legacy(net, pictures, model))
         score_parts.keep(model.folder, found, key, made)
     return made
 
@@ -204,6 +208,7 @@ def legacy(net: nn.Module, pictures: Tensor, model: Model) -> dict:
     train = lenses("train", model.shape[-1])
     real = resized(batches_of(train, range(LEGACY_IMAGES)), LEGACY_SIDE)
     real = statistics(net, real, LEGACY_IMAGES, "training images")
+    pictures = pictures[:LEGACY_IMAGES]
     mine = resized((x / 255 for x in pictures.split(64)), LEGACY_SIDE)
     mine = statistics(net, mine, len(pictures), "generated images")
     return {
