@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from ..errors import ParameterError
 from ..storage import atomic, checkpoints, root, set_aside
-from .pictures import alike
+from .pictures import alike, palette
 
 PROFILES = ("smoke", "standard", "full")
 
@@ -100,7 +100,7 @@ def keep(figure: Figure | Path, name: str) -> Figure | Path:
     else:
         whole = io.BytesIO()
         figure.savefig(whole, dpi=110)
-        png = whole.getvalue()
+        png = palette(whole.getvalue())
         if place.exists() and alike(place.read_bytes(), png):
             return figure
     with atomic(place) as part:
