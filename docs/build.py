@@ -31,7 +31,8 @@ from lensdiff.notebook.plots import CMAP
 from lensdiff.notebook.runner import MATHJAX, TEMPLATE
 from lensdiff.storage import root
 
-COPIED = ("notebooks/*.ipynb", "figures/*", "figures/drawings/*", "data/checkpoints/**/README.md")
+COPIED = ("notebooks/*.ipynb", "figures/*", "figures/drawings/*", "data/README.md")
+COPIED += ("data/checkpoints/**/README.md",)
 RUNTIME = "onnxruntime-web@1.30.0"  # of the page that draws, from npm
 HIDDEN = ("lensdiff.__main__", "lensdiff.notebook.lessons", "lensdiff.studies")
 
@@ -44,6 +45,7 @@ def lay_out(source: Path) -> None:
     )
     for page in source.glob("*.md"):  # in the repository they lie in a folder of their own
         page.write_text(page.read_text(encoding="utf-8").replace("](../", "]("), "utf-8")
+    laid = {path.name for path in source.glob("*.md")}
     for pattern in COPIED:
         for path in root().glob(pattern):
             if path.is_file():
@@ -55,14 +57,26 @@ def lay_out(source: Path) -> None:
         for cell in filter(is_opening, notebook.cells):
             cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
         notebook.cells[0].source = BADGE.sub("", notebook.cells[0].source)
+        for cell in notebook.cells:
+            cell.source = to_top(cell.source, laid)
         page.write_text(nbformat.writes(notebook), encoding="utf-8")
-    for page in source.glob("data/checkpoints/*/README.md"):  # reached from the gallery
-        page.write_text(f"---\norphan: true\n---\n\n{page.read_text(encoding='utf-8')}", "utf-8")
+    for page in (*source.glob("data/checkpoints/*/README.md"), source / "data" / "README.md"):
+        text = to_top(page.read_text(encoding="utf-8"), laid)  # reached from the gallery, or a page
+        page.write_text(f"---\norphan: true\n---\n\n{text}", "utf-8")
+    gallery = source / "data" / "checkpoints" / "README.md"
+    gallery.write_text(to_top(gallery.read_text(encoding="utf-8"), laid), "utf-8")
     shutil.copyfile(root() / "pyproject.toml", source / "pyproject.toml")
     (source / "_static").mkdir(exist_ok=True)
     shutil.copyfile(TEMPLATE / MATHJAX, source / "_static" / MATHJAX)
     drawing(source / "_static", source.with_name("npm"))
     (source / "api.md").write_text(api(), encoding="utf-8")
+
+
+def to_top(text: str, pages: set[str]) -> str:
+    """The links of a page to those of docs/, which lie at the top of the site."""
+    for name in pages:
+        text = text.replace(f"../docs/{name}", f"../{name}")
+    return text
 
 
 # ---- the page that draws -------------------------------------------------------------------------

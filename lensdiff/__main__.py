@@ -43,6 +43,16 @@ def _add_train(commands: object) -> None:
 # ---- draw ----------------------------------------------------------------------------------------
 
 
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    """Options of a sampling in place of the model's own."""
+    own = "in place of the model's own"
+    parser.add_argument("--sampler", help=f"ddim, heun or dpmpp_2m, {own}")
+    parser.add_argument("--steps", type=int, help=own)
+    parser.add_argument("--levels", help=f"{own}: karras, log, or a schedule")
+    for name, end in (("high", "highest"), ("low", "lowest")):
+        parser.add_argument(f"--{name}", type=float, help=f"{end} noise level, {own}")
+
+
 def _add_draw(commands: object) -> None:
     example = "python -m lensdiff draw classes64 --label axion --guidance 2.5 --out runs/axions"
     what = "draw lenses with a model, into a PNG grid, an .npy and a page"
@@ -52,7 +62,7 @@ def _add_draw(commands: object) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the first image (default: 0)")
     parser.add_argument("--label", nargs="+", help="a class, or seven lens parameters")
     parser.add_argument("--guidance", type=float, default=1.0, help="scale (default: 1)")
-    parser.add_argument("--steps", type=int, help="in place of the model's own")
+    _add_sampling(parser)
     parser.add_argument("--noiseless", action="store_true", help="without the telescope's noise")
     parser.add_argument("--shard", metavar="K/M", help=SHARD_HELP)
     parser.add_argument("--out", type=Path, help="without its ending (default: MODEL-seed0)")
@@ -79,12 +89,7 @@ def _add_score(commands: object) -> None:
     parser.add_argument("--inception-weights", type=Path, help="pytorch-fid's weights file")
     data = "your files: unseen ones, or the folder that it learnt, of which a tenth was held out"
     parser.add_argument("--data", type=Path, help=data)
-    parser.add_argument("--sampler", help="ddim, heun or dpmpp_2m, in place of the model's own")
-    parser.add_argument("--steps", type=int, help="in place of the model's own")
-    parser.add_argument("--levels", help="in place of the model's own: karras, log, or a schedule")
-    for name, end in (("high", "highest"), ("low", "lowest")):
-        words = f"{end} noise level, in place of the model's own"
-        parser.add_argument(f"--{name}", type=float, help=words)
+    _add_sampling(parser)
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="of the network")
     parser.add_argument("--images", type=int, default=0, help="how many of the images to store")
     parser.add_argument("--legacy", action="store_true", help="also as earlier reports score")

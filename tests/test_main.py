@@ -66,6 +66,12 @@ def test_each_study_has_help_with_an_example(study: str, capsys: pytest.CaptureF
         (["draw", "no-such"], "no shipped model"),
         (["draw", "lensnet"], "is a classifier"),
         (["draw", "lens64", "-n", "0"], "draw one or more"),
+        (["draw", "lens64", "--noiseless"], "it has no telescope that could be left out"),
+        (["draw", "lens64", "--levels", "log", "--high", "0"], "go down and are positive"),
+        (
+            ["train", "latent150", "x", "--data", "data/sample"],
+            "First: train lens150-kl DIR --data",
+        ),
         (["draw", "parameters64", "--label", "axion"], "Give seven numbers: Einstein radius"),
         (["draw", "classes64", "--label", "cdm", "axion"], "draw one class at a time"),
         (["draw", "lens64", "--label", "cdm"], "unconditional"),

@@ -79,20 +79,24 @@ class ImageSet:
         `spec` is the model's, whose stages record what each of them learnt as "data". Raises
         ParameterError where it learnt some of what is held out by default.
         """
+        same = False
         for stage in (spec, *spec.get("stages", ())):
             learnt = dict(stage.get("data") or {})
             known = str(learnt.get("fingerprint") or "")
             # an older model of a folder knows it by the name of its cache
             older = bool(known and self.folder) and self.folder.name.endswith(f"-{known[:12]}")
             if known == self.fingerprint or older:
+                same = True
                 if learnt.get("rows") == CHOSEN:
                     reason = "the model learnt rows of it that were chosen by hand"
                     raise ParameterError(f"{self.name}: {reason}. Give images of another folder.")
-                _, held = self.split()
-                return self.subset(held, f"{len(held)} held out")
-            if learnt.get("name") == self.name and self.truth is None:  # of files
-                print(f"{self.name}: its files are others than the model learnt under this name.")
-        return self
+            elif learnt.get("name") == self.name and self.truth is None:  # of files
+                words = "its files are others than the model learnt under this name in a stage"
+                print(f"{self.name}: {words}; some of these may be among them.")
+        if not same:
+            return self
+        _, held = self.split()
+        return self.subset(held, f"{len(held)} held out")
 
     def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Sorted indices (train, held-out), the same on every call; saved beside the cached pixels.

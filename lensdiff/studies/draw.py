@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import model as models
 from ..errors import ParameterError
-from ..model import Model
+from ..model import Model, Sampling
 from ..notebook import html
 from ..storage import atomic, fingerprint_of
 from . import pages, shards
@@ -27,8 +27,11 @@ def run(args: argparse.Namespace) -> None:
     model = models.load(args.model)
     if not isinstance(model, Model):
         raise ParameterError(f"{args.model} draws nothing: it is a classifier or an autoencoder.")
+    if args.noiseless and model.telescope is None:
+        reason = "it has no telescope that could be left out: it draws its lenses as it learnt them"
+        raise ParameterError(f"{args.model}: {reason}. Leave --noiseless out.")
     label = wanted(args.label, model)
-    sampling = model.sampling if args.steps is None else replace(model.sampling, steps=args.steps)
+    sampling = asked_for(model, args)
     out = args.out or Path(f"{model.folder.name}-seed{args.seed}")
     array = out.with_name(out.name + ".npy")
     about = {"model": args.model, "first seed": args.seed, "sampling": sampling}
@@ -54,6 +57,13 @@ def run(args: argparse.Namespace) -> None:
     print(f"{array}: {images.shape}, values in [0, 1]")
 
 
+def asked_for(model: Model, args: argparse.Namespace) -> Sampling:
+    """The model's own sampling, with what `args` have of another."""
+    names = ("sampler", "steps", "levels", "high", "low")
+    changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return replace(model.sampling, **changes)
+
+
 def part_of(
     array: Path, shard: Shard, drawn: Callable[[range], np.ndarray], n: int, job: str
 ) -> np.ndarray | None:
@@ -61,6 +71,7 @@ def part_of(
     rows = shard.rows(n)
     if shards.is_of(array, job):
         print(f"{array}: this job's parts are joined already.")
+        shards.clear(array, shard)
         return None
     shards.write_part(array, shard, lambda: drawn(rows), shards.save_array, job)
     with shards.joining(array, shard, job) as last:

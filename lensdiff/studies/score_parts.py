@@ -31,16 +31,20 @@ def of_parts(
     key: list,
     made_of: Callable[[Statistics], Card],
     own: str,
+    against: str,
 ) -> Card | None:
     """Keep the statistics of a part of the job `own`; the card of all where it was the last.
 
-    What job the card is of stays beside it, so that a part that is run once more draws nothing.
+    What job the card is of, and `against` which images, stays beside it, so that a part that is run
+    once more draws nothing.
     """
     whole = folder / PARTIAL
     card = folder / "card.json"
     done = shards.record(whole)
-    if card.exists() and done.exists() and read_json(done, shards.CURE) == {"job": own}:
+    known = {"job": own, "against": against}
+    if card.exists() and done.exists() and read_json(done, shards.CURE) == known:
         print(f"{card}: this job's parts are joined already.")
+        shards.clear(whole, shard)
         return None
     shards.write_part(whole, shard, find, lambda place, found: found.save(place, own), own)
     with shards.joining(whole, shard, own) as last:
@@ -49,6 +53,6 @@ def of_parts(
         joined = shards.join_statistics(whole, shard, own)
         made = made_of(joined)
         keep(folder, joined, key, made)
-        write_json(done, {"job": own})
+        write_json(done, known)
         shards.clear(whole, shard)
     return made

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from ..data import folders
 from ..data.images import ImageSet, lenses
 from ..data.labels import check_classes
 from ..errors import DataError, ParameterError
-from ..model import Model, Sampling
+from ..model import Model
 from ..networks import classifier
 from ..networks.classifier import LensClassifier, predict
 from ..networks.latent import Latent
@@ -43,6 +42,7 @@ from ..storage import fingerprint_of, shipped, write_json
 from ..training.fit import HELD_OUT
 from ..training.recipes import CLASSIFIERS
 from . import conditional, score_parts, shards
+from .draw import asked_for
 from .samplers import OWN, learnt_by
 from .shards import Shard
 from .train import ENOUGH_FILES
@@ -147,13 +147,6 @@ def real_images(model: Model, data: Path | None) -> tuple[ImageSet, str]:
     return unseen, "test set" if unseen is real else "held-out part"
 
 
-def asked_for(model: Model, args: argparse.Namespace) -> Sampling:
-    """The model's own sampling, with what `args` have of another."""
-    names = ("sampler", "steps", "levels", "high", "low")
-    changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    return replace(model.sampling, **changes)
-
-
 def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
     """Draw, score, and keep card, features and images beside the weights, unless `args.dry`.
 
@@ -181,7 +174,7 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
 
     if shard:
         own = fingerprint_of([key, n, model.denoiser.precision])
-        parts = (lambda: found_in(drawn()), key, made_of, own)
+        parts = (lambda: found_in(drawn()), key, made_of, own, real.fingerprint)
         return score_parts.of_parts(model.folder, shard, *parts)
     pictures = drawn()
     found = found_in(pictures)

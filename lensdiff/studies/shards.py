@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ..errors import ParameterError
+from ..errors import ParameterError, StorageError
 from ..runtime import processes, take_gpu
 from ..scores.statistics import Statistics
 from ..storage import atomic, read_json, write_json
@@ -65,7 +65,7 @@ class Shard:
 
 def record(path: Path) -> Path:
     """The file beside an array or statistics that says of which job they are."""
-    return path.with_suffix(".json")
+    return path.with_suffix(".job.json")
 
 
 def is_of(path: Path, job: str) -> bool:
@@ -105,17 +105,22 @@ def joining(whole: Path, shard: Shard, job: str) -> Iterator[bool]:
         if not missing:
             lock.acquire(timeout=0)
     except Timeout:
-        print(f"{whole}: another job joins the parts.")
+        print(f"{whole}: another job joins the parts; it holds {lock.lock_file}.")
         missing = [shard.number]
+    except OSError as error:
+        reason = f"the parts can't be locked while they are joined ({error})"
+        cure = "Take a folder on a disk that has locks, or one process"
+        raise StorageError(f"{whole}: {reason}. {cure}.") from error
     if missing:
         yield False
         return
     try:
         # another may have joined and cleared them since they were counted
         yield not shard.missing(whole, job)
-        Path(lock.lock_file).unlink(missing_ok=True)
     finally:
         lock.release()
+        with contextlib.suppress(OSError):  # of Windows, where another has it open
+            Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def clear(whole: Path, shard: Shard) -> None:

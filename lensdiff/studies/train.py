@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="where the model goes")
     parser.add_argument("--state", type=Path, help="folder for the full state, to resume from")
     parser.add_argument("--data", type=Path, help=DATA_HELP)
-    parser.add_argument("--symmetries", type=int, choices=(1, 2, 8), default=1, help="of --data")
+    parser.add_argument("--symmetries", type=int, choices=(1, 2, 8), help="of --data")
     parser.add_argument("--unbalanced", action="store_true", help="unequal classes are fine")
     parser.add_argument("--start", help="a model to go on from: a new stage, with a new optimiser")
     for name, kind, what in (
@@ -124,7 +124,7 @@ def _train_autoencoder(args: argparse.Namespace, recipe: object, each: Callable)
     others = ("head", "size", "backbone", "weights", "width", "start", "autoencoder", "sigmas")
     _refuse(args, recipe.name, *others)
     recipe = recipe.scaled(**_given(args, *BUDGET))
-    images = images_of(recipe, args.data, args.symmetries, args.images)
+    images = images_of(recipe, args.data, args.symmetries or 1, args.images)
     fit(recipe, images, args.folder, args.state, each)
 
 
@@ -148,14 +148,27 @@ def _train_denoiser(args: argparse.Namespace, recipe: object, each: Callable) ->
     _refuse(args, recipe.name, "head", "size", "backbone", "weights")
     recipe = recipe.scaled(**_given(args, *BUDGET), **_levels(args))
     recipe = recipe if args.width is None else recipe.widened(args.width)
+    if args.data and recipe.noiseless and recipe.autoencoder:
+        recipe = _latents_of_files(args, recipe)
     if args.data and recipe.noiseless:
         recipe = recipe.as_observed()
         how = f"as they are, noise and all, and sampled down to {recipe.sampling.low:g}"
         print(f"Files hold no noiseless images: they are learnt {how}.")
-    images = images_of(recipe, args.data, args.symmetries, args.images)
+    images = images_of(recipe, args.data, args.symmetries or 1, args.images)
     more = (args.start, args.unbalanced, args.autoencoder)
     fit(recipe, images, args.folder, args.state, each, None, *more)
     return len(images)
+
+
+def _latents_of_files(args: argparse.Namespace, recipe: object) -> object:
+    """The recipe in the turns of the files. ParameterError without an autoencoder for files."""
+    from ..data.images import ELEMENTS
+
+    if args.autoencoder is None:
+        reason = f"{recipe.autoencoder} learnt noiseless lenses, and files have noise"
+        cure = f"First: train {recipe.autoencoder} DIR --data {args.data}; then --autoencoder DIR"
+        raise ParameterError(f"{recipe.name}: {reason}. {cure}.")
+    return replace(recipe, elements=ELEMENTS[args.symmetries or 1])
 
 
 def _train_classifier(args: argparse.Namespace, recipe: object, each: Callable) -> None:
@@ -169,7 +182,7 @@ def _train_classifier(args: argparse.Namespace, recipe: object, each: Callable) 
     recipe = recipe.scaled(**_given(args, "steps", "batch", "lr", "seed"))
     chosen = _given(args, "head", "size", "backbone", "weights")
     recipe = replace(recipe, model={**recipe.model, **chosen})
-    if args.symmetries != 1:
+    if args.symmetries is not None:
         recipe = recipe.scaled(elements=ELEMENTS[args.symmetries])
     images = images_of(recipe, args.data)
     if args.images is not None and args.images < 1:

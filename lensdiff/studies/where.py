@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from .. import model as models
-from ..data.folders import folder
 from ..data.images import ImageSet, lenses
 from ..diffusion.sampling import SAMPLERS, noise
 from ..errors import ParameterError
@@ -31,7 +30,9 @@ from ..scores.card import FIRST_SEED, check_numbers
 from ..scores.distances import kid
 from ..scores.features import extractor
 from ..scores.statistics import Statistics, reference, statistics
+from ..storage import shipped
 from .samplers import check_of_lenses, with_groups
+from .scoring import real_images
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study where lens150"
@@ -108,6 +109,8 @@ def _checked(name: str, label: str | None, data: Path | None) -> Model:
         raise ParameterError(f"{name} learnt latents, not pixels. Take lens150.")
     if data is None:
         check_of_lenses(model, name)
+    elif model.folder.parent == shipped(""):
+        raise ParameterError(f"{name} is a shipped model. Ask a copy of its folder with --data.")
     elif model.telescope is not None:
         cure = "Leave --data out, or take a model of such files"
         raise ParameterError(f"{name} learnt noiseless lenses, and files have noise. {cure}.")
@@ -121,12 +124,10 @@ def _checked(name: str, label: str | None, data: Path | None) -> Model:
 def _sets(model: Model, label: str | None, data: Path | None) -> tuple[ImageSet, ImageSet]:
     """Images that it never saw, as observed and as it learnt such; those of a class."""
     side = model.shape[-1]
-    if data is None:
-        test = lenses("test", side)
-        clean = lenses("test", side, noiseless=model.telescope is not None)
-    else:
-        test = folder(data).unseen(model.spec)
-        clean = test
+    test = lenses("test", side) if data is None else real_images(model, data)[0]
+    clean = test
+    if model.telescope is not None:
+        clean = lenses("test", side, noiseless=True)
     if label is None:
         return test, clean
     if label not in (test.classes or ()):
@@ -157,7 +158,7 @@ def measure(
     first = reference(net, test, range(n))
     second = reference(net, test, range(n, 2 * n))
     about = {"model_sha256": model.spec["sha256"], "n": n, "extractor": net.name}
-    about |= {} if data is None else {"data": test.fingerprint}
+    about["data"] = None if data is None else test.fingerprint  # tables of test lenses have none
     file = FILE if label is None else f"where-{label}.json"
     table = Table(model.folder / file, about)
     table.more |= {"floor": with_groups(second, first), "kid_floor": kid(second, first)[0]}
@@ -171,6 +172,8 @@ def measure(
     wanted = None if label is None else model.labels([label] * n)
     images = model.generate(range(FIRST_SEED, FIRST_SEED + n), label=wanted)
     keep({"sigma": None}, images, model.sampling.steps)
+    floor = table.more["floor"]["distance"]
+    print(f"The floor is {floor:.2f}. What a row has above the one before arises between the two.")
     return table
 
 

@@ -69,13 +69,25 @@ def _begin(
     if start is None:
         return denoiser, Stretch.of(images.pixels)
     nets = (start.denoiser.net, denoiser.net)
+    _check_widths(recipe, start)
     if all(isinstance(net, UNet) for net in nets) and nets[0].unshuffle < nets[1].unshuffle:
         transplant(start.denoiser, denoiser)
         return denoiser, Stretch.of(images.pixels)
     copy_weights(start, denoiser)
-    # the sky of noiseless images is 0, that of observed ones is not
+    # the sky of noiseless images is 0, that of observed ones is not; other images differ in light
     same_kind = (start.telescope is None) == (images.unobserved is None)
+    learnt = (start.spec.get("data") or {}).get("name", images.name)
+    same_kind &= images.name.removesuffix(", as latents") == learnt
     return denoiser, start.stretch if same_kind else Stretch.of(images.pixels)
+
+
+def _check_widths(recipe: Recipe, start: models.Model) -> None:
+    """Raise CheckpointError for a start of other channels than the recipe's."""
+    has = start.spec["network"]["arguments"].get("channels")
+    wants = recipe.network.get("channels")
+    if has and wants and tuple(has) != tuple(wants):
+        cure = f"Give the recipe the same --width, {has[0]}, or take a start as wide"
+        raise CheckpointError(f"{start.folder} has channels {(*has,)}, not {(*wants,)}. {cure}.")
 
 
 def _telescope(recipe: Recipe, images: ImageSet) -> Telescope:

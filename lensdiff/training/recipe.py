@@ -106,10 +106,11 @@ class Recipe:
     def as_observed(self) -> Recipe:
         """The recipe for images that have noise, as files do: it learns them as they are.
 
-        What it draws has to end with that noise, so that its sampling goes down to `NOISE_LEVEL`.
+        What it draws has to end with that noise, so that its sampling goes down to `NOISE_LEVEL`;
+        that of latents stays, whose noise the decoder draws.
         """
-        if not self.noiseless:
-            return self
+        if not self.noiseless or self.autoencoder:
+            return replace(self, noiseless=False)
         low = min(self.sampling.low, NOISE_LEVEL)
         return replace(self, noiseless=False, sampling=replace(self.sampling, low=low))
 

@@ -50,10 +50,10 @@ def tracked(name: str, run: str, folder: Path) -> Iterator[Callable[[Step], None
     """
     if name not in TRACKERS:
         raise ParameterError(f"There is no tracker {name!r}; there are {', '.join(TRACKERS)}.")
+    PartialState(cpu=best_device() == "cpu")  # in each process: they find each other here
     if not is_main():
         yield lambda step: None
         return
-    PartialState(cpu=best_device() == "cpu")
     kind = LOGGER_TYPE_TO_CLASS[name]
     try:
         if name == "tensorboard":

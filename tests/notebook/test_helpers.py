@@ -11,7 +11,6 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from lensdiff.errors import ParameterError
 from lensdiff.notebook import helpers
-from lensdiff.notebook.pictures import palette
 from lensdiff.storage import shipped
 
 
@@ -75,7 +74,7 @@ def test_keep_leaves_a_file_that_looks_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("LENSDIFF_FIGURES", str(tmp_path))
     made, ax = plt.subplots()
     helpers.keep(made, "b.png")
-    small = palette((tmp_path / "b.png").read_bytes())
+    small = (tmp_path / "b.png").read_bytes() + b"\0"  # looks the same, and is other bytes
     (tmp_path / "b.png").write_bytes(small)
     helpers.keep(made, "b.png")
     assert (tmp_path / "b.png").read_bytes() == small

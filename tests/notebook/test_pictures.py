@@ -102,6 +102,19 @@ def test_a_moved_point_another_digit_or_colour_is_another_picture(change: dict) 
     assert not pictures.alike(pictures.palette(chart()), pictures.palette(chart(**change)))
 
 
+@pytest.mark.parametrize("direction", ["h", "v"])
+def test_a_line_that_moves_by_a_pixel_is_seen(direction: str) -> None:
+    """Also within one square, and in pale grey."""
+    for place in (40, 41, 42, 43):
+        pictures_of = []
+        for at in (place, place + 1):
+            page = np.full((100, 100, 3), 255, np.uint8)
+            line = page[at] if direction == "h" else page[:, at]
+            line[:] = 200
+            pictures_of.append(png_of(Image.fromarray(page)))
+        assert not pictures.alike(*pictures_of)
+
+
 def cell_of(*pngs: bytes) -> nbformat.NotebookNode:
     """An executed cell with these pictures, and a line of text before them."""
     new = nbformat.v4.new_output

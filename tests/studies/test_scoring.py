@@ -14,6 +14,7 @@ from toys_scores import NETWORK, Pooled, small_model
 
 from lensdiff.__main__ import parser_for
 from lensdiff.data.folders import folder
+from lensdiff.data.images import CHOSEN
 from lensdiff.errors import MetricError, ParameterError
 from lensdiff.model import Model, load, save
 from lensdiff.networks import classifier
@@ -155,6 +156,17 @@ def test_what_is_shipped_is_not_replaced_by_a_trial(model, tmp_path, monkeypatch
     place = classifier.save(tmp_path / "c", small_classifier())
     with pytest.raises(ParameterError, match=r"a shipped model.*Add --dry"):
         scoring.run(arguments(place, *files))
+
+
+def test_every_stage_says_what_it_learnt(lenses16, capsys):
+    """The last learnt these files; an earlier one others of their name, or rows chosen by hand."""
+    own = {"name": lenses16.name, "fingerprint": lenses16.fingerprint}
+    stages = [{"data": {**own, "fingerprint": "b" * 64}}, {"data": {**own, "rows": CHOSEN}}]
+    files = replace(lenses16, truth=None)
+    assert len(files.unseen({"data": own, "stages": stages[:1]})) == len(lenses16.split()[1])
+    assert "its files are others than the model learnt" in capsys.readouterr().out
+    with pytest.raises(ParameterError, match="rows of it that were chosen by hand"):
+        files.unseen({"data": own, "stages": stages})
 
 
 def test_simulated_test_lenses_are_never_called_another_state_of_a_folder(lenses16, capsys):

@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_images_in_parts_are_those_of_one_run(
     np.testing.assert_allclose(joined, whole, atol=1e-5)
     assert np.abs(whole[0] - whole[1]).max() > 0.01
     left = sorted(path.name for path in tmp_path.glob("parts*"))
-    assert left == ["parts.html", "parts.json", "parts.npy", "parts.png"]
+    assert left == ["parts.html", "parts.job.json", "parts.npy", "parts.png"]
 
 
 def test_a_part_that_comes_again_after_the_join_draws_nothing(
@@ -94,16 +95,17 @@ def test_a_part_that_comes_again_after_the_join_draws_nothing(
     for number in (1, 2):
         draw(model, tmp_path / "parts", "--shard", f"{number}/2")
     whole = (tmp_path / "parts.npy").read_bytes()
+    (tmp_path / "parts.2-of-2.npy").write_bytes(b"left by a joiner that was killed")
     with monkeypatch.context() as patch:
         patch.setattr(Model, "draw", None)
         draw(model, tmp_path / "parts", "--shard", "1/2")
     assert "joined already" in capsys.readouterr().out
     assert not list(tmp_path.glob("parts.*-of-*"))
-    draw(model, tmp_path / "parts", "--shard", "1/2", "--noiseless")
+    draw(model, tmp_path / "parts", "--shard", "1/2", "--seed", 4)
     assert "to come: [2]" in capsys.readouterr().out
     assert (tmp_path / "parts.npy").read_bytes() == whole
     draw(model, tmp_path / "parts")
-    assert not (tmp_path / "parts.json").exists()
+    assert not (tmp_path / "parts.job.json").exists()
 
 
 def test_a_lost_part_is_run_again_alone_and_one_of_another_job_is_no_part(
@@ -227,10 +229,15 @@ def test_a_score_in_parts_is_the_score(
     assert joined["distance"] == pytest.approx(whole["distance"], rel=1e-4)
     assert joined["n_generated"] == 16 and len(shown) == 2, "a page for the whole alone"
     left = [path.name for path in model.folder.glob("statistics*")]
-    assert left == ["statistics.json"], "of which job the card is"
-    monkeypatch.setattr(Model, "draw", None)
-    assert command.main([*words, "--shard", "2/3"]) == 0, "joined already"
+    assert left == ["statistics.job.json"], "of which job the card is"
+    with monkeypatch.context() as patch:
+        patch.setattr(Model, "draw", None)
+        assert command.main([*words, "--shard", "2/3"]) == 0, "joined already"
     assert [path.name for path in model.folder.glob("statistics*")] == left
+    others = replace(lenses16, fingerprint="c" * 64)
+    monkeypatch.setattr(scoring, "lenses", lambda *_: others)
+    assert command.main([*words, "--shard", "2/3"]) == 0, "against other images it is another card"
+    assert list(model.folder.glob("statistics.2-of-3.npz"))
 
 
 @pytest.mark.parametrize("more", ["--dry", "--legacy"])

@@ -114,7 +114,7 @@ def test_a_model_of_lenses_as_observed_starts_from_such(clean, tmp_path, monkeyp
     monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
     plain = small_model(tmp_path / "m")
     table = where.measure(str(plain.folder), 16, (0.5,))
-    assert asked == [False, False]
+    assert asked == [False]
     assert [row["sigma"] for row in table.rows] == [0.5, None]
     truth = torch.from_numpy(clean.pixels[:8].copy())
     knowing = Knowing(truth, 1.0, None, torch.nn.Linear(1, 1), Stretch(0.1, 0.2))
@@ -175,10 +175,16 @@ def test_your_files_are_asked_with_those_that_it_did_not_learn(clean, tmp_path, 
     where.run(arguments(plain.folder, "--sigmas", "1", "--data", str(tmp_path / "files")))
     found = json.loads((plain.folder / where.FILE).read_text())
     assert [row["sigma"] for row in found["rows"]] == [1.0, None] and found["data"]
+    monkeypatch.setattr(where, "lenses", lambda *_, noiseless=False: clean)
+    simulated_spec = {**plain.spec, "data": {"name": "diverse-16", "fingerprint": "1" * 12}}
+    other = Model(plain.denoiser, plain.stretch, simulated_spec, plain.folder)
+    monkeypatch.setattr(where.models, "load", lambda _: other)
+    table = where.measure("m", 16, (1.0,))
+    assert table.rows != found["rows"] and len(table.rows) == 2, "rows of files are others"
 
 
 def test_a_model_of_noiseless_lenses_is_not_asked_with_files(tmp_path):
-    with pytest.raises(ParameterError, match="lens150 learnt noiseless lenses, and files have"):
+    with pytest.raises(ParameterError, match="lens150 is a shipped model"):
         where.measure("lens150", 16, (1.0,), data=tmp_path)
 
 

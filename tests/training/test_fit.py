@@ -143,7 +143,7 @@ def test_a_state_is_of_its_start_and_of_no_other(tmp_path):
         assert again.spec["curve"][-1]["update"] == 6
 
 
-def test_a_stage_keeps_its_starts_units_unless_the_noise_differs(tmp_path):
+def test_a_stage_keeps_its_starts_units_unless_noise_or_images_differ(tmp_path):
     seen = simulated(diverse(16), 40, seed=1, cache=tmp_path)
     first = fit(SMALL, seen, tmp_path / "first")
     fainter = 0.5 * np.array(seen.pixels)
@@ -153,6 +153,18 @@ def test_a_stage_keeps_its_starts_units_unless_the_noise_differs(tmp_path):
     light = simulated(diverse(16), 40, seed=1, cache=tmp_path, noiseless=True)
     third = fit(replace(SMALL, noiseless=True), light, tmp_path / "third", start=first)
     assert third.stretch == Stretch.of(light.pixels) != first.stretch
+    elsewhere = replace(others, name="folder-others")
+    fourth = fit(SMALL, elsewhere, tmp_path / "fourth", start=first)
+    assert fourth.stretch == Stretch.of(others.pixels)
+
+
+def test_a_start_of_another_width_is_one_sentence(tmp_path):
+    first = fit(SMALL, made(), tmp_path / "first")
+    wide = SMALL.widened(32)
+    for recipe in (wide, replace(wide, network={**wide.network, "unshuffle": 4})):
+        with pytest.raises(CheckpointError, match=r"has channels \(16.*same --width, 16") as error:
+            fit(recipe, made(), tmp_path / "wide", start=first)
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("labels", [{"classes": 3}, {"conditions": 7}])

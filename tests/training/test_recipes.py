@@ -12,7 +12,7 @@ from lensdiff.errors import DataError, ParameterError
 from lensdiff.networks.classifier import LensClassifier
 from lensdiff.networks.unet import UNet
 from lensdiff.training import recipes
-from lensdiff.training.recipe import images_of
+from lensdiff.training.recipe import NOISE_LEVEL, images_of
 
 
 def test_budgets_replace_each_other():
@@ -30,6 +30,16 @@ def test_a_classifiers_recipe_is_scaled_and_names_its_images():
     assert shorter.survey == recipes.LENSNET.survey
     with pytest.raises(ParameterError, match="steps must be 1 or more"):
         recipes.LENSNET.scaled(steps=0)
+
+
+def test_a_recipe_of_noiseless_light_learns_files_down_to_their_noise():
+    found = recipes.LENS150.as_observed()
+    assert found.sampling.low == NOISE_LEVEL == recipes.LENS64.sampling.low
+    assert not found.noiseless and found.train == recipes.LENS150.train
+    assert recipes.LENS64.as_observed() == recipes.LENS64
+    latent = recipes.every()["latent150"]
+    assert latent.noiseless and latent.as_observed().sampling == latent.sampling
+    assert not latent.as_observed().noiseless
 
 
 def test_a_recipe_is_widened_in_proportion():
