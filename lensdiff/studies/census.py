@@ -70,9 +70,11 @@ def ratio(drawn: np.ndarray, real: np.ndarray) -> list[float]:
     return [float(found), float(found * np.hypot(*errors))]
 
 
-def counted(images: np.ndarray, scale: float) -> dict[str, int]:
-    """How many of the images (n, 1, H, W) have two images or a ring, and each defect."""
-    found = measure.measure(images, scale)
+def counted(images: np.ndarray, found: dict, scale: float) -> dict[str, int]:
+    """How many of the images (n, 1, H, W) have two images or a ring, and each defect.
+
+    `found` is what is measured of them.
+    """
     broken = defects.defects(images, scale)
     others = np.any([flags for name, flags in broken.items() if name != "three_images"], 0)
     ring = np.isfinite(found["ring_radius_arcsec"])
@@ -91,7 +93,7 @@ def numbers(images: np.ndarray, real: np.ndarray, scale: float) -> dict:
         if min(np.isfinite(x).sum() for x in (mine, theirs)) >= 8:
             beside = measure.compare(theirs, mine) | {"w1_error": w1_error(theirs, mine)}
             scalars[name] = {key: float(value) for key, value in beside.items()}
-    counts = {side: counted(x, scale) for side, x in sides.items()}
+    counts = {side: counted(x, found[side], scale) for side, x in sides.items()}
     frequency, power = measure.power_spectrum(images, scale)
     _, theirs = measure.power_spectrum(real, scale)
     ratios = {}
@@ -170,8 +172,10 @@ def population(images: ImageSet, more: ImageSet, batch: int = 1_000) -> dict:
     """How many of these lenses have what is counted of a model's: the population's own rates."""
     total: Counter = Counter()
     parts = [one.pixels[i : i + batch] for one in (images, more) for i in range(0, len(one), batch)]
+    scale = diverse(SIDE).pixel_arcsec
     for part in parts:
-        total.update(counted(as_stored(np.asarray(part)), diverse(SIDE).pixel_arcsec))
+        seen = as_stored(np.asarray(part))
+        total.update(counted(seen, measure.measure(seen, scale), scale))
     return {"n": sum(map(len, parts)), "counts": {"drawn": dict(total)}}
 
 

@@ -14,6 +14,7 @@ from lensdiff import __main__ as command
 from lensdiff import model as models
 from lensdiff.data.images import ImageSet, simulated
 from lensdiff.errors import ParameterError
+from lensdiff.lensing import measure
 from lensdiff.lensing.survey import diverse
 from lensdiff.scores import references
 from lensdiff.scores.statistics import as_stored
@@ -73,7 +74,8 @@ def test_the_population_is_counted_in_parts_as_in_one(lenses150: ImageSet) -> No
     first = lenses150.subset(np.arange(100), "first")
     rest = lenses150.subset(np.arange(100, 192), "rest")
     found = census.population(first, rest, batch=37)
-    whole = census.counted(as_stored(np.asarray(lenses150.pixels)), 0.05)
+    pixels = as_stored(np.asarray(lenses150.pixels))
+    whole = census.counted(pixels, measure.measure(pixels, 0.05), 0.05)
     assert found == {"n": 192, "counts": {"drawn": whole}}
 
 
