@@ -38,6 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=kind, help=f"{what}, in place of the recipe's")
     noise = "noise levels of a denoiser: mean and standard deviation of ln(sigma)"
     parser.add_argument("--sigmas", type=float, nargs=2, metavar=("MEAN", "STD"), help=noise)
+    which = (
+        "of a denoiser, all with one of these parts in their dotted names learn: stem exit noise"
+    )
+    parser.add_argument("--learns", nargs="+", metavar="PART", help=which)
     parser.add_argument("--autoencoder", help="whose latents a latent recipe learns: its folder")
     parser.add_argument("--width", type=int, help="channels of a denoiser's first level")
     what = "simulated lenses to learn, any number; of a classifier's images, only so many"
@@ -121,7 +125,17 @@ def _train_autoencoder(args: argparse.Namespace, recipe: object, each: Callable)
     from ..training.fit import fit
     from ..training.recipe import images_of
 
-    others = ("head", "size", "backbone", "weights", "width", "start", "autoencoder", "sigmas")
+    others = (
+        "head",
+        "size",
+        "backbone",
+        "weights",
+        "width",
+        "start",
+        "autoencoder",
+        "sigmas",
+        "learns",
+    )
     _refuse(args, recipe.name, *others)
     recipe = recipe.scaled(**_given(args, *BUDGET))
     images = images_of(recipe, args.data, args.symmetries or 1, args.images)
@@ -147,6 +161,8 @@ def _train_denoiser(args: argparse.Namespace, recipe: object, each: Callable) ->
 
     _refuse(args, recipe.name, "head", "size", "backbone", "weights")
     recipe = recipe.scaled(**_given(args, *BUDGET), **_levels(args))
+    if args.learns:
+        recipe = recipe.scaled(learns=tuple(args.learns))
     recipe = recipe if args.width is None else recipe.widened(args.width)
     if args.data and recipe.noiseless and recipe.autoencoder:
         recipe = _latents_of_files(args, recipe)
@@ -178,7 +194,7 @@ def _train_classifier(args: argparse.Namespace, recipe: object, each: Callable) 
     from ..training.fit import HELD_OUT, fit
     from ..training.recipe import images_of
 
-    _refuse(args, recipe.name, "minutes", "width", "autoencoder", "sigmas")
+    _refuse(args, recipe.name, "minutes", "width", "autoencoder", "sigmas", "learns")
     recipe = recipe.scaled(**_given(args, "steps", "batch", "lr", "seed"))
     chosen = _given(args, "head", "size", "backbone", "weights")
     recipe = replace(recipe, model={**recipe.model, **chosen})

@@ -52,6 +52,8 @@ class TrainConfig:
     held_out_every: int = 0  # updates between held-out losses; 0: never
     held_out_images: int = 256
     save_every: int = 500  # updates between saved states, or three minutes
+    # parts of the dotted names of the weights that learn, "stem" or "down.0"; empty: all do
+    learns: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_budget(self)
@@ -221,6 +223,20 @@ def run_fingerprint(
     return run_identity(about, rows)
 
 
+def freeze(net: nn.Module, learns: tuple[str, ...]) -> None:
+    """Let only weights learn whose dotted names hold one of `learns`; all, where it is empty.
+
+    Raises ParameterError for a name that no weight of the network has.
+    """
+    own = dict(net.named_parameters())
+    for part in learns:
+        if not any(f".{part}." in f".{name}." for name in own):
+            known = ", ".join(sorted({name.split(".")[0] for name in own}))
+            raise ParameterError(f"No weight is named {part!r}. Names begin with {known}.")
+    for name, weight in own.items():
+        weight.requires_grad_(not learns or any(f".{part}." in f".{name}." for part in learns))
+
+
 def train(
     denoiser: Denoiser,
     images: ImageSet,
@@ -237,9 +253,13 @@ def train(
     save in and to resume from. The network's precision is the denoiser's. `start` is the SHA-256 of
     the model whose weights it has: with another one, or another `stretch`, a run is another run.
     Raises TrainingError where the loss is not finite or the batch can't be shared out,
-    CheckpointError where `state` holds another run or a damaged one, ParameterError for no rows.
+    CheckpointError where `state` holds another run or a damaged one, ParameterError for no rows, or
+    names in `config.learns` that no weight has.
     """
     more = {"start": start} if start else {}
+    if config.learns:
+        more["learns"] = list(config.learns)
+    freeze(denoiser.net, config.learns)
     if stretch is not None:
         more["stretch"] = [stretch.mean, stretch.std]
     stretch = stretch or Stretch.of(images.pixels)

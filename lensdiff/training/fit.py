@@ -70,7 +70,7 @@ def _begin(
         return denoiser, Stretch.of(images.pixels)
     nets = (start.denoiser.net, denoiser.net)
     _check_widths(recipe, start)
-    if all(isinstance(net, UNet) for net in nets) and nets[0].unshuffle < nets[1].unshuffle:
+    if all(isinstance(net, UNet) for net in nets) and nets[0].unshuffle != nets[1].unshuffle:
         transplant(start.denoiser, denoiser)
         return denoiser, Stretch.of(images.pixels)
     copy_weights(start, denoiser)

@@ -142,6 +142,8 @@ class Recipe:
         for name, value in standard.items():
             if fields[name] == value:
                 del fields[name]
+        if not self.train.learns:
+            del fields["train"]["learns"]
         return fields
 
 

@@ -78,6 +78,25 @@ LENS150_LONG = replace(
         save_every=500,
     ),
 )
+# The network of lens150-long for 64 pixels: its finest level and what the noise level scales learn;
+# the rest stays, which has seen nine times as many lenses as lens64.
+LENS64_LONG = Recipe(
+    name="lens64-long",
+    network=LENS64.network,
+    train=TrainConfig(
+        steps=6_000,
+        lr=8e-4,
+        decay_share=0.6,
+        sigmas=LogNormal(0.6, 1.5),  # those of lens150-long, for pixels of 2.3 times its side
+        weight="edm",
+        held_out_every=250,
+        save_every=250,
+        learns=("stem", "exit", "noise", "down.0", "down.1", "down.2", "up.8", "up.9", "up.10"),
+    ),
+    prediction="x0",
+    sampling=Sampling(steps=20, high=64.0, low=0.024),
+    noiseless=True,
+)
 TINY = Recipe(
     name="tiny",
     network={"channels": (32, 64, 96), "blocks": 1, "attention_levels": (2,), "unshuffle": 4},
@@ -173,13 +192,7 @@ LENS150_KL = AutoencoderRecipe(
     kind="KLVAE",
     # most of a lens is sky, which needs no number: kl = 1e-3 leaves a posterior std of 0.6, and a
     # decoder that misses the noise where it is given means
-    network={
-        "channels": (48, 96),
-        "blocks": 1,
-        "unshuffle": 5,
-        "latent_channels": 8,
-        "kl": 3e-5,
-    },
+    network={"channels": (48, 96), "blocks": 1, "unshuffle": 5, "latent_channels": 8, "kl": 3e-5},
     train=AutoencoderConfig(
         steps=2_500, batch=32, lr=1e-3, warmup_steps=100, held_out_every=250, save_every=250
     ),
@@ -212,6 +225,7 @@ RECIPES = {
         LENS150,
         LENS150_HOUR,
         LENS150_LONG,
+        LENS64_LONG,
         TINY,
         CLASSES64_FIRST,
         CLASSES64,

@@ -1,8 +1,9 @@
-"""Training that starts from other weights: with other labels, or on finer pixels of the same sky.
+"""Training that starts from other weights: with other labels, or on other pixels of the same sky.
 
 A U-Net that folds 5 x 5 pixels of 150 has, inside, the grid of one that folds 2 x 2 pixels of 64.
 Between stem and exit both do the same task. So all weights there are taken over; stem and exit are
-refined, and the noise level is shifted, since averaging pixels averages noise.
+averaged or repeated, and the noise level is shifted, since averaging pixels averages noise. It goes
+from coarse pixels to fine ones, and back.
 """
 
 from __future__ import annotations
@@ -65,29 +66,34 @@ def copy_weights(start: Model, denoiser: Denoiser) -> None:
         raise CheckpointError(f"{start.folder}: {reason}. Take its own recipe.") from error
 
 
-def overlap(coarse: int, fine: int) -> Tensor:
-    """Share of each of `coarse` parts of a line that each of `fine` parts fills.
+def overlap(before: int, after: int) -> Tensor:
+    """Share of each of `before` parts of a line that each of `after` parts fills.
 
-    Parts are equal; (coarse, fine), rows sum to 1.
+    Parts are equal; (before, after), rows sum to 1.
     """
-    a = torch.arange(coarse) / coarse
-    b = torch.arange(fine) / fine
-    ends = torch.minimum(a[:, None] + 1 / coarse, b + 1 / fine)
-    return (ends - torch.maximum(a[:, None], b)).clamp(min=0) * coarse
+    a = torch.arange(before) / before
+    b = torch.arange(after) / after
+    ends = torch.minimum(a[:, None] + 1 / before, b + 1 / after)
+    return (ends - torch.maximum(a[:, None], b)).clamp(min=0) * before
 
 
-def noise_ratio(coarse: int, fine: int) -> float:
-    """Std of white noise after averaging from `fine` to `coarse` pixels a side, over its own."""
+def noise_ratio(before: int, after: int) -> float:
+    """Std of white noise in `before` pixels a side, over that in `after`, of the same light.
+
+    Fewer pixels are averages of more.
+    """
+    if before > after:
+        return 1 / noise_ratio(after, before)
     # the root of the product of both directions
-    return float(overlap(coarse, fine).square().sum(1).mean())
+    return float(overlap(before, after).square().sum(1).mean())
 
 
-def _fold(coarse: int, fine: int, image_channels: int) -> Tensor:
-    """Averages of folded pixels, (image_channels coarse^2, image_channels fine^2).
+def _fold(before: int, after: int, image_channels: int) -> Tensor:
+    """Folded pixels as averages of others, (image_channels before^2, image_channels after^2).
 
     Rows and columns are in the order of `pixel_unshuffle`.
     """
-    line = overlap(coarse, fine)
+    line = overlap(before, after)
     return torch.kron(torch.eye(image_channels), torch.kron(line, line))
 
 
@@ -118,19 +124,20 @@ def _check_alike(old: Denoiser, new: Denoiser) -> None:
 def transplant(old: Denoiser, new: Denoiser) -> None:
     """Give `new` the weights of `old`, a UNet of the same channels and blocks.
 
-    `old` folds fewer pixels (`unshuffle`) of the same field. The new network answers what the old
-    one did at the averaged noise level, for the averages of the pixels that go in. At high noise
-    these are `noise_ratio` times as large as what the old one learnt from, since either is scaled
-    to a std of 1 before, and not after, the averages: that, and detail, is left to training. Raises
-    CheckpointError where more than `unshuffle` differs, but for a prediction among x0, v and edm.
+    `old` folds fewer or more pixels (`unshuffle`) of the same field. The new network answers what
+    the old one did at the noise level of its pixels, for the averages of the pixels that go in, or
+    for these repeated where they are coarser. Noise then comes in `noise_ratio` times as large as
+    the old one learnt it, or as much larger, since either is scaled to a std of 1 before, and not
+    after: that, and detail, is left to training. Raises CheckpointError where more than `unshuffle`
+    differs, but for a prediction among x0, v and edm.
     """
     _check_alike(old, new)
-    coarse = old.net.unshuffle
-    fine = new.net.unshuffle
+    before = old.net.unshuffle
+    after = new.net.unshuffle
     channels = old.net.image_channels
     mine = new.net.state_dict()
     theirs = {name: weight.cpu() for name, weight in old.net.state_dict().items()}
-    fold = _fold(coarse, fine, channels)
+    fold = _fold(before, after, channels)
     far = torch.tensor(1e4)
     # at high noise D is `out` times the network, or else both predict the same
     scale = old.scaling.out(far) / new.scaling.out(far)
@@ -141,10 +148,10 @@ def transplant(old: Denoiser, new: Denoiser) -> None:
         elif name.startswith("exit.2."):
             weight = torch.tensordot((fold / fold.sum(0)).T, weight, 1) * scale
         elif name == "noise.layers.0.weight":
-            shift = -torch.tensor(noise_ratio(coarse, fine)).log().item() / 4
+            shift = -torch.tensor(noise_ratio(before, after)).log().item() / 4
             weight = _shifted(weight, new.net.noise.frequencies.cpu(), shift)
         made[name] = weight
     shapes = {name: weight.shape for name, weight in made.items()}
-    if shapes != {name: weight.shape for name, weight in mine.items()} or coarse > fine:
+    if shapes != {name: weight.shape for name, weight in mine.items()}:
         raise CheckpointError(f"These networks differ in more than the pixels they fold. {ALIKE}")
     new.net.load_state_dict(made)
