@@ -17,7 +17,7 @@ from lensdiff.training.published import OURS, PUBLISHED
 
 STORED = read_json(studies_folder() / study.FILE, "")
 ROWS = {row["name"]: row for row in STORED["rows"]}
-TRAINED = [name for name in PUBLISHED if name in ROWS]
+TRAINED = list(PUBLISHED)
 SOURCES = ("ddpm", "sigmoid-ddim", "cosine-l1", "faces", "vq-latents")
 
 
@@ -25,8 +25,8 @@ def excess(name: str, card: str = "card") -> float:
     return ROWS[name][card]["distance"] - ROWS[name][card]["floor"]
 
 
-def test_a_recipe_of_each_source_is_stored_and_ours():
-    assert {*SOURCES, OURS} <= set(TRAINED)
+def test_every_recipe_is_stored():
+    assert {*SOURCES, OURS} <= set(TRAINED) <= set(ROWS)
     known = {*PUBLISHED, *(f"{name} from a lower level" for name in PUBLISHED), "test lenses"}
     known.add(study.CALLS)
     assert set(ROWS) <= known and len(ROWS) == len(STORED["rows"])
@@ -117,6 +117,14 @@ def test_calls_took_turns():
 def test_the_two_schedules_of_one_network_are_not_told_apart():
     errors = [ROWS[name]["card"]["excess_error"] for name in ("ddpm", "ddpm-cosine")]
     assert abs(excess("ddpm") - excess("ddpm-cosine")) < 1.96 * np.hypot(*errors)
+
+
+def test_twice_the_width_costs_images_and_distance():
+    wide, plain = (ROWS[name] for name in ("ddpm-wide", "ddpm"))
+    assert 3.5 < wide["flops"] / plain["flops"] < 4.5
+    assert wide["images_seen"] < plain["images_seen"] / 3
+    errors = [row["card"]["excess_error"] for row in (wide, plain)]
+    assert excess("ddpm-wide") - excess("ddpm") > 2 * np.hypot(*errors)
 
 
 def test_t_cut_short_with_beta_unchanged_is_far_worse():
