@@ -61,6 +61,8 @@ def test_each_study_has_help_with_an_example(study: str, capsys: pytest.CaptureF
         (["train", "lensnet", "x", "--autoencoder", "y"], "--autoencoder does not apply"),
         (["train", "lensnet", "x", "--sigmas", "1", "1"], "--sigmas does not apply"),
         (["train", "digits-vq", "x", "--sigmas", "1", "1"], "--sigmas does not apply"),
+        (["train", "lensnet", "x", "--learns", "stem"], "--learns does not apply"),
+        (["train", "digits-vq", "x", "--learns", "stem"], "--learns does not apply"),
         (["train", "tiny", "x", "--sigmas", "1", "0"], "a mean, and a deviation above 0"),
         (["train", "tiny", "x", "--sigmas", "nan", "1"], "a mean, and a deviation above 0"),
         (["draw", "no-such"], "no shipped model"),
@@ -137,7 +139,7 @@ def test_train_goes_on_where_it_stopped_and_says_what_comes_next(
     model = tmp_path / "model"
     words = ["train", "tiny", str(model), "--data", str(ROOT / "data" / "sample"), "--batch", "4"]
     words += ["--state", str(tmp_path / "state"), "--steps", "2", "--width", "16"]
-    words += ["--sigmas", "1.5", "1.4"]
+    words += ["--sigmas", "1.5", "1.4", "--learns", "stem", "noise"]
     assert command.main(words) == 0
     shown = capsys.readouterr().out
     assert f"python -m lensdiff score {model}" in shown
@@ -147,6 +149,7 @@ def test_train_goes_on_where_it_stopped_and_says_what_comes_next(
     first = load(model)
     assert isinstance(first, Model) and first.spec["images_seen"] == 8
     assert first.spec["recipe"]["train"]["sigmas"] == {"mean": 1.5, "std": 1.4}
+    assert first.spec["recipe"]["train"]["learns"] == ["stem", "noise"]
     assert command.main(words) == 0, "a finished run is shown once more"
     assert load(model).spec["sha256"] == first.spec["sha256"]
 

@@ -78,6 +78,8 @@ def test_a_recipe_as_json_leaves_standard_fields_out(name):
 def test_later_fields_are_written_where_they_say_something():
     later = {"data", "autoencoder", "elements"}
     assert not later & set(recipes.LENS64.as_dict())
+    assert "learns" not in recipes.LENS64.as_dict()["train"]
+    assert "stem" in recipes.LENS64_LONG.as_dict()["train"]["learns"]
     assert later & set(recipes.LATENT_DIGITS.as_dict()) == {"data", "autoencoder"}
     assert later & set(recipes.LATENT150.as_dict()) == {"autoencoder", "elements"}
 
