@@ -139,7 +139,7 @@ def test_train_goes_on_where_it_stopped_and_says_what_comes_next(
     model = tmp_path / "model"
     words = ["train", "tiny", str(model), "--data", str(ROOT / "data" / "sample"), "--batch", "4"]
     words += ["--state", str(tmp_path / "state"), "--steps", "2", "--width", "16"]
-    words += ["--sigmas", "1.5", "1.4", "--learns", "stem", "noise"]
+    words += ["--sigmas", "1.5", "1.4"]
     assert command.main(words) == 0
     shown = capsys.readouterr().out
     assert f"python -m lensdiff score {model}" in shown
@@ -149,9 +149,14 @@ def test_train_goes_on_where_it_stopped_and_says_what_comes_next(
     first = load(model)
     assert isinstance(first, Model) and first.spec["images_seen"] == 8
     assert first.spec["recipe"]["train"]["sigmas"] == {"mean": 1.5, "std": 1.4}
-    assert first.spec["recipe"]["train"]["learns"] == ["stem", "noise"]
     assert command.main(words) == 0, "a finished run is shown once more"
     assert load(model).spec["sha256"] == first.spec["sha256"]
+    words[2] = str(tmp_path / "part")
+    words[words.index("--state") + 1] = str(tmp_path / "part-state")
+    assert command.main([*words, "--start", str(model), "--learns", "stem", "exit"]) == 0
+    assert load(words[2]).spec["recipe"]["train"]["learns"] == ["stem", "exit"]
+    page = (tmp_path / "part" / "page.html").read_text(encoding="utf-8")
+    assert "weights that learn" in page and "stem, exit" in page
 
 
 def test_a_tracked_training_leaves_its_curve(

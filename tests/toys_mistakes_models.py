@@ -105,6 +105,11 @@ def one_folder(here: Path) -> str:
     return said(*training(here, "--state", here / "model"))
 
 
+@mistake("Only some weights are to learn, and there is no start")
+def nothing_learnt(here: Path) -> str:
+    return said(*training(here, "--learns", "stem"))
+
+
 @mistake("Too few images to hold some out")
 def too_few(here: Path) -> str:
     files(here / "lenses", a=lens())

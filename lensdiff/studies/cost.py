@@ -77,7 +77,8 @@ def update_seconds(denoiser: Denoiser, shape: tuple[int, int, int], recipe: dict
     `shape` is (channels, H, W) of what is denoised; `recipe` is as `Recipe.as_dict` gives it.
     """
     settings = {name: recipe["train"][name] for name in ("batch", "accumulation")}
-    config = TrainConfig(steps=TIMED_UPDATES, **settings)
+    learns = tuple(recipe["train"].get("learns", ()))
+    config = TrainConfig(steps=TIMED_UPDATES, learns=learns, **settings)
     n = max(64, 2 * config.batch)
     pixels = np.random.default_rng(0).random((n, *shape), np.float32)
     own = copy.deepcopy(denoiser).requires_grad_(True)

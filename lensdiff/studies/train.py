@@ -38,10 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=kind, help=f"{what}, in place of the recipe's")
     noise = "noise levels of a denoiser: mean and standard deviation of ln(sigma)"
     parser.add_argument("--sigmas", type=float, nargs=2, metavar=("MEAN", "STD"), help=noise)
-    which = (
-        "of a denoiser, all with one of these parts in their dotted names learn: stem exit noise"
-    )
-    parser.add_argument("--learns", nargs="+", metavar="PART", help=which)
+    which = "only weights of a denoiser with such a part in their dotted names learn, the others "
+    which += "stay as in --start: stem exit noise down.0; without a part: all learn"
+    parser.add_argument("--learns", nargs="*", metavar="PART", help=which)
     parser.add_argument("--autoencoder", help="whose latents a latent recipe learns: its folder")
     parser.add_argument("--width", type=int, help="channels of a denoiser's first level")
     what = "simulated lenses to learn, any number; of a classifier's images, only so many"
@@ -161,7 +160,7 @@ def _train_denoiser(args: argparse.Namespace, recipe: object, each: Callable) ->
 
     _refuse(args, recipe.name, "head", "size", "backbone", "weights")
     recipe = recipe.scaled(**_given(args, *BUDGET), **_levels(args))
-    if args.learns:
+    if args.learns is not None:
         recipe = recipe.scaled(learns=tuple(args.learns))
     recipe = recipe if args.width is None else recipe.widened(args.width)
     if args.data and recipe.noiseless and recipe.autoencoder:

@@ -52,12 +52,14 @@ class TrainConfig:
     held_out_every: int = 0  # updates between held-out losses; 0: never
     held_out_images: int = 256
     save_every: int = 500  # updates between saved states, or three minutes
-    # parts of the dotted names of the weights that learn, "stem" or "down.0"; empty: all do
+    # only weights with one of these in their dotted names learn, "stem" or "down.0"; empty: all do
     learns: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_budget(self)
         check_settings(self)
+        if isinstance(self.learns, str):
+            raise ParameterError(f"learns takes several names: ({self.learns!r},).")
         if self.criterion not in CRITERIA or self.weight not in WEIGHTS:
             known = f"criterion must be one of {tuple(CRITERIA)}, weight one of {tuple(WEIGHTS)}"
             raise ParameterError(f"{known}.")
@@ -186,6 +188,7 @@ class DiffusionTask(Task):
         rows: tuple[np.ndarray, np.ndarray],
     ):
         super().__init__(denoiser.net, saved=denoiser)
+        freeze(denoiser.net, config.learns)
         self.images = images
         self.config = config
         self.rows = rows
@@ -219,12 +222,15 @@ def run_fingerprint(
     shapes = {name: list(tensor.shape) for name, tensor in denoiser.state_dict().items()}
     network = [shapes, denoiser.scaling.name, denoiser.data_std, denoiser.precision]
     more |= unshaped(denoiser.net) | turned(images, config.augment)
+    more |= {"learns": list(config.learns)} if config.learns else {}
     about = [repr(config), *network, images.fingerprint, *([more] if more else [])]
     return run_identity(about, rows)
 
 
 def freeze(net: nn.Module, learns: tuple[str, ...]) -> None:
     """Let only weights learn whose dotted names hold one of `learns`; all, where it is empty.
+
+    The others stay, bit for bit, in the average of the weights as well.
 
     Raises ParameterError for a name that no weight of the network has.
     """
@@ -250,16 +256,14 @@ def train(
     """Yield a `Step` after every update, until the budget is spent or the caller breaks.
 
     `rows` are the (train, held-out) indices, by default the set's own split; `state` is a folder to
-    save in and to resume from. The network's precision is the denoiser's. `start` is the SHA-256 of
+    save in and to resume from. The network's precision is the denoiser's. Which of its weights have
+    `requires_grad` is set as `config.learns` says, and stays so. `start` is the SHA-256 of
     the model whose weights it has: with another one, or another `stretch`, a run is another run.
     Raises TrainingError where the loss is not finite or the batch can't be shared out,
     CheckpointError where `state` holds another run or a damaged one, ParameterError for no rows, or
     names in `config.learns` that no weight has.
     """
     more = {"start": start} if start else {}
-    if config.learns:
-        more["learns"] = list(config.learns)
-    freeze(denoiser.net, config.learns)
     if stretch is not None:
         more["stretch"] = [stretch.mean, stretch.std]
     stretch = stretch or Stretch.of(images.pixels)

@@ -71,7 +71,11 @@ def _begin(
     nets = (start.denoiser.net, denoiser.net)
     _check_widths(recipe, start)
     if all(isinstance(net, UNet) for net in nets) and nets[0].unshuffle != nets[1].unshuffle:
-        transplant(start.denoiser, denoiser)
+        _check_field(recipe, images, start)
+        try:
+            transplant(start.denoiser, denoiser)
+        except CheckpointError as error:
+            raise CheckpointError(f"{start.folder}: {error}") from error
         return denoiser, Stretch.of(images.pixels)
     copy_weights(start, denoiser)
     # the sky of noiseless images is 0, that of observed ones is not; other images differ in light
@@ -79,6 +83,22 @@ def _begin(
     learnt = (start.spec.get("data") or {}).get("name", images.name)
     same_kind &= images.name.removesuffix(", as latents") == learnt
     return denoiser, start.stretch if same_kind else Stretch.of(images.pixels)
+
+
+def _check_field(recipe: Recipe, images: ImageSet, start: models.Model) -> None:
+    """Raise CheckpointError for coarser pixels than the start's that can't be of the same field.
+
+    Both networks fold their pixels into cells, which then are about as many.
+    """
+    fold = recipe.network["unshuffle"]
+    known = start.denoiser.net.unshuffle
+    side = images.pixels.shape[-1]
+    cells = -(-side // fold)
+    has = -(-start.denoised_shape[-1] // known)
+    if fold < known and not 0.8 <= cells / has <= 1.25:
+        reason = f"it folds its images into {has} x {has} cells, {recipe.name} into {cells}"
+        cure = f"Take a recipe that folds {side} pixels as it does, or its own"
+        raise CheckpointError(f"{start.folder}: {reason} x {cells}. {cure}.")
 
 
 def _check_widths(recipe: Recipe, start: models.Model) -> None:
@@ -140,8 +160,8 @@ def fit(
     was saved. Raises DataError where the images don't suit the recipe, CheckpointError where the
     start or the autoencoder doesn't, TrainingError where training fails, StorageError where
     `folder` holds something else than a model, ParameterError where `state` lies in `folder`, or
-    `folder` in the autoencoder's, where there are no rows, or where turned latents are to have lens
-    parameters.
+    `folder` in the autoencoder's, where there are no rows, where turned latents are to have lens
+    parameters, or where only some weights are to learn and there is no start.
     """
     check_places(folder, state)
     if isinstance(recipe, AutoencoderRecipe):
@@ -154,6 +174,9 @@ def fit(
     if start is not None and not isinstance(start, models.Model):
         kind = "a classifier" if isinstance(start, LensClassifier) else "an autoencoder"
         raise CheckpointError(f"{recipe.name} can't start from {kind}. Take a denoiser.")
+    if recipe.train.learns and start is None:
+        reason = f"{recipe.name} lets only some weights learn, and the others would stay random"
+        raise ParameterError(f"{reason}. Give a `start` (--start).")
     _check_labels(recipe, images, start, unbalanced)
     found = _autoencoder(recipe, autoencoder, start)
     _check_apart(folder, found)

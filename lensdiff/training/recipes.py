@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..data.digits import DIGITS
-from ..data.images import TEST_IMAGES
 from ..diffusion.process import LogNormal
 from ..lensing.parameters import SPINS
-from ..lensing.survey import diverse, model_i
 from ..model import Sampling
 from . import published
 from .autoencoder import AutoencoderConfig
-from .classifier import ClassifierConfig
+from .classifier_recipes import CLASSIFIERS, JUDGE64, JUDGE_DIGITS, JUDGE_SEED, LENSNET  # noqa: F401
 from .diffusion import TrainConfig
 from .recipe import AutoencoderRecipe, ClassifierRecipe, Recipe
-
-JUDGE_SEED = 4  # of the lenses that judge64 learns from: those of data/sample have 3
 
 LENS64 = Recipe(
     name="lens64",
@@ -147,6 +142,18 @@ PARAMETERS64 = replace(
         sigmas=LogNormal(1.0, 1.4),
     ),
 )
+# The same numbers for the network of lens64-long, of which the same weights learn, and the label's.
+PARAMETERS64_LONG = replace(
+    LENS64_LONG,
+    name="parameters64-long",
+    train=replace(
+        LENS64_LONG.train,
+        steps=3_000,
+        learns=(*LENS64_LONG.train.learns, "label"),
+    ),
+    network=PARAMETERS64.network,
+    sampling=PARAMETERS64.sampling,
+)
 # Handwritten digits as 7 x 7 latents of four numbers, each the nearest of 256 codes.
 DIGITS_VQ = AutoencoderRecipe(
     name="digits-vq",
@@ -231,58 +238,13 @@ RECIPES = {
         CLASSES64,
         PARAMETERS64_FIRST,
         PARAMETERS64,
+        PARAMETERS64_LONG,
         LATENT_DIGITS,
         LATENT150,
     )
 }
 AUTOENCODERS = {recipe.name: recipe for recipe in (DIGITS_VQ, DIGITS_KL, LENS150_KL)}
 PUBLISHED = published.PUBLISHED
-
-
-# Common Test I: Model I at 150 pixels, of which the central 100 hold all the light. Element 2, half
-# a turn, is Model I's own symmetry: lens and source have two axes each, and nothing else is fixed.
-LENSNET = ClassifierRecipe(
-    name="lensnet",
-    model={"size": 100},
-    train=ClassifierConfig(
-        steps=3_700,
-        frozen_steps=100,
-        lr=8e-4,
-        warmup_steps=100,
-        elements=(0, 2),
-        held_out_every=300,
-        save_every=300,
-    ),
-    survey=model_i(),
-)
-# The judge of conditional models: it learns their population, from lenses that they never saw.
-JUDGE64 = ClassifierRecipe(
-    name="judge64",
-    # 64 pixels, enlarged: the backbone folds by 32, and would leave a map of 2 x 2
-    model={"size": 96, "view": "resize"},
-    train=ClassifierConfig(
-        steps=1_600, frozen_steps=100, lr=8e-4, warmup_steps=100, held_out_every=300, save_every=300
-    ),
-    survey=diverse(64),
-    n_test=TEST_IMAGES,
-    train_seed=JUDGE_SEED,
-)
-# The judge of drawn digits, which are not to be mirrored or turned.
-JUDGE_DIGITS = ClassifierRecipe(
-    name="judge-digits",
-    model={"size": 32, "head": "plain", "backbone": "small", "classes": DIGITS, "dropout": 0.4},
-    train=ClassifierConfig(
-        steps=1_500,
-        frozen_steps=0,
-        batch=64,
-        lr=2e-3,
-        elements=(0,),
-        held_out_every=300,
-        save_every=300,
-    ),
-    survey=None,
-)
-CLASSIFIERS = {recipe.name: recipe for recipe in (LENSNET, JUDGE64, JUDGE_DIGITS)}
 
 # Arguments of UNet: the shipped one, and what published solutions to the same task took.
 NETWORKS = {"lens64": LENS64.network, **published.NETWORKS}

@@ -154,7 +154,8 @@ def reflow(
     for step in progress(run.steps(state), config.steps, f"reflow of {model.folder.name}"):
         curve.add(step)
     about = {key: model.spec[key] for key in ("telescope", "classes") if key in model.spec}
-    about |= {"data": images.as_dict(), "reflow": asdict(config), "sampling": asdict(sampling)}
+    settings = {name: value for name, value in asdict(config).items() if name != "learns" or value}
+    about |= {"data": images.as_dict(), "reflow": settings, "sampling": asdict(sampling)}
     about |= {"curve": curve.rows, "images_seen": step.images_seen, "machine": processor()}
     about |= {"seconds": round(step.seconds), "stages": stages_of(model.spec, "recipe")}
     arguments = model.spec["network"]["arguments"]

@@ -111,6 +111,9 @@ def _shifted(weight: Tensor, frequencies: Tensor, shift: float) -> Tensor:
 def _check_alike(old: Denoiser, new: Denoiser) -> None:
     """Raise what `transplant` does before the weights are looked at."""
     nets = (old.net, new.net)
+    if len({(net.classes, net.conditions) for net in nets}) > 1:
+        cure = "First take a recipe of these pixels with the labels that the start has"
+        raise CheckpointError(f"Pixels and labels can't both change at once. {cure}.")
     folded = [old.net.image_channels * net.unshuffle**2 for net in nets]
     if [_taken_in(net) for net in nets] != folded:
         raise CheckpointError(f"These networks take in other channels or planes. {ALIKE}")
@@ -125,11 +128,12 @@ def transplant(old: Denoiser, new: Denoiser) -> None:
     """Give `new` the weights of `old`, a UNet of the same channels and blocks.
 
     `old` folds fewer or more pixels (`unshuffle`) of the same field. The new network answers what
-    the old one did at the noise level of its pixels, for the averages of the pixels that go in, or
-    for these repeated where they are coarser. Noise then comes in `noise_ratio` times as large as
-    the old one learnt it, or as much larger, since either is scaled to a std of 1 before, and not
-    after: that, and detail, is left to training. Raises CheckpointError where more than `unshuffle`
-    differs, but for a prediction among x0, v and edm.
+    the old one did at the noise level of its pixels, for the averages of the pixels that go in; or,
+    where these are coarser, for these repeated, and averages its answer. Noise then goes in
+    `noise_ratio` times as large as the old one learnt it, smaller for finer pixels and larger for
+    coarser ones, since either is scaled to a std of 1 before, and not after: that, and detail, is
+    left to training. Raises CheckpointError where more than `unshuffle` differs, but for a
+    prediction among x0, v and edm.
     """
     _check_alike(old, new)
     before = old.net.unshuffle

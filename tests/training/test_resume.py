@@ -24,8 +24,12 @@ def states(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_broken_off_run_resumes_as_if_it_never_was(lenses16: ImageSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("learns", [(), ("stem", "exit", "label")])
+def test_a_broken_off_run_resumes_as_if_it_never_was(
+    lenses16: ImageSet, tmp_path: Path, learns: tuple[str, ...]
+) -> None:
     settings = config(steps=9, batch=12, save_every=2, decay_share=0.4)  # an epoch ends within
+    settings = replace(settings, learns=learns)
     uninterrupted = run(tiny(classes=3), lenses16, settings)
     (tmp_path / "00000002.4242.part").mkdir()  # what an earlier kill in a save has left
     seen = []

@@ -49,16 +49,37 @@ def test_the_new_network_gives_the_old_ones_answer_for_the_averaged_image(channe
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_for_coarse_pixels_it_gives_the_average_of_the_old_ones_answer(channels):
-    old = Denoiser(small_unet(unshuffle=4, image_channels=channels))
+@pytest.mark.parametrize("fine", [4, 5])
+def test_for_coarse_pixels_it_gives_the_average_of_the_old_ones_answer(channels, fine):
+    old = Denoiser(small_unet(unshuffle=fine, image_channels=channels))
     new = Denoiser(small_unet(unshuffle=2, image_channels=channels))
     transplant(old, new)
     x = torch.randn(3, channels, 16, 16, generator=torch.Generator().manual_seed(1))
     level = torch.tensor([-0.5, 0.2, 0.9])
-    assert noise_ratio(4, 2) == pytest.approx(1 / noise_ratio(2, 4)) == pytest.approx(2)
-    repeated = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    fine = old.net(repeated, level + torch.tensor(2.0).log() / 4)
-    torch.testing.assert_close(new.net(x, level), averaged(fine, 2, 4), atol=1e-4, rtol=1e-4)
+    assert noise_ratio(fine, 2) == pytest.approx(1 / noise_ratio(2, fine))
+    shift = torch.tensor(noise_ratio(fine, 2)).log() / 4
+    answer = old.net(averaged(x, fine, 2), level + shift)  # coarse pixels, spread over fine ones
+    torch.testing.assert_close(new.net(x, level), averaged(answer, 2, fine), atol=1e-4, rtol=1e-4)
+
+
+def test_images_of_another_field_are_no_coarser_pixels_of_it(tmp_path):
+    def made(side):
+        pixels = np.random.default_rng(side).random((40, 1, side, side), np.float32)
+        return ImageSet(f"made-{side}", pixels, f"{side}" * 32)
+
+    plan = Recipe(
+        name="plan",
+        network={"channels": (16, 32), "blocks": 1, "attention_levels": (), "unshuffle": 4},
+        train=TrainConfig(steps=1, batch=4, sigmas=LogNormal()),
+    )
+    first = fit(plan, made(32), tmp_path / "first")
+    other = replace(plan, name="other", network={**plan.network, "unshuffle": 2})
+    with pytest.raises(CheckpointError, match=r"first: it folds .* 8 x 8 cells, other into 16 x"):
+        fit(other, made(32), tmp_path / "other", start=first)
+    assert fit(other, made(16), tmp_path / "other", start=first).spec["stages"]
+    labelled = replace(other, network={**other.network, "conditions": 2})
+    with pytest.raises(CheckpointError, match="first: Pixels and labels can't both change at once"):
+        fit(labelled, made(16), tmp_path / "labelled", start=first)
 
 
 def test_to_coarse_pixels_and_back_is_the_same_network_again():
@@ -155,7 +176,7 @@ def test_a_network_that_takes_in_planes_is_refused():
     with pytest.raises(
         CheckpointError, match=r"other channels or planes.*same channels and blocks"
     ):
-        transplant(old, Denoiser(small_unet(unshuffle=4)))
+        transplant(old, Denoiser(small_unet(unshuffle=4, conditions=2)))
 
 
 def test_a_recipe_starts_from_coarser_pixels_and_says_so(tmp_path):
