@@ -285,7 +285,7 @@ def load(
     if spec.get("kind") == "autoencoder":
         return latent.load(folder, device)
     autoencoder = latent.belonging(folder, spec.get("autoencoder"), device)
-    precision = best_precision(device, precision)
+    precision = best_precision(best_device(device), precision)
     try:
         network = spec["network"]
         net = NETWORKS[network["name"]](**network["arguments"])
@@ -295,6 +295,6 @@ def load(
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         reason = f"its spec.json and its weights don't agree ({error})"
         raise CheckpointError(f"{folder}: {reason}. Take another copy of the folder.") from error
-    denoiser.to(device or best_device(), memory_format=torch.channels_last)
+    denoiser.to(best_device(device), memory_format=torch.channels_last)
     denoiser.eval().requires_grad_(False)
     return Model(denoiser, stretch, spec, folder, autoencoder)

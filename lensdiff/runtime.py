@@ -24,16 +24,17 @@ DEVICES = {
 }
 
 
-def best_device() -> str:
+def best_device(wanted: torch.device | str | None = None) -> torch.device | str:
     """The first that there is of 'cuda', 'mps' and 'cpu'.
 
-    LENSDIFF_DEVICE, one of them, takes its place. Raises ParameterError for one that isn't there.
+    `wanted`, else LENSDIFF_DEVICE, takes its place. Raises ParameterError for one that isn't there.
     """
     there = [name for name, available in DEVICES.items() if available()]
-    chosen = os.environ.get(DEVICE) or there[0]
-    if chosen not in there:
+    chosen = wanted or os.environ.get(DEVICE) or there[0]
+    if str(chosen).partition(":")[0] not in there:
+        what = "The device" if wanted else DEVICE
         cure = f"Set it to {' or '.join(map(repr, there))}, or leave it out"
-        raise ParameterError(f"{DEVICE} is {chosen!r}, which this machine has not. {cure}.")
+        raise ParameterError(f"{what} is {str(chosen)!r}, which this machine has not. {cure}.")
     return chosen
 
 

@@ -141,9 +141,11 @@ class Stretch:
         """Mean and std of every (n // `most`)-th image of `pixels` (n, ...).
 
         These are `most` or more, but fewer than twice as many; all, where there are fewer. Raises
-        DataError for constant images.
+        DataError for constant images, and for NaN or infinity in them.
         """
         some = np.asarray(pixels[:: max(1, len(pixels) // most)], np.float64)
+        if not np.isfinite(some).all():
+            raise DataError("Pixels hold NaN or infinity. Mend the images, or take them out.")
         if some.min() == some.max():
             reason = "All pixels have the same value: there is nothing to learn."
             raise DataError(f"{reason} Check the files.")

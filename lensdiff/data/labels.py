@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -70,11 +71,14 @@ def wanted_labels(
         raise SamplingError(f"{who} {reason}. Take a conditional model.")
     numbers = []
     for one in wanted:
-        number = names.index(one) if one in names else one
-        if isinstance(number, str) or not 0 <= number < net.classes:
+        try:
+            number = names.index(one) if isinstance(one, str) else operator.index(one)
+        except (ValueError, TypeError):  # no such name; no whole number
+            number = -1
+        if not 0 <= number < net.classes:
             known = f"knows the classes {names}, 0 to {net.classes - 1}"
             raise SamplingError(f"{who} {known}; there is no {one!r}.")
-        numbers.append(int(number))
+        numbers.append(number)
     return torch.tensor(numbers, dtype=torch.long)
 
 

@@ -217,10 +217,10 @@ class Denoiser(nn.Module):
         if criterion not in CRITERIA or weight not in WEIGHTS:
             known = f"criterion must be one of {tuple(CRITERIA)}, weight one of {tuple(WEIGHTS)}"
             raise ParameterError(f"{known}; got {criterion!r}, {weight!r}.")
-        s = sigma.view(-1, 1, 1, 1)
+        s = sigma.to(x0.dtype).view(-1, 1, 1, 1)
         x = x0 + s * eps
         out = self.scaling.out(s)
         target = (x0 - self.scaling.skip(s) * x) / out
-        error = CRITERIA[criterion](self._net(x, sigma, label), target)
+        error = CRITERIA[criterion](self._net(x.float(), sigma.float(), label), target)
         more = (self.data_std,) if weight == "edm" else ()
         return error.mean((1, 2, 3)) * WEIGHTS[weight](sigma, out.flatten(), *more)

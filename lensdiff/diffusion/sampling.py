@@ -61,7 +61,7 @@ def _positive(steps: int, high: float = 1.0, low: float = 1e-9) -> int:
     """`steps`, checked, as are the levels that they go down from and to."""
     if steps < 1:
         raise SamplingError(f"A sampler needs one step or more, got {steps}.")
-    if min(high, low) <= 0 or (steps > 1 and low > high):
+    if not (math.isfinite(high) and min(high, low) > 0) or (steps > 1 and not low <= high):
         raise SamplingError(f"Levels go down and are positive; these go from {high:g} to {low:g}.")
     return steps
 
@@ -132,7 +132,8 @@ def autoguided(denoise: Denoise, weak: Denoise, scale: float) -> Denoise:
 def _pairs(sigmas: Tensor) -> list[tuple[float, float]]:
     """(sigma, target) of every step. Raises SamplingError for levels that don't descend to 0."""
     values = [float(s) for s in sigmas]
-    if len(values) < 2 or values[-1] != 0 or any(b >= a for a, b in pairwise(values)):
+    descend = all(math.isfinite(a) and a > b for a, b in pairwise(values))
+    if len(values) < 2 or values[-1] != 0 or not descend:
         raise SamplingError("sigmas must descend strictly and end in 0.")
     return list(pairwise(values))
 
@@ -237,14 +238,16 @@ def draw(
 ) -> Iterator[Tensor]:
     """Yield finished samples, at most `batch` at a time, (<= batch, *shape), one for each seed.
 
-    `options` go to the sampler. Raises SamplingError for an unknown sampler, a batch below 1 or too
-    large for the memory, or where the samples are not finite.
+    `options` go to the sampler. Raises SamplingError for an unknown sampler, labels that don't
+    match the seeds, a batch below 1 or too large for the memory, or samples that are not finite.
     """
     if sampler not in SAMPLERS:
         raise SamplingError(f"sampler must be one of {tuple(SAMPLERS)}, not {sampler!r}.")
     if batch < 1:
         raise SamplingError(f"batch must be 1 or more, got {batch}.")
     seeds = list(seeds)
+    if label is not None and len(label) != len(seeds):
+        raise SamplingError(f"{len(label)} labels for {len(seeds)} seeds: give one for each.")
     smaller = "Give a smaller `batch`, or set LENSDIFF_DEVICE=cpu and load the model again"
     for start in range(0, len(seeds), batch):
         mine = seeds[start : start + batch]

@@ -105,10 +105,12 @@ def outside(values: np.ndarray, survey: Survey) -> list[str]:
         found.append(f"an Einstein radius outside {low:g} to {high:g} arcsec")
     if (np.hypot(e1, e2) > (1 - least) / (1 + least) + 1e-6).any():
         found.append(f"an axis ratio below {least:g}")
-    if (np.hypot(x, y) > survey.source_offset[1] * radius + 1e-6).any():
-        found.append(
-            f"a source farther than {survey.source_offset[1]:g} Einstein radii from the lens"
-        )
+    near, far = survey.source_offset
+    if survey.source_square:
+        if (np.minimum(x, y) < near - 1e-6).any() or (np.maximum(x, y) > far + 1e-6).any():
+            found.append(f"a source outside {near:g} to {far:g} arcsec in x or y")
+    elif (np.hypot(x, y) > far * radius + 1e-6).any():
+        found.append(f"a source farther than {far:g} Einstein radii from the lens")
     if (np.hypot(g1, g2) > survey.shear[1] + 1e-6).any():
         found.append(f"a shear above {survey.shear[1]:g}")
     return found

@@ -11,10 +11,9 @@ from caustics.lenses.func import mass_to_rein_point
 from scipy.stats import poisson
 
 from ..errors import ParameterError
-from .survey import Survey, diverse
+from .survey import MAX_SUBHALOS, Survey, diverse
 
 KINDS = ("no_sub", "cdm", "axion")
-MAX_SUBHALOS = 64  # a Poisson number with mean 25 exceeds this once in 10^11 images
 REDSHIFT_LENS = 0.5
 REDSHIFT_SOURCE = 1.0
 HUBBLE_KM_S_MPC = 70.0

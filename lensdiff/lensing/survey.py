@@ -11,6 +11,9 @@ import numpy as np
 
 from ..errors import ParameterError
 
+MAX_SUBHALOS = 64  # a Poisson number with mean 25 exceeds this once in 10^11 images
+MOST_POISSON = 34  # mean of a Poisson number that exceeds it once in 10^6
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -60,12 +63,17 @@ class Survey:
     source_square: bool = False  # the source's x and y each uniform in source_offset
 
     def __post_init__(self) -> None:
+        """Raise ParameterError for fields that can't be used."""
         if self.pixels < 8 or self.pixel_arcsec <= 0 or self.supersampling < 1:
             raise ParameterError(
                 f"Survey {self.name!r}: pixels must be 8 or more, pixel_arcsec positive and "
                 "supersampling 1 or more; "
                 f"got {self.pixels}, {self.pixel_arcsec} and {self.supersampling}."
             )
+        most = MAX_SUBHALOS if self.fixed_subhalo_number else MOST_POISSON
+        if not 0 <= self.subhalo_mean_number <= most:
+            got = f"subhalo_mean_number is {self.subhalo_mean_number:g}"
+            raise ParameterError(f"Survey {self.name!r}: {got}; give 0 to {most}.")
         if self.psf_fwhm_arcsec < 0:
             cure = "give 0 for none"
             raise ParameterError(f"Survey {self.name!r}: psf_fwhm_arcsec is negative; {cure}.")

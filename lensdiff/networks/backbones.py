@@ -71,6 +71,8 @@ def pretrained_backbone(
     """
     import timm
 
+    if name == SMALL and weights is not None:
+        raise DataError(f"{weights}: the small backbone learns from nothing. Leave it out.")
     if name == SMALL:
         return SmallBackbone()
     if name == LITE0 and pretrained and weights is None:

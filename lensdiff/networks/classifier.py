@@ -251,4 +251,4 @@ def load(
     except (TypeError, RuntimeError, ValueError) as error:
         reason = f"its spec.json and its weights don't agree ({error})"
         raise CheckpointError(f"{folder}: {reason}. {CURE}") from error
-    return model.to(device or best_device()).eval().requires_grad_(False)
+    return model.to(best_device(device)).eval().requires_grad_(False)

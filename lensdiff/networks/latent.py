@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError, DataError
-from ..runtime import best_device, progress
+from ..errors import CheckpointError, DataError, SamplingError
+from ..runtime import best_device, enough_memory, progress
 from ..storage import (
     FORMAT,
     SPEC,
@@ -20,12 +20,14 @@ from ..storage import (
     half_precision,
     read_folder,
     set_aside,
+    shipped,
     write_folder,
 )
 from .autoencoder import AUTOENCODERS, Autoencoder
 
 INSIDE = "autoencoder"  # the folder in a latent model's own that holds its autoencoder
 CURE = "Take another copy of the folder, or train the autoencoder again."
+SMALLER = "Give a smaller `batch`, or set LENSDIFF_DEVICE=cpu and load the model again"
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Latent:
         """Latents (n, latent_channels, h, w) to images (n, C, H, W) in [0, 1], on the CPU.
 
         `size` is (H, W), by default that of the images that it learnt. Raises DataError for latents
-        of another shape, or with NaN.
+        of another shape, or with NaN, SamplingError for a batch too large for the memory.
         """
         height, width = size or self.spec["image_size"]
         shape = (self.net.latent_channels, *self.net.grid(height, width))
@@ -83,7 +85,8 @@ class Latent:
         found = [torch.zeros(0, self.net.image_channels, height, width)]
         for start in range(0, len(latents), batch):
             part = self._part(latents, start, batch)
-            found.append(self.net.decode(part, height, width).clamp(0, 1).cpu())
+            with enough_memory(SamplingError, f"{len(part)} images", SMALLER, part.device):
+                found.append(self.net.decode(part, height, width).clamp(0, 1).cpu())
         return torch.cat(found)
 
     def reconstruct(self, images: Tensor | np.ndarray, batch: int = 64) -> Tensor:
@@ -146,7 +149,7 @@ def load(folder: Path | str, device: torch.device | str | None = None) -> Latent
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         reason = f"its spec.json and its weights don't agree ({error})"
         raise CheckpointError(f"{path}: {reason}. {CURE}") from error
-    net.to(device or best_device(), memory_format=torch.channels_last)
+    net.to(best_device(device), memory_format=torch.channels_last)
     return Latent(net.eval().requires_grad_(False), spec, path)
 
 
@@ -155,8 +158,10 @@ def _places(folder: Path, name: str) -> Iterator[Path]:
     if (folder / INSIDE).is_dir():
         yield folder / INSIDE
         return
-    if (folder.parent / name / SPEC).is_file():
-        yield folder.parent / name
+    # beside a shipped model lies a shipped one, which may not have been fetched to its end
+    beside = folder.parent / name
+    if (beside / SPEC).is_file() and folder.parent.resolve() != shipped("").resolve():
+        yield beside
     ours = checkpoints.ensure(name)
     if ours is not None:
         yield ours

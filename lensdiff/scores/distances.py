@@ -21,15 +21,20 @@ def frechet(a: Statistics, b: Statistics) -> float:
     sum of the roots of the eigenvalues of the symmetric L^T C_b L, in float64. Raises MetricError
     for features of unequal widths and for images of unequal sizes.
     """
+    _check_alike(a, b)
+    cross = _trace_of_root(a, b)
+    spread = np.trace(a.covariance) + np.trace(b.covariance) - 2 * cross
+    return float(max(((a.mean - b.mean) ** 2).sum() + spread, 0.0))
+
+
+def _check_alike(a: Statistics, b: Statistics) -> None:
+    """Raise MetricError for features of unequal widths, and for images of unequal sizes."""
     if a.mean.shape != b.mean.shape:
         widths = f"Features of width {len(a.mean)} and {len(b.mean)} can't be compared"
         raise MetricError(f"{widths}: use one extractor for both.")
     if a.size and b.size and a.size != b.size:
         sizes = f"Images of {a.size} and of {b.size} can't be compared"
         raise MetricError(f"{sizes}: bring both to one size first.")
-    cross = _trace_of_root(a, b)
-    spread = np.trace(a.covariance) + np.trace(b.covariance) - 2 * cross
-    return float(max(((a.mean - b.mean) ** 2).sum() + spread, 0.0))
 
 
 def _trace_of_root(a: Statistics, b: Statistics) -> float:
@@ -77,8 +82,9 @@ def kid(
 
     Binkowski et al. 2018, eq. 3 and 4. The unbiased squared maximum mean discrepancy with the
     kernel (x.y / d + 1)^3. A subset has 1,000 rows, or half of them where there are fewer than
-    2,000, so that the std means something.
+    2,000, so that the std means something. Raises MetricError as `frechet`, and for few images.
     """
+    _check_alike(a, b)
     fewest = min(len(a.rows), len(b.rows))
     size = min(size, fewest) if size else min(1_000, fewest // 2)
     if size < 2:

@@ -42,7 +42,7 @@ def extrapolate(
     (k,) where they are independent, else their covariance (k, k): the variances weight the fit, the
     whole covariance makes its standard errors and `chi2`. Where `chi2` lies far above `degrees`,
     terms beyond 1 / N matter: leave the smallest sizes out. Raises MetricError for fewer than three
-    different sizes, and for errors that are not positive.
+    different sizes, for errors that are not positive, and for a covariance of too low a rank.
     """
     n, d, given = (np.asarray(x, np.float64) for x in (ns, distances, errors))
     covariance = np.diag(given**2) if given.ndim == 1 else given
@@ -60,7 +60,11 @@ def extrapolate(
     d_inf, b = solve @ d
     spread = np.sqrt(np.maximum(np.diag(solve @ covariance @ solve.T), 0))
     across = null_space((design * [1, n.min()]).T).T  # what no line in 1 / N can explain
-    chi2 = across @ d @ np.linalg.solve(across @ covariance @ across.T, across @ d)
+    inner = across @ covariance @ across.T
+    if np.linalg.matrix_rank(inner, hermitian=True) < len(inner):
+        few = "Give each size once, and 15 or fewer"
+        raise MetricError(f"The covariance has too low a rank for {len(n)} sizes. {few}.")
+    chi2 = across @ d @ np.linalg.solve(inner, across @ d)
     numbers = (float(x) for x in (d_inf, b, *spread, chi2))
     return Extrapolation(*numbers, degrees=len(n) - 2)
 

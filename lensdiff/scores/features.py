@@ -84,9 +84,13 @@ class Inception(nn.Module):
         self.sha256 = sha256_of_file(path)
         published = self.sha256.startswith(INCEPTION_SHA256)
         self.name = "FID" if published else "FD-Inception (other weights)"
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        with mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: weights):
-            self.net = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
+        try:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+            with mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: weights):
+                self.net = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
+        except Exception as error:  # torch raises many kinds for a damaged file
+            reason = f"can't be read as the Inception weights ({error})"
+            raise MetricError(f"{path}: {reason}. Download {INCEPTION_FILE} again.") from error
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:

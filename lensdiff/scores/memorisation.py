@@ -30,11 +30,12 @@ def nearest(
     a time. Raises MetricError where the shapes differ.
     """
     x = torch.tensor(np.asarray(images), dtype=torch.float32)
-    if x.ndim != 4 or x.shape[1:] != training.shape[1:] or symmetries not in ELEMENTS:
+    oblong = x.shape[-1] != x.shape[-2] and symmetries == 8
+    if x.ndim != 4 or x.shape[1:] != training.shape[1:] or symmetries not in ELEMENTS or oblong:
         shapes = f"Images of {tuple(x.shape)} and training images of {training.shape}"
         raise MetricError(
             f"{shapes} can't be compared in {symmetries} symmetries: give (n, C, H, W) of one "
-            "size, and 1, 2 or 8."
+            "size, and 1, 2 or, of square ones, 8."
         )
     # (symmetries, n, pixels)
     turns = torch.stack(

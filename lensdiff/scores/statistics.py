@@ -21,7 +21,10 @@ KEPT = 2_048  # feature rows kept for KID
 
 def to_uint8(pixels: Tensor | np.ndarray) -> Tensor:
     """Pixel values in [0, 1], clipped, as whole numbers 0 to 255: uint8 of the same shape."""
-    values = torch.tensor(np.asarray(pixels), dtype=torch.float32).clamp(0, 1)
+    if isinstance(pixels, Tensor):
+        values = pixels.detach().float().cpu().clamp(0, 1)
+    else:
+        values = torch.tensor(np.asarray(pixels), dtype=torch.float32).clamp(0, 1)
     return (values * 255).round().to(torch.uint8)
 
 
@@ -56,6 +59,8 @@ class Statistics:
             )
         if not np.isfinite(x).all():
             raise MetricError("The features hold NaN or infinity: look at the images.")
+        if not len(x):
+            return
         if len(self.rows) < KEPT:
             self.rows = np.concatenate([self.rows, x[: KEPT - len(self.rows)].astype(np.float32)])
         mean = x.mean(0)

@@ -26,6 +26,7 @@ from ..storage import fingerprint_of, studies_folder
 from ..training.classifier import ClassifierConfig, fit_classifier
 from ..training.recipes import JUDGE64
 from . import conditional
+from .samplers import check_of_lenses
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study augmentation classes64"
@@ -108,8 +109,11 @@ def run(args: argparse.Namespace) -> None:
     model = models.load(args.model)
     if not isinstance(model, Model) or not model.denoiser.net.classes:
         raise ParameterError(f"{args.model} is not conditioned on classes. Take one that is.")
+    check_of_lenses(model, args.model)
     guidance = best_guidance(model.folder) if args.guidance is None else args.guidance
     real = lenses("train", 64)
+    if model.shape != real.pixels.shape[1:]:
+        raise ParameterError(f"{args.model} draws no lenses of 64 pixels. Take classes64.")
     test = lenses("test", 64)
     test = test.subset(np.arange(FIRST_TEST, len(test)), f"from {FIRST_TEST}")
     generated = generated_set(model, args.generated, guidance, SECOND_SEED)

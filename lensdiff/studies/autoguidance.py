@@ -19,7 +19,7 @@ from ..diffusion.sampling import autoguided
 from ..errors import ParameterError
 from ..model import Model
 from ..runtime import best_device
-from ..scores.card import FIRST_SEED
+from ..scores.card import FIRST_SEED, check_numbers
 from ..scores.distances import frechet, precision_recall
 from ..scores.features import extractor
 from ..scores.statistics import Statistics, as_stored, reference, statistics
@@ -108,6 +108,7 @@ def run(args: argparse.Namespace) -> None:
     about |= {"n": args.n, "extractor_sha256": net.sha256}
     table = Table(args.out / FILE, about)
     test = lenses("test", model.shape[-1])
+    check_numbers(test, args.n, model.shape)
     real = reference(net, test, range(args.n))
     table.write(floor=frechet(reference(net, test, range(args.n, 2 * args.n)), real))
     for way in ways(model, args.scales):

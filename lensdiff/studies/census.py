@@ -28,7 +28,7 @@ from ..scores.distances import precision_recall, two_sample
 from ..scores.features import extractor
 from ..scores.statistics import as_stored, statistics
 from ..storage import studies_folder
-from .samplers import check_of_lenses
+from .samplers import check_of_lenses, lens_model
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study census lens150 lens150-long"
@@ -164,7 +164,7 @@ def run(args: argparse.Namespace) -> None:
     table.row(key, lambda: population(lenses("train", SIDE), rest), "{n:,}".format_map)
     table.row({"name": OTHER, "model_sha256": ""}, lambda: row(net, other, real, held_out), _words)
     for name in args.models:
-        key = {"name": name, "model_sha256": models.load(name).spec["sha256"]}
+        key = {"name": name, "model_sha256": lens_model(name, SIDE).spec["sha256"]}
         table.row(key, lambda name=name: row(net, drawn_by(name, args.n), real, held_out), _words)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import model as models
+from ..diffusion.process import SCHEDULES
 from ..errors import ParameterError
 from ..model import Model, Sampling
 from ..notebook import html
@@ -21,7 +22,7 @@ from .shards import Shard
 def run(args: argparse.Namespace) -> None:
     """Draw what is asked for, or a part of it, and say where it lies.
 
-    Raises ParameterError for a classifier or an autoencoder.
+    Raises ParameterError for a classifier or an autoencoder, or guidance without a label.
     """
     shard = shards.own(args.shard)  # before the model takes its device
     model = models.load(args.model)
@@ -30,6 +31,8 @@ def run(args: argparse.Namespace) -> None:
     if args.noiseless and model.telescope is None:
         reason = "it has no telescope that could be left out: it draws its lenses as it learnt them"
         raise ParameterError(f"{args.model}: {reason}. Leave --noiseless out.")
+    if args.label is None and args.guidance != 1:
+        raise ParameterError("--guidance leads to what --label asks for: give one, or leave it out")
     label = wanted(args.label, model)
     sampling = asked_for(model, args)
     out = args.out or Path(f"{model.folder.name}-seed{args.seed}")
@@ -58,10 +61,19 @@ def run(args: argparse.Namespace) -> None:
 
 
 def asked_for(model: Model, args: argparse.Namespace) -> Sampling:
-    """The model's own sampling, with what `args` have of another."""
+    """The model's own sampling, with what `args` have of another.
+
+    Raises ParameterError for a level that its kind of levels does not take.
+    """
     names = ("sampler", "steps", "levels", "high", "low")
     changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    return replace(model.sampling, **changes)
+    chosen = replace(model.sampling, **changes)
+    unused = {"flow": ("low",), **dict.fromkeys(SCHEDULES, ("high", "low"))}
+    for name in unused.get(chosen.levels, ()):
+        if name in changes:
+            reason = f"--{name} does not apply to the levels of {chosen.levels}"
+            raise ParameterError(f"{reason}. Leave it out, or take --levels log.")
+    return chosen
 
 
 def part_of(

@@ -94,7 +94,7 @@ def compute(size: int, half: int, net: nn.Module, args: argparse.Namespace) -> d
     images = part(plan.images("train"), size, half)
     model = fit(plan, images, args.work / plan.name, args.work / f"{plan.name}-state")
     light = model.draw(args.n, FIRST_SEED, observed=False).numpy()
-    write_arrays(args.work / f"{plan.name}.npz", light=light)
+    write_arrays(args.work / f"{plan.name}-{args.n}.npz", light=light)
     held_out = lenses("test", plan.pixels, noiseless=True).pixels[: args.n]
     seen = as_stored(model.draw(args.n, FIRST_SEED))
     learnt, _ = images.split()
@@ -110,7 +110,10 @@ def compute(size: int, half: int, net: nn.Module, args: argparse.Namespace) -> d
 
 def drawn(size: int, half: int, args: argparse.Namespace) -> np.ndarray:
     """The light (n, C, H, W) that a model drew."""
-    path = args.work / f"{recipe(size, half, args.updates).name}.npz"
+    path = args.work / f"{recipe(size, half, args.updates).name}-{args.n}.npz"
+    if not path.exists():
+        cure = "Remove both rows of this number from the table, and they are made again"
+        raise ParameterError(f"{path}: the lenses of a stored row are gone. {cure}.")
     with np.load(path, allow_pickle=False) as saved:
         return saved["light"]
 

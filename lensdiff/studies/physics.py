@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import model as models
 from ..data.images import lenses
 from ..errors import MetricError, ParameterError
 from ..lensing import defects, fit, measure
@@ -15,6 +14,7 @@ from ..lensing.survey import Survey, diverse
 from ..scores import light
 from ..scores.card import FIRST_SEED
 from ..storage import studies_folder
+from .samplers import lens_model
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study physics lens150 lens150-long -n 256"
@@ -82,13 +82,15 @@ def run(args: argparse.Namespace) -> None:
     test = lenses("test", 150)
     jobs = [({"name": TEST, "model_sha256": ""}, np.asarray(test.pixels[: args.n]))]
     for name in args.models:
-        model = models.load(name)
+        model = lens_model(name, 150)
         try:
             images = light.stored(model, args.n)
         except MetricError:
             if model.telescope is None:
                 raise  # what it draws is no light, and its cure stands in the error
-            drawn = model.draw(args.light, FIRST_SEED, observed=False)
+            images = []
+        if len(images) < args.n and model.telescope is not None:
+            drawn = model.draw(max(args.light, args.n), FIRST_SEED, observed=False)
             print(light.keep_light(model, drawn))
             images = light.stored(model, args.n)
         if len(images) < args.n:

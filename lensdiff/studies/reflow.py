@@ -18,7 +18,7 @@ from ..data.images import lenses
 from ..errors import ParameterError
 from ..model import Model, Sampling
 from ..runtime import best_device
-from ..scores.card import FIRST_SEED
+from ..scores.card import FIRST_SEED, check_numbers
 from ..scores.distances import frechet
 from ..scores.features import extractor
 from ..scores.statistics import Statistics, as_stored, reference, statistics
@@ -159,6 +159,8 @@ def run(args: argparse.Namespace) -> None:
     about = {"teacher_sha256": teacher.spec["sha256"], "n": args.n, "extractor_sha256": net.sha256}
     about |= {"pairs": args.pairs, "updates": args.updates}
     table = Table(args.out / FILE, about)
+    test = lenses("test", teacher.shape[-1])
+    check_numbers(test, args.n, teacher.shape)
     plan = config(args.updates)
     own = fingerprint_of([about, repr(plan)])[:12]
     student = training.reflow(
@@ -170,7 +172,6 @@ def run(args: argparse.Namespace) -> None:
     )
     longer = control(teacher, plan, args, f"longer-{own}")
     table.write(student_s=student.spec["seconds"], control_s=longer.spec["seconds"])
-    test = lenses("test", teacher.shape[-1])
     real = reference(net, test, range(args.n))
     table.write(floor=frechet(reference(net, test, range(args.n, 2 * args.n)), real))
     for name, model in (("teacher", teacher), ("student", student), ("control", longer)):

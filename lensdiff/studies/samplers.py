@@ -20,7 +20,7 @@ from ..data.images import ImageSet, lenses
 from ..errors import ParameterError
 from ..model import Model, Sampling
 from ..runtime import best_device
-from ..scores.card import FIRST_SEED
+from ..scores.card import FIRST_SEED, check_numbers
 from ..scores.distances import compared, frechet, kid
 from ..scores.features import extractor
 from ..scores.jackknife import standard_error, without_groups
@@ -111,6 +111,20 @@ def check_of_lenses(model: Model, name: str) -> None:
         raise ParameterError(f"{name} learnt {learnt}. {cure}.")
 
 
+def lens_model(name: str, side: int | None = None) -> Model:
+    """A diffusion model of simulated grey lenses, of `side` pixels where that is given.
+
+    Raises ParameterError for another one.
+    """
+    model = models.load(name)
+    if not isinstance(model, Model):
+        raise ParameterError(f"{name} is a classifier or an autoencoder: it draws no lenses.")
+    check_of_lenses(model, name)
+    if side is not None and model.shape != (1, side, side):
+        raise ParameterError(f"{name} draws no lenses of {side} pixels. Take one that does.")
+    return model
+
+
 def timings(model: Model, thousand: bool) -> list[dict]:
     """How long sixteen images take, ancestral in 1,000 steps and by Heun's method in 18."""
     clamp = model.sampling.clamp
@@ -146,11 +160,10 @@ def sweep(
     file: Path | None = None,
 ) -> Table:
     """All settings that `file`, else samplers.json beside the model, lacks; then the timing."""
-    model = models.load(name)
-    if not isinstance(model, Model):
-        raise ParameterError(f"{name} is a classifier: it draws nothing.")
+    model = lens_model(name)
     net = extractor("efficientnet", best_device())
     test = lenses("test", model.shape[-1])
+    check_numbers(test, n, model.shape)
     first = reference(net, test, range(n))
     second = reference(net, test, range(n, 2 * n))
     base = model.sampling

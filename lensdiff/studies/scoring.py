@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .. import model as models
 from ..data import folders
+from ..data.colour import colour_lenses
 from ..data.images import ImageSet, lenses
 from ..data.labels import check_classes
 from ..errors import DataError, ParameterError
@@ -52,7 +53,16 @@ LEGACY_SIDE = 128
 # the recipe of a classifier, by the name of the set it learnt
 LEARNT = {"model_i-150": "lensnet", "diverse-64": "judge64", "digits-train": "judge-digits"}
 PARTS = ("all", "tenth")  # of a classifier's test images
-FOR_CARDS = ("sampler", "steps", "levels", "high", "low", "images", "legacy")
+STANDARD = {"extractor": "efficientnet", "each": 192, "most": 300}  # of options; else not given
+# the options of `score` that a kind of model takes
+FOR_CARDS = ("n", "extractor", "inception_weights", "data", "sampler", "steps", "levels", "high")
+FOR_CARDS += ("low", "precision", "images", "legacy", "dry", "shard")
+TAKES = {
+    "an unconditional model": FOR_CARDS,
+    "a model of classes": ("precision", "scales", "judge", "each", "most"),
+    "a model of lens parameters": ("precision", "scales", "n"),
+    "a classifier": ("recipe", "data", "dry"),
+}
 
 
 def run(args: argparse.Namespace) -> bool:
@@ -74,7 +84,8 @@ def run(args: argparse.Namespace) -> bool:
         cure = "Let a judge-digits classifier count them: networks.classifier.predict"
         raise ParameterError(f"{args.model} draws digits, and scores are of lenses. {cure}.")
     elif model.denoiser.net.conditions:
-        found = conditional.of_parameters(model, args.scales or [1.0, 2.0], args.n or 200)
+        n = 200 if args.n is None else args.n
+        found = conditional.of_parameters(model, args.scales or [1.0, 2.0], n)
         print(f"{model.folder / conditional.FILE}: {len(found['scales'])} scales of guidance")
     elif model.denoiser.net.classes:
         judge = models.find(args.judge or "judge64")
@@ -100,10 +111,22 @@ def _refuse_others(model: object, args: argparse.Namespace) -> None:
         raise ParameterError("--legacy is for a model of simulated lenses: no --data with it.")
     if args.shard and (args.dry or args.images or args.legacy):
         raise ParameterError(f"Parts of a card take no --dry, --images or --legacy. {cure}")
-    kind = "a classifier" if judge else "a conditional model"
-    for name in (*FOR_CARDS, *(("data", "dry") if labelled else ())) if judge or labelled else ():
-        if getattr(args, name):
-            raise ParameterError(f"--{name} does not apply to {kind}. Leave it out.")
+    kind = _kind(model)
+    for name in dict.fromkeys(name for takes in TAKES.values() for name in takes):
+        given = getattr(args, name) not in (None, False, 0, STANDARD.get(name))
+        if given and name not in TAKES[kind]:
+            option = name.replace("_", "-")
+            raise ParameterError(f"--{option} does not apply to {kind}. Leave it out.")
+
+
+def _kind(model: object) -> str:
+    """What a model is, as `TAKES` calls it."""
+    if isinstance(model, LensClassifier):
+        return "a classifier"
+    net = model.denoiser.net
+    if net.conditions:
+        return "a model of lens parameters"
+    return "a model of classes" if net.classes else "an unconditional model"
 
 
 def _refuse_own_files(model: object, args: argparse.Namespace) -> None:
@@ -136,6 +159,8 @@ def real_images(model: Model, data: Path | None) -> tuple[ImageSet, str]:
     that was held out. Raises ParameterError where these are too few for a score.
     """
     side = model.shape[-1]
+    if data is None and learnt_by(model.spec).startswith("colour-"):
+        return colour_lenses("test", side), "test set"
     if data is None:
         return lenses("test", side), "test set"
     real = folders.pictures(data, side) if model.shape[0] == 3 else folders.folder(data)
@@ -154,7 +179,7 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
     """
     sampling = asked_for(model, args)
     real, split = real_images(model, args.data)
-    n = args.n or (min(ENOUGH, len(real) // 2) if args.data else ENOUGH)
+    n = min(ENOUGH, len(real) // 2) if args.n is None else args.n
     check_numbers(real, n, model.shape)
     other = sampling != model.sampling or n != ENOUGH or args.extractor != "efficientnet"
     _refuse_a_trial(model.folder, args.dry, args.data or other)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .. import model as models
 from ..data.images import lenses
 from ..errors import MetricError
 from ..runtime import best_device
@@ -16,6 +15,7 @@ from ..scores.card import ENOUGH, features_key, stored_features
 from ..scores.extrapolation import against_size, kid_against_size
 from ..scores.features import extractor
 from ..storage import studies_folder
+from .samplers import lens_model
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study sizes lens150"
@@ -61,7 +61,7 @@ def measure(names: Sequence[str]) -> Table:
         )
 
     for name in names:
-        model = models.load(name)
+        model = lens_model(name, 150)
         key = features_key(model, net, model.sampling)
         add(name, model.spec["sha256"], stored_features(model.folder, key).rows)
     add(FLOOR, "", other)

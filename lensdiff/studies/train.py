@@ -159,11 +159,13 @@ def _train_denoiser(args: argparse.Namespace, recipe: object, each: Callable) ->
     from ..training.recipe import images_of
 
     _refuse(args, recipe.name, "head", "size", "backbone", "weights")
+    if args.symmetries is not None and (not args.data or recipe.data == "digits"):
+        raise ParameterError("--symmetries is of files of lenses: give --data, or leave it out.")
     recipe = recipe.scaled(**_given(args, *BUDGET), **_levels(args))
     if args.learns is not None:
         recipe = recipe.scaled(learns=tuple(args.learns))
     recipe = recipe if args.width is None else recipe.widened(args.width)
-    if args.data and recipe.noiseless and recipe.autoencoder:
+    if args.data and recipe.autoencoder and recipe.data != "digits":
         recipe = _latents_of_files(args, recipe)
     if args.data and recipe.noiseless:
         recipe = recipe.as_observed()
@@ -180,7 +182,7 @@ def _latents_of_files(args: argparse.Namespace, recipe: object) -> object:
     from ..data.images import ELEMENTS
 
     if args.autoencoder is None:
-        reason = f"{recipe.autoencoder} learnt noiseless lenses, and files have noise"
+        reason = f"{recipe.autoencoder} learnt simulated lenses, and files are others"
         cure = f"First: train {recipe.autoencoder} DIR --data {args.data}; then --autoencoder DIR"
         raise ParameterError(f"{recipe.name}: {reason}. {cure}.")
     return replace(recipe, elements=ELEMENTS[args.symmetries or 1])

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from .. import model as models
 from ..data.images import ImageSet, lenses
+from ..diffusion.process import SCHEDULES
 from ..diffusion.sampling import SAMPLERS, noise
 from ..errors import ParameterError
 from ..model import Model, Sampling
@@ -56,6 +57,9 @@ def from_level(sampling: Sampling, sigma: float) -> Sampling:
 
     Raises ParameterError for a level outside of those it has.
     """
+    if sampling.levels in SCHEDULES:
+        cure = "Give its copy's sampling, in spec.json, log levels"
+        raise ParameterError(f"The model has a schedule's own levels ({sampling.levels}). {cure}.")
     if not sampling.low < sigma <= sampling.high:
         known = f"above {sampling.low:g} and at most {sampling.high:g}"
         raise ParameterError(f"sigma is {sigma:g}; the model's levels are {known}.")
@@ -77,7 +81,10 @@ def restored(
     sampler = SAMPLERS[sampling.sampler]
     start = start.to(device)
     denoise = model.denoise(sampling)
-    for x in sampler(denoise, start, sampling.sigmas(), label=wanted, **sampling.options()):
+    options = sampling.options()
+    if sampling.sampler == "ddim":
+        options["seeds"] = seeds
+    for x in sampler(denoise, start, sampling.sigmas(), label=wanted, **options):
         last = x
     light = model.stretch.inverse(last).clamp(0, 1).cpu()
     return light if model.telescope is None else model.telescope.observe(light, list(seeds))

@@ -165,6 +165,8 @@ def fit(
     """
     check_places(folder, state)
     if isinstance(recipe, AutoencoderRecipe):
+        if images.symmetries == 8 and recipe.train.augment:
+            _check_square(images)  # quarter turns need it
         return _fit_autoencoder(recipe, images, folder, state, each, rows, start)
     _check_square(images)
     if isinstance(recipe, ClassifierRecipe):

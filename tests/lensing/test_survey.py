@@ -30,6 +30,13 @@ def test_a_negative_blur_is_refused() -> None:
         diverse(16, psf_fwhm_arcsec=-0.1)
 
 
+@pytest.mark.parametrize("number", [-1.0, 100.0])
+def test_a_number_of_subhaloes_that_would_be_cut_is_refused(number: float) -> None:
+    with pytest.raises(ParameterError, match=r"subhalo_mean_number is .*; give 0 to 34"):
+        diverse(16, subhalo_mean_number=number)
+    assert diverse(16, subhalo_mean_number=34.0).subhalo_mean_number == 34.0
+
+
 def test_the_priors_in_words_are_those_of_the_surveys() -> None:
     page = (root() / "data" / "README.md").read_text(encoding="utf-8")
     part = page.split("## What is simulated")[1].split("## ")[0]
@@ -55,7 +62,7 @@ def test_the_priors_in_words_are_those_of_the_surveys() -> None:
         [round(second.source_amplitude_cps[0], 4)],
     ]
     backgrounds = [[survey.background_rms_cps] for survey in (first, second)]
-    assert cells["background, counts/s a pixel"] == backgrounds
+    assert cells["background noise, rms, counts/s a pixel"] == backgrounds
     for survey in (first, second):
         assert f"{survey.exposure_s[0]:,.0f} to {survey.exposure_s[1]:,.0f} s" in part
         assert f"function of {survey.psf_fwhm_arcsec:g} arcsec" in part

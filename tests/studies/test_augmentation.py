@@ -10,8 +10,8 @@ import pytest
 from toys_scores import ByBrightness, grey, small_model
 
 from lensdiff.__main__ import main
-from lensdiff.data.images import ELEMENTS
-from lensdiff.errors import MetricError
+from lensdiff.data.images import ELEMENTS, TEST_IMAGES
+from lensdiff.errors import MetricError, ParameterError
 from lensdiff.model import load
 from lensdiff.storage import shipped, studies_folder
 from lensdiff.studies import augmentation
@@ -60,11 +60,11 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setattr(augmentation, "one_run", one_run)
     monkeypatch.setattr(augmentation, "REAL", (6, 12))
     monkeypatch.setattr(augmentation, "FIRST_TEST", 20)
-    monkeypatch.setattr(augmentation, "lenses", lambda split, _: grey(60, split == "test"))
+    monkeypatch.setattr(augmentation, "lenses", lambda split, _: grey(60, split == "test", 16))
 
     def generated_set(_model, n, guidance, first_seed):
         found.generated.append((n, guidance, first_seed))
-        return grey(n, 2)
+        return grey(n, 2, 16)
 
     monkeypatch.setattr(augmentation, "generated_set", generated_set)
     return found
@@ -127,7 +127,7 @@ def test_the_stored_runs_are_whole_and_know_their_own_images_best():
     trial = json.loads((studies_folder() / "augmentation.json").read_text())
     assert trial["model_sha256"] == load(folder).spec["sha256"]
     assert trial["guidance"] == augmentation.best_guidance(folder)
-    assert trial["test_images"] == recipes.TEST_IMAGES - augmentation.FIRST_TEST
+    assert trial["test_images"] == TEST_IMAGES - augmentation.FIRST_TEST
     rows = trial["rows"]
     runs = {(row["learns"], row["real"], row["seed"]) for row in rows}
     ways = [("drawn", 0)]
@@ -136,3 +136,10 @@ def test_the_stored_runs_are_whole_and_know_their_own_images_best():
     assert runs == {(*way, seed) for way in ways for seed in range(3)}
     for row in rows:
         assert 1 / 3 < row["accuracy"] < row["train_accuracy"]
+
+
+def test_a_model_of_another_size_is_refused_before_anything_is_drawn(study, monkeypatch):
+    monkeypatch.setattr(augmentation, "lenses", lambda *_: grey(60, 0, 8))
+    with pytest.raises(ParameterError, match="draws no lenses of 64 pixels"):
+        study.run("--guidance", "2", "--generated", "9")
+    assert study.generated == []

@@ -218,8 +218,24 @@ def test_reference_and_floor_of_class_folders_hold_all_classes(model, tmp_path):
 def test_a_conditional_model_refuses_options_of_cards(tmp_path, option):
     place = small_model(tmp_path / "m", classes=3).folder
     name = option.split("=")[0]
-    with pytest.raises(ParameterError, match=f"{name} does not apply to a conditional model"):
+    with pytest.raises(ParameterError, match=f"{name} does not apply to a model of classes"):
         scoring.run(arguments(place, option))
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "refused"),
+    [
+        ({"classes": 3}, ("-n", "50"), "--n does not apply to a model of classes"),
+        ({"classes": 3}, ("--extractor", "inception"), "--extractor does not apply"),
+        ({"conditions": 7}, ("--judge", "judge64"), "--judge does not apply to a model of lens p"),
+        ({"conditions": 7}, ("--each", "9"), "--each does not apply"),
+        ({}, ("--scales", "2"), "--scales does not apply to an unconditional model"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(tmp_path, network, options, refused):
+    place = small_model(tmp_path / "m", **network).folder
+    with pytest.raises(ParameterError, match=refused):
+        scoring.run(arguments(place, *options))
 
 
 @pytest.mark.parametrize(
@@ -234,7 +250,8 @@ def test_a_conditional_model_gets_its_table(tmp_path, monkeypatch, capsys, netwo
         return {"scales": [1, 2]}
 
     monkeypatch.setattr(scoring.conditional, study, noted)
-    scoring.run(arguments(folder, "--scales", "1", "2", "-n", "50", "--each", "9"))
+    more = ("--each", "9") if study == "of_classes" else ("-n", "50")
+    scoring.run(arguments(folder, "--scales", "1", "2", *more))
     (called,) = given
     assert called[0] == folder
     assert [1.0, 2.0] in called

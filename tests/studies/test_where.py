@@ -54,6 +54,16 @@ def test_a_level_keeps_the_density_of_the_levels():
     for wrong in (0.05, 0.06, 161.0, float("nan")):
         with pytest.raises(ParameterError, match="levels are above"):
             where.from_level(SAMPLING, wrong)
+    with pytest.raises(ParameterError, match=r"a schedule's own levels \(sigmoid\)"):
+        where.from_level(Sampling("ddim", 250, "sigmoid"), 0.5)
+
+
+def test_a_sampler_that_adds_noise_gets_its_seeds(clean):
+    truth = torch.from_numpy(np.array(clean.pixels[:4]))
+    model = Knowing(truth, 1.0, None, torch.nn.Linear(1, 1), Stretch(0.1, 0.2))
+    one = Sampling("ddim", 4, "log", 2.0, 0.1, eta=1.0)
+    found = where.restored(model, truth, one, range(4))
+    assert found.shape == truth.shape and found.isfinite().all()
 
 
 class Window:
