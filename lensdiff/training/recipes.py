@@ -148,7 +148,7 @@ PARAMETERS64_LONG = replace(
     name="parameters64-long",
     train=replace(
         LENS64_LONG.train,
-        steps=1_800,
+        steps=1_000,
         learns=(*LENS64_LONG.train.learns, "label"),
     ),
     network=PARAMETERS64.network,
