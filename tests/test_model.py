@@ -23,7 +23,10 @@ from lensdiff.networks.classifier import LensClassifier
 
 ARGUMENTS = {"channels": (16, 32), "blocks": 1, "attention_levels": (1,), "classes": 3}
 STRETCH = Stretch(0.1, 0.2)
-SHIPPED = ("classes64", "judge64", "lens150", "lens150-long", "lens64", "lensnet", "parameters64")
+SHIPPED = (
+    *("classes64", "judge64", "lens150", "lens150-long", "lens64", "lens64-long"),
+    *("lensnet", "parameters64"),
+)
 
 
 def small_denoiser(**changes: object) -> Denoiser:

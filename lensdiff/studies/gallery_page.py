@@ -13,24 +13,28 @@ CURE = "Score the model: python -m lensdiff score"
 INTRODUCTION = """# The shipped models
 
 Commands are for an activated environment: `source .venv/bin/activate`, or `conda activate
-lensdiff`. Minutes are by the clock, pauses in them; `docs/scale.md` has them by calculation.
+lensdiff`. Images and minutes include the stages that a model began from (`lens150` those of
+`lens64`), and of a model of latents its autoencoder's minutes. They are by the clock, pauses in
+them; [docs/scale.md](../../docs/scale.md) has some of the stages by calculation.
 
-Made from the JSON files beside the weights by `python -m lensdiff study gallery`; a test holds this
-page against them. Each folder has `weights.safetensors` (fp16, the average of the weights) and
+Made from the JSON files beside the weights (of `latent-digits` also `data/studies/latents.json`) by
+`python -m lensdiff study gallery`; a test holds this page against them. Each folder has
+`weights.safetensors` (fp16, the average of the weights; of classifiers the last ones) and
 `spec.json` (network, recipe, data, curve, SHA-256), and describes itself: `ld.load("lens150")`
 reads it. How a model came to be stands on the page beside its weights.
 
 FD-EfficientNet is the Fréchet distance in the features of EfficientNet-Lite0. It is not FID, and
 can't be compared with one. The floor is what as many other simulated images get, and the
 excess over it is what compares with other numbers of images; the reference is held out of training.
+± of a distance is a standard error, that of KID the spread over random subsets.
 """
 
 REPRODUCE = """## The same again
 
 A run can be killed at any moment and called again; on the CPUs of one machine it ends with the same
 weights, bit for bit. `--start` goes on from other weights as a new stage, which the new model
-records. On a GPU the same recipes scale by `--batch`, `--width`, `--steps` and `--lr`. In all over
-seven hours on two cores, without `lens150-long`, which was trained on a GPU;
+records. On a GPU the same recipes scale by `--batch`, `--width`, `--steps` and `--lr`. In all
+nearly nine hours on two cores, without `lens150-long`, which was trained on a GPU;
 [its page](lens150-long/README.md) says how the run differed from this command, which takes nearly
 six hours more on two cores ([by calculation](../../docs/scale.md)):
 
@@ -42,6 +46,7 @@ python -m lensdiff train classes64-first runs/first --state runs/s3 --start runs
 python -m lensdiff train classes64 runs/classes64 --state runs/s4 --start runs/first
 python -m lensdiff train parameters64-first runs/p-first --state runs/s5 --start runs/first
 python -m lensdiff train parameters64 runs/parameters64 --state runs/s6 --start runs/p-first
+python -m lensdiff train lens64-long runs/long64 --state runs/s17 --start runs/long
 python -m lensdiff train judge64 runs/judge64 --state runs/s7
 python -m lensdiff train lensnet runs/l-first --state runs/s8
 python -m lensdiff train lensnet runs/lensnet --state runs/s9 --start runs/l-first \\
@@ -59,10 +64,14 @@ python -m lensdiff score runs/long
 python -m lensdiff score runs/latent150
 python -m lensdiff score runs/classes64 --judge runs/judge64
 python -m lensdiff score runs/parameters64
+python -m lensdiff score runs/long64
 python -m lensdiff score runs/judge64 --recipe judge64
 python -m lensdiff score runs/judge-digits --recipe judge-digits
 python -m lensdiff score runs/lensnet --recipe lensnet
 ```
+
+Other tables beside the weights: `study samplers`, `study where`, `study physics`; those of
+`latent-digits`: `study latents`.
 """
 
 
@@ -118,6 +127,10 @@ def _head(model: str, words: str) -> str:
     return f"## {model}\n\n{words} {training(model)}.{page}\n"
 
 
+LENS64_LONG = (
+    "Draws lenses of 64 x 64 pixels with the network of lens150-long, of which a sixth of the "
+    "weights learnt these pixels; a telescope adds the noise."
+)
 LENS64 = (
     "Draws lenses of 64 x 64 pixels, noise and all. (Its sampling was chosen among eight settings "
     "by the distance to these same test images, with other seeds.)"
@@ -250,6 +263,7 @@ def page() -> str:
         INTRODUCTION,
         _drawing("lens150-long", "lens150, trained on at the noise that decides a lens's shape."),
         _drawing("lens150", "Draws lenses of 150 x 150 pixels; a telescope adds the noise."),
+        _drawing("lens64-long", LENS64_LONG),
         _drawing("lens64", LENS64),
         _classes("classes64", "Draws lenses of a class: `no_sub`, `cdm` or `axion`."),
         _parameters("parameters64", "Draws lenses of seven given parameters."),

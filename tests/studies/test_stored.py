@@ -22,7 +22,13 @@ def stored(name: str, file: str) -> dict:
 
 @pytest.mark.parametrize(
     ("name", "fall"),
-    [("lens64", 0.6), ("lens150", 0.6), ("lens150-long", 0.95), ("latent150", 0.8)],
+    [
+        ("lens64", 0.6),
+        ("lens64-long", 0.99),
+        ("lens150", 0.6),
+        ("lens150-long", 0.95),
+        ("latent150", 0.8),
+    ],
 )
 def test_a_shipped_model_is_what_its_recipe_and_its_card_say(name, fall):
     model = load(shipped(name))
@@ -55,7 +61,32 @@ def test_training_on_at_high_noise_took_away_more_than_half_of_the_excess():
     assert spec["stages"][-1]["sha256"] == load(shipped("lens150")).spec["sha256"]
 
 
-@pytest.mark.parametrize("name", ["lens64", "lens150", "lens150-long", "latent150"])
+def test_the_large_models_network_took_most_of_the_excess_from_small_lenses():
+    before = Card(**stored("lens64", "card.json"))
+    after = Card(**stored("lens64-long", "card.json"))
+    assert (after.reference, after.n_generated) == (before.reference, before.n_generated)
+    assert after.calls < before.calls
+    gain = before.excess - after.excess
+    assert after.excess < before.excess / 2
+    assert gain > 4 * (before.excess_error**2 + after.excess_error**2) ** 0.5
+
+
+def test_only_a_sixth_of_its_weights_is_its_own():
+    long = load(shipped("lens150-long"))
+    small = load(shipped("lens64-long"))
+    assert small.spec["stages"][-1]["sha256"] == long.spec["sha256"]
+    learns = set(small.spec["recipe"]["train"]["learns"])
+    theirs = dict(long.denoiser.net.named_parameters())
+    own = 0
+    for name, weight in small.denoiser.net.named_parameters():
+        if any(f".{part}." in f".{name}." for part in learns):
+            own += weight.numel()
+        elif not name.startswith(("stem.", "exit.")):
+            assert torch.equal(weight, theirs[name]), name
+    assert 0.14 < own / sum(weight.numel() for weight in theirs.values()) < 0.19
+
+
+@pytest.mark.parametrize("name", ["lens64", "lens64-long", "lens150", "lens150-long", "latent150"])
 def test_a_shipped_model_draws_lenses(name):
     model = load(shipped(name))
     pixels = recipes.RECIPES[name].pixels
