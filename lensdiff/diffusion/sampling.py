@@ -132,8 +132,7 @@ def autoguided(denoise: Denoise, weak: Denoise, scale: float) -> Denoise:
 def _pairs(sigmas: Tensor) -> list[tuple[float, float]]:
     """(sigma, target) of every step. Raises SamplingError for levels that don't descend to 0."""
     values = [float(s) for s in sigmas]
-    descend = all(math.isfinite(a) and a > b for a, b in pairwise(values))
-    if len(values) < 2 or values[-1] != 0 or not descend:
+    if len(values) < 2 or values[-1] or not all(math.inf > a > b for a, b in pairwise(values)):
         raise SamplingError("sigmas must descend strictly and end in 0.")
     return list(pairwise(values))
 
@@ -195,10 +194,7 @@ def heun(denoise: Denoise, x: Tensor, sigmas: Tensor, label: Tensor | None = Non
 
 
 def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, label: Tensor | None = None) -> States:
-    """DPM-Solver++(2M), second order with one call a step (Lu et al. 2022, algorithm 2).
-
-    The last step, to 0, is of first order.
-    """
+    """DPM-Solver++(2M), of second order, to 0 of first; a call a step (Lu et al. 2022, alg. 2)."""
     before = None
     h_before = None
     for sigma, target in _pairs(sigmas):

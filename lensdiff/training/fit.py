@@ -165,12 +165,23 @@ def fit(
     """
     check_places(folder, state)
     if isinstance(recipe, AutoencoderRecipe):
-        if images.symmetries == 8 and recipe.train.augment:
-            _check_square(images)  # quarter turns need it
         return _fit_autoencoder(recipe, images, folder, state, each, rows, start)
     _check_square(images)
     if isinstance(recipe, ClassifierRecipe):
         return _fit_classifier(recipe, images, folder, state, each, rows, start, unbalanced)
+    start = _started(recipe, start)
+    _check_labels(recipe, images, start, unbalanced)
+    found = _autoencoder(recipe, autoencoder, start)
+    _check_apart(folder, found)
+    return _fit_denoiser(recipe, images, Path(folder), state, each, rows, start, found)
+
+
+def _started(recipe: Recipe, start: models.Model | Path | str | None) -> models.Model | None:
+    """The model that training goes on from.
+
+    Raises CheckpointError for a model of another kind, ParameterError where there is none, and only
+    some weights are to learn.
+    """
     if isinstance(start, str | Path):
         start = models.load(start)
     if start is not None and not isinstance(start, models.Model):
@@ -179,10 +190,7 @@ def fit(
     if recipe.train.learns and start is None:
         reason = f"{recipe.name} lets only some weights learn, and the others would stay random"
         raise ParameterError(f"{reason}. Give a `start` (--start).")
-    _check_labels(recipe, images, start, unbalanced)
-    found = _autoencoder(recipe, autoencoder, start)
-    _check_apart(folder, found)
-    return _fit_denoiser(recipe, images, Path(folder), state, each, rows, start, found)
+    return start
 
 
 def _check_apart(folder: Path | str, autoencoder: Latent | None) -> None:
@@ -212,6 +220,8 @@ def _fit_autoencoder(
     """An autoencoder, for images of their own channels, mean and std."""
     if start is not None:
         raise CheckpointError(f"{recipe.name}: autoencoders start anew. Leave `start` out.")
+    if images.symmetries == 8 and recipe.train.augment:
+        _check_square(images)  # quarter turns need it
     stretch = Stretch.of(images.pixels)
     own = {"image_channels": images.pixels.shape[1], "image_mean": stretch.mean}
     recipe = replace(recipe, network={**recipe.network, **own, "image_std": stretch.std})

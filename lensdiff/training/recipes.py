@@ -9,7 +9,13 @@ from ..lensing.parameters import SPINS
 from ..model import Sampling
 from . import published
 from .autoencoder import AutoencoderConfig
-from .classifier_recipes import CLASSIFIERS, JUDGE64, JUDGE_DIGITS, JUDGE_SEED, LENSNET  # noqa: F401
+from .classifier_recipes import (  # noqa: F401
+    CLASSIFIERS,
+    JUDGE64,
+    JUDGE_DIGITS,
+    JUDGE_SEED,
+    LENSNET,
+)
 from .diffusion import TrainConfig
 from .recipe import AutoencoderRecipe, ClassifierRecipe, Recipe
 
