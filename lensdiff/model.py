@@ -159,8 +159,6 @@ class Model:
         """
         sampling = sampling or self.sampling
         seeds = list(seeds)
-        if label is not None and len(label) != len(seeds):
-            raise SamplingError(f"{len(label)} labels for {len(seeds)} seeds: give one for each.")
         samples = draw(
             self.denoise(sampling, guidance),
             self.denoised_shape,

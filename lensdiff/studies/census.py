@@ -15,12 +15,10 @@ import numpy as np
 from scipy.stats import wasserstein_distance
 from torch import nn
 
-from .. import model as models
 from ..data.images import ImageSet, lenses
 from ..errors import ParameterError
 from ..lensing import defects, measure
 from ..lensing.survey import diverse
-from ..model import Model
 from ..runtime import best_device
 from ..scores import memorisation, references
 from ..scores.card import ENOUGH, FIRST_SEED
@@ -28,7 +26,7 @@ from ..scores.distances import precision_recall, two_sample
 from ..scores.features import extractor
 from ..scores.statistics import as_stored, statistics
 from ..storage import studies_folder
-from .samplers import check_of_lenses, lens_model
+from .samplers import lens_model
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study census lens150 lens150-long"
@@ -141,11 +139,7 @@ def row(net: nn.Module, images: np.ndarray, real: np.ndarray, held_out: np.ndarr
 
 def drawn_by(name: str, n: int) -> np.ndarray:
     """The first images of a card, drawn again. ParameterError for a model of another kind."""
-    model = models.load(name)
-    if not isinstance(model, Model) or model.shape != (1, SIDE, SIDE):
-        raise ParameterError(f"{name} draws no lenses of {SIDE} pixels. Take lens150.")
-    check_of_lenses(model, name)
-    return as_stored(model.draw(n, FIRST_SEED))
+    return as_stored(lens_model(name, SIDE).draw(n, FIRST_SEED))
 
 
 def run(args: argparse.Namespace) -> None:

@@ -82,7 +82,7 @@ def test_the_population_is_counted_in_parts_as_in_one(lenses150: ImageSet) -> No
 def test_a_model_of_other_lenses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = models.load("lens150")
     own = replace(model, spec={**model.spec, "data": {"name": "folder-Samples"}})
-    monkeypatch.setattr(census.models, "load", lambda _: own)
+    monkeypatch.setattr(models, "load", lambda _: own)
     with pytest.raises(ParameterError, match="runs/own learnt folder-Samples"):
         census.drawn_by("runs/own", 64)
 
