@@ -20,6 +20,11 @@ from lensdiff.training.recipes import Recipe
 from lensdiff.training.transfer import copy_weights, noise_ratio, overlap, transplant
 
 
+def made(side):
+    pixels = np.random.default_rng(side).random((40, 1, side, side), np.float32)
+    return ImageSet(f"made-{side}", pixels, f"{side}" * 32)
+
+
 def averaged(x, coarse, fine):
     """Fold by fold, the mean of fine pixels over coarse ones."""
     line = torch.block_diag(*[overlap(coarse, fine)] * (x.shape[-1] // fine))
@@ -63,10 +68,6 @@ def test_for_coarse_pixels_it_gives_the_average_of_the_old_ones_answer(channels,
 
 
 def test_images_of_another_field_are_no_coarser_pixels_of_it(tmp_path):
-    def made(side):
-        pixels = np.random.default_rng(side).random((40, 1, side, side), np.float32)
-        return ImageSet(f"made-{side}", pixels, f"{side}" * 32)
-
     plan = Recipe(
         name="plan",
         network={"channels": (16, 32), "blocks": 1, "attention_levels": (), "unshuffle": 4},
@@ -180,10 +181,6 @@ def test_a_network_that_takes_in_planes_is_refused():
 
 
 def test_a_recipe_starts_from_coarser_pixels_and_says_so(tmp_path):
-    def made(side):
-        pixels = np.random.default_rng(side).random((40, 1, side, side), np.float32)
-        return ImageSet(f"made-{side}", pixels, f"{side}" * 32)
-
     plan = Recipe(
         name="coarse",
         network={"channels": (16, 32), "blocks": 1, "attention_levels": (), "unshuffle": 2},
