@@ -115,8 +115,8 @@ def _refuse_others(model: object, args: argparse.Namespace) -> None:
     for name in dict.fromkeys(name for takes in TAKES.values() for name in takes):
         given = getattr(args, name) not in (None, False, 0, STANDARD.get(name))
         if given and name not in TAKES[kind]:
-            option = name.replace("_", "-")
-            raise ParameterError(f"--{option} does not apply to {kind}. Leave it out.")
+            option = "-n" if name == "n" else f"--{name.replace('_', '-')}"
+            raise ParameterError(f"{option} does not apply to {kind}. Leave it out.")
 
 
 def _kind(model: object) -> str:

@@ -225,7 +225,7 @@ def test_a_conditional_model_refuses_options_of_cards(tmp_path, option):
 @pytest.mark.parametrize(
     ("network", "options", "refused"),
     [
-        ({"classes": 3}, ("-n", "50"), "--n does not apply to a model of classes"),
+        ({"classes": 3}, ("-n", "50"), "^-n does not apply to a model of classes"),
         ({"classes": 3}, ("--extractor", "inception"), "--extractor does not apply"),
         ({"conditions": 7}, ("--judge", "judge64"), "--judge does not apply to a model of lens p"),
         ({"conditions": 7}, ("--each", "9"), "--each does not apply"),
