@@ -42,7 +42,7 @@ class Sampling:
     """How to sample: a sampler, its levels, and whether each E[x0 | x] is clamped to real pixels.
 
     `levels` is 'karras' or 'log' (from `high` to `low`), 'flow' (from `high`), or a DDPM schedule's
-    name, whose own entries are taken, with T = 1000.
+    name, whose own entries are taken, with its `T` and `rescale` (`process.alpha_bar`).
     """
 
     sampler: str = "dpmpp_2m"
@@ -52,6 +52,8 @@ class Sampling:
     low: float = 0.002
     eta: float = 0.0
     clamp: bool = True
+    T: int = 1000
+    rescale: bool = True
 
     def sigmas(self) -> Tensor:
         """The levels, (steps + 1,), float64, down to 0. Raises SamplingError for another name."""
@@ -60,7 +62,7 @@ class Sampling:
         if self.levels in spaced:
             return spaced[self.levels](self.steps, self.high, self.low)
         if self.levels in SCHEDULES:
-            return table_levels(schedule(self.levels), self.steps)
+            return table_levels(schedule(self.levels, self.T, self.rescale), self.steps)
         raise SamplingError(f"levels must be one of {(*spaced, *SCHEDULES)}, not {self.levels!r}.")
 
     @property
@@ -74,8 +76,9 @@ class Sampling:
 
     def __str__(self) -> str:
         eta = f", eta {self.eta:g}" if self.sampler == "ddim" else ""
-        end = 0.0 if self.levels == "flow" else self.low
-        span = "" if self.levels in SCHEDULES else f" {self.high:g} to {end:g}"
+        span = f" {self.high:g} to {0.0 if self.levels == 'flow' else self.low:g}"
+        if self.levels in SCHEDULES:
+            span = "" if self.T == 1000 else f" of T = {self.T}" + ", rescaled" * self.rescale
         clamp = ", clamped" if self.clamp else ""
         return f"{self.sampler}{eta}, {self.steps} steps, {self.levels} levels{span}{clamp}"
 
@@ -262,8 +265,7 @@ def find(name: Path | str) -> Path:
         return folder
     place = checkpoints.ensure(folder.name)
     if place is None:
-        known = ", ".join(checkpoints.known())
-        where = f"no shipped model ({known})"
+        where = f"no shipped model ({', '.join(checkpoints.known())})"
         raise CheckpointError(f"{name}: there is no such folder, and {where}.")
     return place
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +57,11 @@ def change(folder: Path, **changes: object) -> None:
         (Sampling(steps=9, levels="karras", high=20.0, low=0.1), karras_levels(9, 20.0, 0.1)),
         (Sampling(steps=9, levels="log", high=20.0, low=0.1), log_levels(9, 20.0, 0.1)),
         (Sampling(steps=9, levels="cosine"), table_levels(schedule("cosine"), 9)),
+        (Sampling(steps=9, levels="linear", T=300), table_levels(schedule("linear", 300), 9)),
+        (
+            Sampling(steps=9, levels="cosine", T=40, rescale=False),
+            table_levels(schedule("cosine", 40, False), 9),
+        ),
     ],
 )
 def test_sampling_makes_its_levels(sampling: Sampling, expected: Tensor) -> None:
@@ -80,6 +85,10 @@ def test_sampling_in_words_is_part_of_what_is_on_disk() -> None:
     assert str(Sampling()) == words
     ddpm = Sampling("ddim", 1000, "linear", eta=1.0, clamp=False)
     assert str(ddpm) == "ddim, eta 1, 1000 steps, linear levels"
+    shorter = replace(ddpm, steps=50, T=200)
+    assert str(shorter) == "ddim, eta 1, 50 steps, linear levels of T = 200, rescaled"
+    unchanged = replace(shorter, rescale=False)
+    assert str(unchanged) == "ddim, eta 1, 50 steps, linear levels of T = 200"
 
 
 # ---- the way there and back ----------------------------------------------------------------------

@@ -286,7 +286,7 @@ def _fit_denoiser(
         if each is not None:
             each(step)
     more["recipe"] = recipe.as_dict()
-    more["sampling"] = asdict(recipe.sampling)
+    more["sampling"] = recipe.as_dict()["sampling"]
     more["curve"] = curve.rows
     more["images_seen"] = step.images_seen
     more["seconds"] = round(step.seconds)

@@ -92,17 +92,15 @@ def _recipe(name: str, network: dict, sigmas: Uniform, **changes: object) -> Rec
 def _whole(recipe: Recipe, pixels: int, steps: int, eta: float) -> Recipe:
     """The recipe at its source's resolution, for `WHOLE_IMAGES` images, with its own sampler.
 
-    `Sampling` knows schedules of T = 1000; others keep the recipe's. Attention at 16 x 16 lies one
-    level deeper in images of twice the side.
+    Attention at 16 x 16 lies one level deeper in images of twice the side.
     """
     updates = WHOLE_IMAGES // recipe.train.batch
     longer = recipe.scaled(
         steps=updates, held_out_every=1_000, held_out_images=256, save_every=1_000
     )
     sigmas = recipe.train.sigmas
-    sampling = recipe.sampling
-    if sigmas.T == 1000:
-        sampling = Sampling("ddim", steps, levels=sigmas.schedule, eta=eta)
+    sampling = Sampling("ddim", steps, levels=sigmas.schedule, eta=eta)
+    sampling = replace(sampling, T=sigmas.T, rescale=sigmas.rescale, clamp=recipe.sampling.clamp)
     network = dict(recipe.network)
     if pixels > recipe.pixels and network["attention_levels"] == (2,):
         network["attention_levels"] = (3,)

@@ -144,6 +144,9 @@ class Recipe:
                 del fields[name]
         if not self.train.learns:
             del fields["train"]["learns"]
+        for name in ("T", "rescale"):
+            if fields["sampling"][name] == getattr(Sampling, name):
+                del fields["sampling"][name]
         return fields
 
 

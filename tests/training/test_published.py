@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lensdiff.diffusion.process import Uniform
+from lensdiff.diffusion.sampling import table_levels
 from lensdiff.model import NETWORKS
 from lensdiff.notebook.lessons import n10_five_recipes
 from lensdiff.training import recipes
@@ -45,6 +46,16 @@ def test_every_solution_is_known_to_the_command_line_small_and_whole():
             whole = {**vars(solution.whole.train)}
             differing = {key for key in small if small[key] != whole[key]}
             assert differing <= {"steps", "held_out_every", "held_out_images", "save_every"}
+
+
+@pytest.mark.filterwarnings("ignore::lensdiff.diffusion.process.ScheduleWarning")  # T = 200
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if not name.startswith(OURS)])
+def test_whole_it_samples_by_its_own_schedule(name):
+    solution = PUBLISHED[name]
+    sampling = solution.whole.sampling
+    own = table_levels(solution.levels, solution.steps)
+    assert sampling.sigmas().tolist() == own.tolist()
+    assert (sampling.calls, sampling.options()) == (solution.steps, {"eta": solution.eta})
 
 
 def test_the_page_offers_every_recipe():
