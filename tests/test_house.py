@@ -151,9 +151,13 @@ def test_the_core_is_read_whole() -> None:
     assert sum(len(path.read_text().splitlines()) for path in core) < 700
 
 
-def test_importing_lensdiff_loads_nothing_heavy() -> None:
-    heavy = ("caustics", "timm", "matplotlib", "torch", "sklearn")
-    program = f"import sys, lensdiff; print([m for m in {heavy} if m in sys.modules])"
+@pytest.mark.parametrize(
+    ("module", "light"),
+    [("", ("torch",)), (".model", ()), (".training.fit", ()), (".data.colour", ())],
+)
+def test_importing_loads_nothing_heavy(module: str, light: tuple[str, ...]) -> None:
+    heavy = ("caustics", "timm", "matplotlib", "sklearn", "torchvision", "astropy", *light)
+    program = f"import sys, lensdiff{module}; print([m for m in {heavy} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.stdout.strip() == "[]", run.stderr
 

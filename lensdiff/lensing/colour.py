@@ -12,8 +12,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from astropy.visualization import LuptonAsinhStretch, make_lupton_rgb
-from caustics.light.func import brightness_sersic, k_sersic
 from scipy.special import ndtri
 
 from .population import log_uniform
@@ -80,6 +78,8 @@ def lens_light(params: np.ndarray, lights: np.ndarray, survey: Survey) -> torch.
 
     `CUSP_RAYS` a pixel side follow the steep light of the core.
     """
+    from caustics.light import func
+
     survey = replace(survey, supersampling=max(survey.supersampling, CUSP_RAYS))
     x, y = rays(survey, "cpu")
 
@@ -88,7 +88,7 @@ def lens_light(params: np.ndarray, lights: np.ndarray, survey: Survey) -> torch.
 
     ratio = column(params["lens_axis_ratio"])
     index = torch.full_like(ratio, LENS_SERSIC_INDEX)
-    light = brightness_sersic(
+    light = func.brightness_sersic(
         torch.zeros_like(ratio),
         torch.zeros_like(ratio),
         ratio,
@@ -98,7 +98,7 @@ def lens_light(params: np.ndarray, lights: np.ndarray, survey: Survey) -> torch.
         column(lights["lens_amplitude_cps"]),
         x,
         y,
-        k_sersic(index),
+        func.k_sersic(index),
     )
     return blur(light[:, None], survey)[:, 0]
 
@@ -136,6 +136,8 @@ def picture(bands: np.ndarray) -> np.ndarray:
 
     Lupton et al. 2004, eq. 2: an asinh of the total light, and the colours as they are.
     """
+    from astropy.visualization import LuptonAsinhStretch, make_lupton_rgb  # as in `population`
+
     g, r, i = (weight * band for weight, band in zip(WEIGHTS, bands, strict=True))
     stretch = LuptonAsinhStretch(stretch=STRETCH_CPS, Q=SOFTENING)
     rgb = make_lupton_rgb(i, r, g, stretch_object=stretch, output_dtype=np.uint8)

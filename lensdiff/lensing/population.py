@@ -1,4 +1,7 @@
-"""Which lenses there are: the truth of each image, sampled from a survey's priors."""
+"""Which lenses there are: the truth of each image, sampled from a survey's priors.
+
+Packages that take a second to import are so where they are used: most commands simulate nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,6 @@ import functools
 
 import numpy as np
 import torch
-from caustics.cosmology import FlatLambdaCDM
-from caustics.lenses.func import mass_to_rein_point
-from scipy.stats import poisson
 
 from ..errors import ParameterError
 from .survey import MAX_SUBHALOS, Survey, diverse
@@ -50,6 +50,8 @@ PARAMS = np.dtype(
 @functools.lru_cache
 def _distances_mpc(luminosity: bool) -> tuple[float, float, float]:
     """(lens-source, lens, source) distances in Mpc, flat LCDM."""
+    from caustics.cosmology import FlatLambdaCDM
+
     cosmology = FlatLambdaCDM(h0=HUBBLE_KM_S_MPC / 100, Om0=OMEGA_M)
     z_lens = torch.tensor(REDSHIFT_LENS)
     z_source = torch.tensor(REDSHIFT_SOURCE)
@@ -66,6 +68,8 @@ def einstein_radius_arcsec(mass_msun: np.ndarray | float, survey: Survey) -> np.
 
     Meneghetti, Introduction to Gravitational Lensing, eq. 1.39.
     """
+    from caustics.lenses.func import mass_to_rein_point
+
     d_ls, d_l, d_s = _distances_mpc(survey.luminosity_distances)
     mass = torch.as_tensor(mass_msun, dtype=torch.float64)
     return mass_to_rein_point(mass, d_ls, d_l, d_s).numpy()
@@ -157,6 +161,8 @@ def _draw_subhalos(
 
     `mine` marks the rows that get some.
     """
+    from scipy.stats import poisson
+
     mean = survey.subhalo_mean_number
     number = (
         np.full(len(params), int(mean))

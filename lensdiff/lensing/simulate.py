@@ -24,12 +24,6 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
-from caustics.lenses.func import (
-    reduced_deflection_angle_external_shear,
-    reduced_deflection_angle_point,
-    reduced_deflection_angle_sie,
-)
-from caustics.light.func import brightness_sersic, k_lenstronomy, k_sersic
 
 from .population import PARAMS, einstein_radius_arcsec
 from .survey import Survey
@@ -61,8 +55,10 @@ def deflection(
     `params` (n,) are of one class. Sources: Keeton 2001 (astro-ph/0102341), isothermal ellipsoid;
     Meneghetti, Introduction to Gravitational Lensing, eq. 3.1 and 3.80.
     """
+    from caustics.lenses import func  # here, since it takes a second: see `population`
+
     p = {name: _column(params[name], x) for name in PARAMS.names if params[name].ndim == 1}
-    ax, ay = reduced_deflection_angle_sie(
+    ax, ay = func.reduced_deflection_angle_sie(
         0.0,
         0.0,
         p["lens_axis_ratio"],
@@ -72,7 +68,7 @@ def deflection(
         y,
         CORE_ARCSEC,
     )
-    shear_x, shear_y = reduced_deflection_angle_external_shear(
+    shear_x, shear_y = func.reduced_deflection_angle_external_shear(
         0.0, 0.0, p["shear_1"], p["shear_2"], x, y
     )
     ax = ax + shear_x
@@ -83,7 +79,7 @@ def deflection(
         x0 = _column(mass_x[:, column], x)
         y0 = _column(mass_y[:, column], x)
         theta = _column(radius[:, column], x)
-        dx, dy = reduced_deflection_angle_point(x0, y0, theta, x, y, CORE_ARCSEC)
+        dx, dy = func.reduced_deflection_angle_point(x0, y0, theta, x, y, CORE_ARCSEC)
         ax += dx
         ay += dy
     return ax, ay
@@ -105,13 +101,15 @@ def rays(survey: Survey, device: torch.device | str) -> tuple[torch.Tensor, torc
 def _render_one_class(
     params: np.ndarray, survey: Survey, device: torch.device | str
 ) -> torch.Tensor:
+    from caustics.light import func
+
     x, y = rays(survey, device)
     ax, ay = deflection(params, x, y, survey)
     p = {name: _column(params[name], x) for name in PARAMS.names if name.startswith("source_")}
     index = p["source_sersic_index"]
     ratio = p["source_axis_ratio"]
-    k = (k_lenstronomy if survey.use_lenstronomy_k else k_sersic)(index)
-    light = brightness_sersic(
+    k = (func.k_lenstronomy if survey.use_lenstronomy_k else func.k_sersic)(index)
+    light = func.brightness_sersic(
         p["source_x_arcsec"],
         p["source_y_arcsec"],
         ratio,

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.transforms.functional import center_crop
 
 from ..errors import CheckpointError, DataError
 from ..lensing.population import KINDS
@@ -146,6 +145,8 @@ class LensClassifier(nn.Module):
                 images.float(), shape, mode="bilinear", antialias=True, align_corners=False
             )
         else:
+            from torchvision.transforms.functional import center_crop  # it takes two seconds
+
             x = center_crop(images.float(), [self.size])
         x = ((x - 0.498) / 0.502).expand(-1, 3, -1, -1)
         return x.contiguous(memory_format=torch.channels_last)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+from typing import TYPE_CHECKING
 
-import nbformat
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:  # each kernel imports this module, and that one takes a second
+    from nbformat import NotebookNode
 
 PNG = "image/png"
 ALIKE = 24.0  # levels of 255: what a palette or rounding may move the mean of 2 x 2 pixels by
@@ -53,20 +56,20 @@ def alike(one: bytes, other: bytes) -> bool:
 # ---- of notebooks --------------------------------------------------------------------------------
 
 
-def _of(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+def _of(cell: NotebookNode) -> list[NotebookNode]:
     """The data of a cell's outputs that have a PNG."""
     data = [output.get("data", {}) for output in cell.get("outputs", [])]
     return [one for one in data if PNG in one]
 
 
-def shrink(cell: nbformat.NotebookNode) -> None:
+def shrink(cell: NotebookNode) -> None:
     """Store the PNGs of a cell's outputs with a palette, in place."""
     for data in _of(cell):
         png = palette(base64.b64decode(data[PNG]))
         data[PNG] = base64.b64encode(png).decode()
 
 
-def keep_alike(cell: nbformat.NotebookNode, stored: nbformat.NotebookNode) -> None:
+def keep_alike(cell: NotebookNode, stored: NotebookNode) -> None:
     """Give a cell the stored cell's PNGs where its own look the same, in place.
 
     So a page that ran again adds to the repository only what has changed. PNGs are paired by their

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.transforms.functional import center_crop
 from toys_classifier import small_classifier, squares
 
 from lensdiff.errors import CheckpointError, DataError
@@ -17,7 +18,6 @@ from lensdiff.networks.classifier import (
     AttentionHead,
     LensClassifier,
     PlainHead,
-    center_crop,
     load,
     predict,
     read,

@@ -1,17 +1,20 @@
-"""The command as torchrun starts it: in several processes, of which one writes."""
+"""Commands as torchrun starts them: in several processes, of which one writes the whole."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import lensdiff as ld
 from lensdiff.training import recipes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,3 +99,19 @@ def test_a_budget_in_minutes_is_one_for_all(tmp_path: Path) -> None:
     done = run(shared_command(tmp_path, "both", "--minutes", "0.03"), tmp_path)
     assert done.returncode == 0, done.stderr
     assert "trained." in done.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_draw_what_one_draws(tmp_path: Path) -> None:
+    """Each draws a part, and one joins them: image i depends on its seed alone."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = ["-m", "lensdiff", "draw", "lens64", "-n", "3", "--steps", "2"]
+    done = run([*start, *words, "--out", str(tmp_path / "lenses")], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("lenses.npy: (3, 1, 64, 64)") == 1 and "1-of-2" in done.stdout
+    assert not list(tmp_path.glob("*-of-*"))
+    model = ld.load("lens64", device="cpu", precision="fp32")
+    alone = model.draw(3, sampling=replace(model.sampling, steps=2))
+    found = torch.from_numpy(np.load(tmp_path / "lenses.npy"))
+    assert found.std() > 0.01
+    assert torch.allclose(found, alone, atol=1e-4)
