@@ -48,16 +48,47 @@ def test_papermill_gets_a_parameter_that_there_is() -> None:
     assert path.is_file() and words[words.index("-p") + 1] in parameter_names(read(path))
 
 
+def near(texts: list[str], numbers: tuple[float, ...]) -> None:
+    """Each number is as it is printed, rounded."""
+    for text, number in zip(texts, numbers, strict=True):
+        assert float(text) == pytest.approx(number, abs=0.51 * 10 ** -len(text.partition(".")[2]))
+
+
+def speed(words: str) -> float:
+    """Operations a second that the page names behind these words."""
+    return float(re.search(rf"{words}\s+at\s+([\d.]+) · 10¹²", PAGE)[1]) * 1e12
+
+
+CPU = "trained `lens150`"
+GPU = "trained\\s+`lens150-long`"
+
+
 @pytest.mark.parametrize("name", ["lens64", "lens150", "lens150-long", "latent150"])
 def test_the_costs_are_those_of_the_models(name: str) -> None:
-    images, *row = re.search(rf"^\| {name} \| (.*) \|$", PAGE, re.M)[1].split(" | ")
+    training, drawing = (
+        row.split(" | ") for row in re.findall(rf"^\| {name} \| (.*) \|$", PAGE, re.M)
+    )
     model = ld.load(name, device="cpu", precision="fp32")
     operations = cost.flops(model)
-    training = 3 * operations * model.spec["images_seen"]
-    side = model.shape[-1]
-    assert images == f"{model.spec['images_seen']:,}"
-    speed = float(re.search(r"at (0\.\d+) · 10¹² operations a second", PAGE)[1]) * 1e12
-    expected = (operations / 1e9, training / 1e15, training / speed / 3600)
-    expected += (cost.training_bytes(model) / 1e6, side**2 * 4e-3)
-    for text, number in zip(row, expected, strict=True):
-        assert float(text) == pytest.approx(number, abs=0.51 * 10 ** -len(text.partition(".")[2]))
+    assert training[0] == f"{model.spec['images_seen']:,}"
+    work = 3 * operations * model.spec["images_seen"]
+    mb = model.shape[-1] ** 2 * 4e-6
+    hours, minutes = work / speed(CPU) / 3600, work / speed(GPU) / 60
+    kept = cost.training_bytes(model) / 1e6
+    near(training[1:], (operations / 1e9, work / 1e15, hours, minutes, kept, 1e3 * mb))
+    calls = model.sampling.calls
+    work = 100_000 * calls * operations
+    hours, minutes = work / speed(CPU) / 3600, work / speed(GPU) / 60
+    near(drawing, (calls, work / 1e15, hours, minutes, 100 * mb))
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "batch"), [(CPU, "lens150", 32), (GPU, "lens150-long", 128)]
+)
+def test_the_speeds_are_those_of_trainings(words: str, name: str, batch: int) -> None:
+    """By the seconds and the machine in their cards, and the batch in the text."""
+    model = ld.load(name, device="cpu", precision="fp32")
+    assert model.spec["recipe"]["train"]["batch"] == batch
+    assert ("H200" in model.spec["machine"]) == (words == GPU)
+    measured = 3 * cost.flops(model) * model.spec["images_seen"] / model.spec["seconds"]
+    assert speed(words) == pytest.approx(measured, rel=0.02)
