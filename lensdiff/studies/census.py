@@ -30,8 +30,7 @@ from .samplers import lens_model
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study census lens150 lens150-long"
-FILE = "census.json"
-SIDE = 150
+FILES = {150: "census.json", 64: "census-64.json"}  # by pixels
 OTHER = "other test lenses"
 ALL = "all lenses"  # every training lens and the test lenses that no other row has
 POWER = {"0 to 3": (0, 3), "3 to 6": (3, 6), "above 7": (7, np.inf)}  # cycles per arcsec
@@ -41,7 +40,8 @@ HELD_OUT = 256  # test lenses: what is nearer to a training lens than all of the
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
-    parser.add_argument("models", nargs="+", help="shipped models of 150 pixels, or folders")
+    parser.add_argument("models", nargs="+", help="shipped models of one size, or folders")
+    parser.add_argument("--pixels", type=int, choices=FILES, default=150, help="that size")
     parser.add_argument("-n", type=int, default=ENOUGH, help="images of each, and test lenses")
     parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
 
@@ -101,16 +101,32 @@ def numbers(images: np.ndarray, real: np.ndarray, scale: float) -> dict:
     return {"n": len(images), "scalars": scalars, "counts": counts, "power_ratio": ratios}
 
 
+def thumbnails(images: np.ndarray) -> np.ndarray:
+    """Thumbnails (n, 1, 15, 15) of images (n, 1, H, W), without the edges that are too many."""
+    side = references.THUMBNAIL
+    more = images.shape[-1] % side
+    within = slice(more // 2, images.shape[-1] - (more - more // 2))
+    return references.thumbnails(images[:, :, within, within]).reshape(-1, 1, side, side)
+
+
+def training_thumbnails(pixels: int) -> np.ndarray:
+    """Thumbnails (m, 1, 15, 15) of training lenses: of lens150's, else of all of this size."""
+    if pixels != 150:
+        return thumbnails(np.asarray(lenses("train", pixels).pixels))
+    side = references.THUMBNAIL
+    return references.training_thumbnails()[0].reshape(-1, 1, side, side)
+
+
 def copies(images: np.ndarray, held_out: np.ndarray) -> dict:
     """How many images are nearer to a training lens than any held-out one; the nearest distances.
 
     Of thumbnails in all turns, as notebook 05 has it.
     """
     side = references.THUMBNAIL
-    training = references.training_thumbnails()[0].reshape(-1, 1, side, side)
+    training = training_thumbnails(images.shape[-1])
 
     def far(x: np.ndarray) -> np.ndarray:
-        thumbs = references.thumbnails(x).reshape(-1, 1, side, side)
+        thumbs = thumbnails(x)
         return side * memorisation.nearest(thumbs, training, symmetries=8)[0]
 
     limit = far(held_out).min()
@@ -131,42 +147,46 @@ def by_features(net: nn.Module, images: np.ndarray, real: np.ndarray) -> dict:
 
 def row(net: nn.Module, images: np.ndarray, real: np.ndarray, held_out: np.ndarray) -> dict:
     """All that is stored of images (n, 1, H, W) in [0, 1], as a PNG keeps them."""
-    found = numbers(images, real, diverse(SIDE).pixel_arcsec)
+    found = numbers(images, real, diverse(images.shape[-1]).pixel_arcsec)
     found |= by_features(net, images, real)
     found |= {"copies": copies(images, held_out)}
     return found
 
 
-def drawn_by(name: str, n: int) -> np.ndarray:
+def drawn_by(name: str, n: int, pixels: int) -> np.ndarray:
     """The first images of a card, drawn again. ParameterError for a model of another kind."""
-    return as_stored(lens_model(name, SIDE).draw(n, FIRST_SEED))
+    return as_stored(lens_model(name, pixels).draw(n, FIRST_SEED))
 
 
 def run(args: argparse.Namespace) -> None:
     """Draw, measure and keep what is missing, a model at a time; other test lenses first."""
-    test = lenses("test", SIDE)
+    test = lenses("test", args.pixels)
     if not 64 <= args.n <= len(test) // 2:
         raise ParameterError(f"-n must be 64 to {len(test) // 2}, not {args.n}.")
     net = extractor("efficientnet", best_device())
-    table = Table(args.out / FILE, {"n": args.n, "extractor": net.name})
+    table = Table(args.out / FILES[args.pixels], {"n": args.n, "extractor": net.name})
     real, other = (
         as_stored(np.asarray(test.pixels[first : first + args.n])) for first in (0, args.n)
     )
     held_out = real[:HELD_OUT]
     rest = test.subset(np.arange(2 * args.n, len(test)), "the rest")
     key = {"name": ALL, "model_sha256": ""}
-    table.row(key, lambda: population(lenses("train", SIDE), rest), "{n:,}".format_map)
+    table.row(key, lambda: population(lenses("train", args.pixels), rest), "{n:,}".format_map)
     table.row({"name": OTHER, "model_sha256": ""}, lambda: row(net, other, real, held_out), _words)
     for name in args.models:
-        key = {"name": name, "model_sha256": lens_model(name, SIDE).spec["sha256"]}
-        table.row(key, lambda name=name: row(net, drawn_by(name, args.n), real, held_out), _words)
+        key = {"name": name, "model_sha256": lens_model(name, args.pixels).spec["sha256"]}
+
+        def measured(name: str = name) -> dict:
+            return row(net, drawn_by(name, args.n, args.pixels), real, held_out)
+
+        table.row(key, measured, _words)
 
 
 def population(images: ImageSet, more: ImageSet, batch: int = 1_000) -> dict:
     """How many of these lenses have what is counted of a model's: the population's own rates."""
     total: Counter = Counter()
     parts = [one.pixels[i : i + batch] for one in (images, more) for i in range(0, len(one), batch)]
-    scale = diverse(SIDE).pixel_arcsec
+    scale = diverse(images.pixels.shape[-1]).pixel_arcsec
     for part in parts:
         seen = as_stored(np.asarray(part))
         total.update(counted(seen, measure.measure(seen, scale), scale))

@@ -70,8 +70,8 @@ python -m lensdiff score runs/judge-digits --recipe judge-digits
 python -m lensdiff score runs/lensnet --recipe lensnet
 ```
 
-Other tables beside the weights: `study samplers`, `study where`; in `data/studies`: `study physics`,
-`study census`, and of `latent-digits` `study latents`.
+Other tables beside the weights: `study samplers`, `study where`; in `data/studies`: `study
+physics`, `study census`, and of `latent-digits` `study latents`.
 """
 
 

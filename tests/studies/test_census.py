@@ -79,12 +79,25 @@ def test_the_population_is_counted_in_parts_as_in_one(lenses150: ImageSet) -> No
     assert found == {"n": 192, "counts": {"drawn": whole}}
 
 
+def test_of_another_size_copies_are_sought_among_its_own_training_lenses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    first, training = rng.random((2, 30, 1, 64, 64), np.float32)
+    monkeypatch.setattr(census, "lenses", lambda *_: ImageSet("own", training, "own"))
+    images = np.concatenate([first[:6], training[3:7, :, ::-1]])  # four of them are turned copies
+    assert census.thumbnails(images).shape == (10, 1, 15, 15)
+    found = census.copies(images, first)
+    assert found["called_copies"] == 4 and found["nearest"][1] < 1e-2 < found["nearest"][0]
+    assert census.copies(first[6:9], first)["called_copies"] == 0
+
+
 def test_a_model_of_other_lenses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = models.load("lens150")
     own = replace(model, spec={**model.spec, "data": {"name": "folder-Samples"}})
     monkeypatch.setattr(models, "load", lambda _: own)
     with pytest.raises(ParameterError, match="runs/own learnt folder-Samples"):
-        census.drawn_by("runs/own", 64)
+        census.drawn_by("runs/own", 64, 150)
 
 
 def test_each_set_is_measured_once(
@@ -97,7 +110,8 @@ def test_each_set_is_measured_once(
     monkeypatch.setattr(census, "lenses", lambda *_: lenses150)
     calls = []
 
-    def drawn_by(name: str, n: int) -> np.ndarray:
+    def drawn_by(name: str, n: int, pixels: int) -> np.ndarray:
+        assert pixels == 150
         calls.append(name)
         return as_stored(np.asarray(lenses150.pixels[64 : 64 + n])[::-1].copy())
 
@@ -120,4 +134,4 @@ def test_each_set_is_measured_once(
 
 def test_a_model_of_another_size_is_a_sentence(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(census.ParameterError, match="lens64 draws no lenses of 150 pixels"):
-        census.drawn_by("lens64", 64)
+        census.drawn_by("lens64", 64, 150)

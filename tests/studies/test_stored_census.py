@@ -9,7 +9,7 @@ import pytest
 from lensdiff.storage import read_json, shipped, studies_folder
 from lensdiff.studies import census, samplers
 
-ROWS = {row["name"]: row for row in read_json(studies_folder() / census.FILE, "")["rows"]}
+ROWS = {row["name"]: row for row in read_json(studies_folder() / census.FILES[150], "")["rows"]}
 FLAGSHIP = "lens150-long"
 
 
