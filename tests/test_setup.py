@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -204,6 +205,13 @@ def test_make_lists_its_targets() -> None:
     assert {f"make {name}" for name in phony - {"help", "setup"}} == set(
         re.findall(r"^make [\w-]+", listed, re.M)
     )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_make_test_gpu_says_that_there_is_no_device() -> None:
+    run = subprocess.run(["make", "-C", str(ROOT), "test-gpu"], capture_output=True, text=True)
+    assert run.returncode != 0 and "1 of 3" not in run.stdout
+    assert "There is no CUDA device here: make test runs all that needs none." in run.stderr
 
 
 def program(path: Path, script: str) -> Path:

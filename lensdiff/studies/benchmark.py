@@ -154,7 +154,7 @@ def run(args: argparse.Namespace) -> None:
     }
     missing = [key for key in work if table.find(**key_of(*key)) is None]
     minutes = sum(minutes_of(part) for part, _ in missing)
-    print(f"About {minutes:.3g} minutes on two CPU cores with bfloat16, twice that without.")
+    print(f"About {in_words(minutes)} on two CPU cores with bfloat16, twice that without.")
     if len(missing) < len(work):
         stored = f"{len(work) - len(missing)} of {len(work)} rows are stored, and stay as they are"
         print(f"{stored}; with --out FOLDER they are measured anew, and kept there.")
@@ -165,6 +165,11 @@ def run(args: argparse.Namespace) -> None:
 def key_of(part: str, name: str) -> dict:
     """What a row is found by, on a machine of this kind."""
     return {"part": part, "row": name, "kind": kind()}
+
+
+def in_words(minutes: float) -> str:
+    """Minutes, or hours where they are many."""
+    return f"{minutes:.3g} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"
 
 
 def minutes_of(part: str) -> float:

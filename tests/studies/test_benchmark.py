@@ -132,6 +132,14 @@ def test_files_are_read_as_a_user_reads_them(tmp_path: Path) -> None:
     assert all(min(one) == -1 and max(one) == 1 for one in seen)
 
 
+def test_a_long_time_is_in_hours() -> None:
+    assert [benchmark.in_words(m) for m in (1.5, 89, 315)] == [
+        "1.5 minutes",
+        "89 minutes",
+        "5.2 hours",
+    ]
+
+
 def test_rows_are_measured_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
