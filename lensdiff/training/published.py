@@ -104,16 +104,16 @@ def _whole(recipe: Recipe, pixels: int, steps: int, eta: float) -> Recipe:
     network = dict(recipe.network)
     if pixels > recipe.pixels and network["attention_levels"] == (2,):
         network["attention_levels"] = (3,)
-    digits = pixels == 28
+    own = {28: "digits", 128: "colour"}.get(pixels, recipe.data)  # what its source draws
     return replace(
         longer,
         name=f"{recipe.name}-whole",
         pixels=pixels,
         network=network,
         sampling=sampling,
-        data="digits" if digits else recipe.data,
-        autoencoder="digits-vq" if digits else recipe.autoencoder,
-        elements=(0,) if digits else recipe.elements,
+        data=own,
+        autoencoder="digits-vq" if own == "digits" else recipe.autoencoder,
+        elements=(0,) if own == "digits" else recipe.elements,
     )
 
 

@@ -56,6 +56,7 @@ def test_whole_it_samples_by_its_own_schedule(name):
     own = table_levels(solution.levels, solution.steps)
     assert sampling.sigmas().tolist() == own.tolist()
     assert (sampling.calls, sampling.options()) == (solution.steps, {"eta": solution.eta})
+    assert (solution.whole.data == "colour") == (solution.says.pixels == 128)
 
 
 def test_the_page_offers_every_recipe():
