@@ -73,12 +73,14 @@ def test_the_costs_are_those_of_the_models(name: str) -> None:
     assert training[0] == f"{model.spec['images_seen']:,}"
     work = 3 * operations * model.spec["images_seen"]
     mb = model.shape[-1] ** 2 * 4e-6
-    hours, minutes = work / speed(CPU) / 3600, work / speed(GPU) / 60
+    hours = work / speed(CPU) / 3600
+    minutes = work / speed(GPU) / 60
     kept = cost.training_bytes(model) / 1e6
     near(training[1:], (operations / 1e9, work / 1e15, hours, minutes, kept, 1e3 * mb))
     calls = model.sampling.calls
     work = 100_000 * calls * operations
-    hours, minutes = work / speed(CPU) / 3600, work / speed(GPU) / 60
+    hours = work / speed(CPU) / 3600
+    minutes = work / speed(GPU) / 60
     near(drawing, (calls, work / 1e15, hours, minutes, 100 * mb))
 
 

@@ -21,12 +21,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from caustics.lenses.func import (
-    reduced_deflection_angle_external_shear,
-    reduced_deflection_angle_sie,
-)
-from caustics.light.func import brightness_sersic, k_lenstronomy, k_sersic
-from caustics.utils import batch_lm
 from torch import Tensor
 
 from ..errors import MetricError
@@ -102,17 +96,19 @@ def _blur_matrix(survey: Survey) -> Tensor:
 
 def _light(p: Tensor, survey: Survey) -> Tensor:
     """Noiseless light (H W,) of one lens (10,), of amplitude 1, which torch can differentiate."""
+    from caustics import func  # here, since it takes a second
+
     radius, e1, e2, x0, y0, shear_1, shear_2, ln_size, s1, s2 = p
     x, y = (axis[0].to(p) for axis in simulate.rays(survey, p.device))
     q, angle = _ellipse(e1, e2)
     core = simulate.CORE_ARCSEC
-    ax, ay = reduced_deflection_angle_sie(0.0, 0.0, q, angle, radius, x, y, core)
-    bx, by = reduced_deflection_angle_external_shear(0.0, 0.0, shear_1, shear_2, x, y)
+    ax, ay = func.reduced_deflection_angle_sie(0.0, 0.0, q, angle, radius, x, y, core)
+    bx, by = func.reduced_deflection_angle_external_shear(0.0, 0.0, shear_1, shear_2, x, y)
     q, angle = _ellipse(s1, s2)
     index = torch.full_like(radius, survey.source_sersic_index)
-    k = (k_lenstronomy if survey.use_lenstronomy_k else k_sersic)(index)
+    k = (func.k_lenstronomy if survey.use_lenstronomy_k else func.k_sersic)(index)
     size = ln_size.exp() / q.sqrt()
-    light = brightness_sersic(x0, y0, q, angle, index, size, 1.0, x - ax - bx, y - ay - by, k)
+    light = func.brightness_sersic(x0, y0, q, angle, index, size, 1.0, x - ax - bx, y - ay - by, k)
     blur = _blur_matrix(survey).to(p)
     return (blur @ light @ blur.T).flatten()
 
@@ -193,6 +189,8 @@ def fit(
     It starts from `first_guess`, or from `start` (n, 10). Raises MetricError for no image, images
     of another size than the survey's, pixels outside [0, 1] or not finite, constant images.
     """
+    from caustics.utils import batch_lm
+
     images = _checked(images, survey)
     start = first_guess(images, survey) if start is None else np.array(start, float)
     for pair in (start[:, 1:3], start[:, 8:]):

@@ -6,7 +6,6 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from scipy.stats import binomtest, norm, rankdata
-from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from ..errors import DataError
 
@@ -44,6 +43,8 @@ def areas(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     Their mean is the macro AUC.
     """
+    from sklearn.metrics import roc_auc_score  # here, since it takes two seconds
+
     logits, labels = _checked(logits, labels)
     if len(np.unique(labels)) < logits.shape[1]:
         raise DataError(
@@ -140,6 +141,8 @@ def report(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> 
 
     `auc` is by class, `macro_auc` their mean; the confusion matrix has the truth in rows.
     """
+    from sklearn.metrics import confusion_matrix
+
     logits, labels = _checked(logits, labels)
     right = int((logits.argmax(1) == labels).sum())
     auc = areas(logits, labels)

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from ..errors import MetricError
 from .jackknife import Pair, Rows, factor, of_all_images, roots
@@ -156,6 +152,11 @@ def two_sample(
     the width of Wilson's interval at one standard error, 1 / (n + 1) for n judged images (Wilson
     1927). Raises MetricError below 4 images a fold.
     """
+    from sklearn.linear_model import LogisticRegression  # here, since it takes two seconds
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     real, generated = _checked(real, generated, least=4 * folds)
     rng = np.random.default_rng(seed)
     size = min(len(real), len(generated))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from scipy.stats import beta, norm, rankdata
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from ..data.images import ELEMENTS, symmetry
@@ -96,6 +95,8 @@ def copying_test(
     its variance as a weighted mean of standard normal numbers. All are features (n, width) of one
     extractor. Raises MetricError where no cell counts.
     """
+    from sklearn.cluster import KMeans  # here, since it takes two seconds
+
     training, held_out, generated = _checked(training, held_out, generated, least=cells)
     kmeans = KMeans(cells, n_init=3, random_state=seed).fit(training)
     far = [_nearest(x, training) for x in (held_out, generated)]

@@ -41,11 +41,16 @@ torch.manual_seed(0)
 pixels = np.random.default_rng(0).random((40, 1, 16, 16)).astype(np.float32)
 images = ImageSet("toy", pixels, "toy", labels=np.arange(40) % 3, symmetries=8)
 net = UNet((16, 32), blocks=1, attention_levels=(1,), classes=3)
-config = TrainConfig(steps=int(steps), batch=8, warmup_steps=10, save_every=2, accumulation=2)
-for step in train(Denoiser(net, precision=precision), images, config, state=folder):
+looks = {"held_out_every": 2, "save_every": 2}
+config = TrainConfig(steps=int(steps), batch=8, warmup_steps=10, accumulation=2, **looks)
+rows = np.arange(33), np.arange(33, 40)  # neither shares out evenly
+rank = os.environ.get("RANK", "0")
+for step in train(Denoiser(net, precision=precision), images, config, rows=rows, state=folder):
+    if step.held_out is not None:
+        with open(f"{folder}/held-out-{rank}.txt", "a") as log:
+            print(step.number, step.held_out, file=log)
     if stop and step.number == int(stop[0]):
         break
-rank = os.environ.get("RANK", "0")
 for name, part in (("model", step.model), ("ema", step.ema)):
     tensors = {key: value.contiguous() for key, value in part.state_dict().items()}
     save_file(tensors, f"{folder}/{name}-{rank}.safetensors")
@@ -187,6 +192,11 @@ def test_two_processes_train_the_same_network_as_one(script: Path, tmp_path: Pat
         assert start(script, shared, 6, "fp32", stop, processes=many).wait(PATIENCE) == 0
         assert newest(shared) == stop
     assert [one.wait(timeout=PATIENCE) for one in running] == [0, 0]
+    losses = [np.loadtxt(folder / "held-out-0.txt") for folder in (alone, shared)]
+    assert losses[0][:, 0].tolist() == [2, 4, 6] and losses[0][2, 1] != losses[0][0, 1]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    second = np.loadtxt(shared / "held-out-1.txt")  # update 4 was the first process's alone
+    np.testing.assert_allclose(second, losses[1][[0, 2]], rtol=1e-6)
     moved = []
     for name in ("model", "ema"):
         expected = load_file(alone / f"{name}-0.safetensors")
