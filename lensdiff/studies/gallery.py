@@ -143,6 +143,12 @@ def _quality(rows: dict) -> str:
     )
 
 
+def _with_error(count: int, n: int) -> str:
+    """A share of n and its binomial standard error, in per cent."""
+    share = count / n
+    return f"{100 * share:.1f} ± {100 * math.sqrt(share * (1 - share) / n):.1f} %"
+
+
 def _census_row() -> list[str]:
     """What is measured of the largest model's lenses, and of the population; a classifier's word.
 
@@ -155,7 +161,7 @@ def _census_row() -> list[str]:
     told = []
     for row, judged in ((flagship, flagship), (rows[census.ALL], rows[census.OTHER])):
         names = ("two_or_ring", "three_images", "any_but_three_images")
-        shares = [percent(row["counts"]["drawn"][name] / row["n"]) for name in names]
+        shares = [_with_error(row["counts"]["drawn"][name], row["n"]) for name in names]
         accuracy, error = judged["two_sample"]
         told.append(
             f"two bright images or a ring {shares[0]}, three {shares[1]}, another defect "
