@@ -152,7 +152,7 @@ def test_the_core_is_read_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "light"),
+    ("module", "also"),
     [
         ("", ("torch", "matplotlib")),
         (".model", ("matplotlib",)),
@@ -161,8 +161,8 @@ def test_the_core_is_read_whole() -> None:
         (".studies.pages", ()),
     ],
 )
-def test_importing_loads_nothing_heavy(module: str, light: tuple[str, ...]) -> None:
-    heavy = ("caustics", "timm", "sklearn", "torchvision", "astropy", *light)
+def test_importing_loads_nothing_heavy(module: str, also: tuple[str, ...]) -> None:
+    heavy = ("caustics", "timm", "sklearn", "torchvision", "astropy", *also)
     program = f"import sys, lensdiff{module}; print([m for m in {heavy} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.stdout.strip() == "[]", run.stderr

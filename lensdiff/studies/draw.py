@@ -67,6 +67,8 @@ def asked_for(model: Model, args: argparse.Namespace) -> Sampling:
     """
     names = ("sampler", "steps", "levels", "high", "low")
     changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if changes.get("levels", model.sampling.levels) != model.sampling.levels:
+        changes |= {"T": Sampling.T, "rescale": Sampling.rescale}  # those of its own schedule
     chosen = replace(model.sampling, **changes)
     unused = {"flow": ("low",), **dict.fromkeys(SCHEDULES, ("high", "low"))}
     for name in unused.get(chosen.levels, ()):

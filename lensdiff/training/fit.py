@@ -29,7 +29,7 @@ from .classifier import fit_classifier
 from .diffusion import train
 from .latents import encoded, expanded
 from .loop import Step
-from .recipe import AutoencoderRecipe, ClassifierRecipe, Recipe
+from .recipe import AutoencoderRecipe, ClassifierRecipe, Recipe, sampling_fields
 from .state import Curve, stages_of
 from .transfer import copy_weights, transplant
 
@@ -286,7 +286,7 @@ def _fit_denoiser(
         if each is not None:
             each(step)
     more["recipe"] = recipe.as_dict()
-    more["sampling"] = recipe.as_dict()["sampling"]
+    more["sampling"] = sampling_fields(recipe.sampling)
     more["curve"] = curve.rows
     more["images_seen"] = step.images_seen
     more["seconds"] = round(step.seconds)

@@ -92,28 +92,29 @@ def _recipe(name: str, network: dict, sigmas: Uniform, **changes: object) -> Rec
 def _whole(recipe: Recipe, pixels: int, steps: int, eta: float) -> Recipe:
     """The recipe at its source's resolution, for `WHOLE_IMAGES` images, with its own sampler.
 
-    Attention at 16 x 16 lies one level deeper in images of twice the side.
+    It draws what its source draws: at 28 pixels digits, at 128 in colour (so that `faces` is
+    `faces-colour` then). Attention at 16 x 16 lies one level deeper in images of twice the side.
     """
     updates = WHOLE_IMAGES // recipe.train.batch
     longer = recipe.scaled(
         steps=updates, held_out_every=1_000, held_out_images=256, save_every=1_000
     )
     sigmas = recipe.train.sigmas
-    sampling = Sampling("ddim", steps, levels=sigmas.schedule, eta=eta)
-    sampling = replace(sampling, T=sigmas.T, rescale=sigmas.rescale, clamp=recipe.sampling.clamp)
+    own = {"levels": sigmas.schedule, "T": sigmas.T, "rescale": sigmas.rescale}
+    sampling = replace(recipe.sampling, sampler="ddim", steps=steps, eta=eta, **own)
     network = dict(recipe.network)
     if pixels > recipe.pixels and network["attention_levels"] == (2,):
         network["attention_levels"] = (3,)
-    own = {28: "digits", 128: "colour"}.get(pixels, recipe.data)  # what its source draws
+    data = {28: "digits", 128: "colour"}.get(pixels, recipe.data)
     return replace(
         longer,
         name=f"{recipe.name}-whole",
         pixels=pixels,
         network=network,
         sampling=sampling,
-        data=own,
-        autoencoder="digits-vq" if own == "digits" else recipe.autoencoder,
-        elements=(0,) if own == "digits" else recipe.elements,
+        data=data,
+        autoencoder="digits-vq" if data == "digits" else recipe.autoencoder,
+        elements=(0,) if data == "digits" else recipe.elements,
     )
 
 

@@ -144,10 +144,17 @@ class Recipe:
                 del fields[name]
         if not self.train.learns:
             del fields["train"]["learns"]
-        for name in ("T", "rescale"):
-            if fields["sampling"][name] == getattr(Sampling, name):
-                del fields["sampling"][name]
+        fields["sampling"] = sampling_fields(self.sampling)
         return fields
+
+
+def sampling_fields(sampling: Sampling) -> dict:
+    """A sampling for a JSON file; later fields as in `Recipe.as_dict`."""
+    fields = asdict(sampling)
+    for name in ("T", "rescale"):
+        if fields[name] == getattr(Sampling, name):
+            del fields[name]
+    return fields
 
 
 @dataclass(frozen=True)

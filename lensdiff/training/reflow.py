@@ -25,6 +25,7 @@ from ..storage import fingerprint_of, write_arrays
 from .checks import check_places
 from .diffusion import Batches, DiffusionTask, TrainConfig, run_fingerprint
 from .loop import Run
+from .recipe import sampling_fields
 from .state import Curve, stages_of
 
 
@@ -155,7 +156,7 @@ def reflow(
         curve.add(step)
     about = {key: model.spec[key] for key in ("telescope", "classes") if key in model.spec}
     settings = {name: value for name, value in asdict(config).items() if name != "learns" or value}
-    about |= {"data": images.as_dict(), "reflow": settings, "sampling": asdict(sampling)}
+    about |= {"data": images.as_dict(), "reflow": settings, "sampling": sampling_fields(sampling)}
     about |= {"curve": curve.rows, "images_seen": step.images_seen, "machine": processor()}
     about |= {"seconds": round(step.seconds), "stages": stages_of(model.spec, "recipe")}
     arguments = model.spec["network"]["arguments"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -32,17 +30,18 @@ def test_a_round_lens_makes_two_images_within_its_radius(share, expected, angle)
 
 def test_an_elliptical_one_makes_four_within_its_astroid() -> None:
     """Kormann, Schneider & Bartelmann 1994: two more images inside of the tangential caustic."""
-    counts = [count_images(lens(0.6, 1.2, (s, 0.013)), diverse(150))[0] for s in (0.02, 0.5, 1.6)]
-    assert counts == [4, 2, 1]
+    for y in (0.0, 0.013):  # on an axis of the lens, too
+        lenses = np.concatenate([lens(0.6, 1.2, (s, y)) for s in (0.02, 0.5, 1.6)])
+        assert count_images(lenses, diverse(150)).tolist() == [4, 2, 1]
 
 
 def test_the_number_does_not_depend_on_the_grid() -> None:
-    params = sample_params(60, "no_sub", 3, diverse(64))
+    params = sample_params(40, "no_sub", 3, diverse(64))
     counts = [count_images(params, diverse(64), cells) for cells in (300, 450)]
     assert (counts[0] == counts[1]).mean() > 0.95  # pairs about to merge differ
-    assert set(counts[1]) <= {1, 2, 3, 4} and (counts[1] == 2).sum() > 10
+    assert np.isin(counts[1], (2, 4)).mean() > 0.97 and (counts[1] == 2).sum() > 10
 
 
 def test_substructure_is_refused() -> None:
     with pytest.raises(ParameterError, match="no_sub"):
-        count_images(sample_params(2, "cdm", 0, diverse(150)), replace(diverse(150)))
+        count_images(sample_params(2, "cdm", 0, diverse(150)), diverse(150))

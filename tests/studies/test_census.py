@@ -79,6 +79,14 @@ def test_the_population_is_counted_in_parts_as_in_one(lenses150: ImageSet) -> No
     assert found == {"n": 192, "counts": {"drawn": whole}}
 
 
+def test_bands_of_power_that_pixels_do_not_reach_are_left_out() -> None:
+    rng = np.random.default_rng(0)
+    first, other = rng.random((2, 40, 1, 64, 64), np.float32)
+    ratios = census.numbers(first, other, 7.5 / 64)["power_ratio"]
+    assert set(ratios) == {"0 to 3"} and np.isfinite(ratios["0 to 3"]).all()
+    assert set(census.numbers(first, other, 0.05)["power_ratio"]) == set(census.POWER)
+
+
 def test_of_another_size_copies_are_sought_among_its_own_training_lenses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from types import SimpleNamespace
 
 import pytest
 from toys_scores import Pooled, small_model
@@ -11,7 +12,7 @@ from lensdiff.model import Sampling, load
 from lensdiff.scores.distances import frechet
 from lensdiff.scores.statistics import reference, statistics
 from lensdiff.storage import shipped
-from lensdiff.studies import samplers
+from lensdiff.studies import draw, samplers
 
 
 def distance(rows: list[dict], sampler: str, calls: int) -> float:
@@ -140,3 +141,12 @@ def test_models_of_other_things_are_not_held_against_lenses(learnt):
     with pytest.raises(ParameterError, match=f"mine learnt {learnt}. This study is for models"):
         samplers.check_of_lenses(model, "mine")
     samplers.check_of_lenses(argparse.Namespace(spec={"data": {"name": "diverse-64"}}), "mine")
+
+
+def test_other_levels_are_those_of_their_own_schedule():
+    own = Sampling("ddim", 3, "linear", T=200, rescale=False)
+    asked = argparse.Namespace(sampler=None, steps=None, levels=None, high=None, low=None)
+    model = SimpleNamespace(sampling=own)
+    assert draw.asked_for(model, asked) == own
+    asked.levels = "cosine"
+    assert draw.asked_for(model, asked) == Sampling("ddim", 3, "cosine")
