@@ -36,7 +36,6 @@ UPDATES = {
     "cosine-l1": 275,
     "faces": 700,
     "faces-T200": 700,
-    "faces-wide": 190,
     "faces-colour": 300,
     "vq-latents": 2_750,
     "ours": 3_100,
@@ -143,8 +142,6 @@ _L1 = replace(
 _SLOW = {"batch": 20, "accumulation": 4, "lr": 3e-5}
 _FIVE = {**NETWORKS["five_levels"], "attention_levels": (2,)}  # 16 x 16 of 64 pixels
 _FACES = _recipe("faces", _FIVE, Uniform("linear"), **_SLOW)
-_FIVE_WIDE = _plain((128, 256, 256, 512, 1024), attention_levels=(2,))
-_FACES_WIDE = _recipe("faces-wide", _FIVE_WIDE, Uniform("linear"), **_SLOW)
 _SHORT = _recipe("faces-T200", _FIVE, Uniform("linear", 200, rescale=False), **_SLOW)
 _COLOUR = replace(
     _recipe("faces-colour", NETWORKS["five_levels"], Uniform("linear"), **_SLOW),
@@ -260,7 +257,6 @@ PUBLISHED = {
         ),
         _published(_FACES, 128, 1000, 1.0, _FACES_SAYS),
         _published(_SHORT, 128, 200, 1.0, "the same with T = 200, beta unchanged"),
-        _published(_FACES_WIDE, 128, 1000, 1.0, "the same at its other width, base 128"),
         _published(_COLOUR, 128, 1000, 1.0, "the same, on lenses in colour"),
         _published(
             _VQ,

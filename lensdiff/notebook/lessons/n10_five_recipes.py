@@ -15,7 +15,6 @@ RECIPES = (  # names of `training.published.PUBLISHED`
     "cosine-l1",
     "faces",
     "faces-T200",
-    "faces-wide",
     "faces-colour",
     "vq-latents",
     "ours",
