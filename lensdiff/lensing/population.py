@@ -1,6 +1,6 @@
 """Which lenses there are: the truth of each image, sampled from a survey's priors.
 
-Packages that take a second to import are so where they are used: most commands simulate nothing.
+Packages that take a second to import are imported where they are used: most commands simulate none.
 """
 
 from __future__ import annotations
