@@ -1,4 +1,4 @@
-"""Commands as torchrun starts them: in several processes, of which one writes the whole."""
+"""Commands in several processes, as torchrun starts them, of which one writes the whole."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from toys_processes import command, start, wait
 
 import lensdiff as ld
+from lensdiff.__main__ import main
 from lensdiff.training import recipes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,26 +25,35 @@ ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "OMP_NUM_THREADS": "1",
     "CUDA_VISIBLE_DEVICES": "",
+    "LENSDIFF_PRECISION": "fp32",
+    "LENSDIFF_QUIET": "1",
 }
 PATIENCE = 180  # seconds, for a busy machine
 
-TRAIN = ["-m", "lensdiff", "train", "tiny", "--batch", "8", "--width", "16"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2"]
+TRAIN = ["train", "tiny", "--batch", "8", "--width", "16"]
 
 
-def shared_command(tmp_path: Path, folder: str, *more: str, processes: int = 2) -> list[str]:
+def training(tmp_path: Path, folder: str, *more: str) -> list[str]:
     """The words of a training whose model and state lie in folders of this name."""
     own = ["--data", str(ROOT / "data" / "sample"), *more]
     places = [str(tmp_path / folder), "--state", str(tmp_path / f"{folder}-state")]
-    start = [sys.executable]
-    if processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [*start, *TRAIN, *places, *own]
+    return [*TRAIN, *places, *own]
 
 
-def run(words: list[str], tmp_path: Path) -> subprocess.CompletedProcess:
-    own = {**ENVIRONMENT, "LENSDIFF_PRECISION": "fp32"}
-    own |= {"LENSDIFF_CACHE": str(tmp_path / "cache"), "LENSDIFF_QUIET": "1"}
-    return subprocess.run(words, env=own, cwd=ROOT, capture_output=True, text=True, timeout=180)
+def run(launcher: list[str], words: list[str], cache: Path) -> subprocess.CompletedProcess:
+    own = {**ENVIRONMENT, "LENSDIFF_CACHE": str(cache)}
+    whole = [*launcher, "-m", "lensdiff", *words]
+    return subprocess.run(
+        whole, env=own, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
+    )
+
+
+@pytest.fixture(autouse=True)
+def _alike(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LENSDIFF_PRECISION", "fp32")
 
 
 def squares(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
@@ -52,13 +63,19 @@ def squares(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> flo
 
 @pytest.mark.slow
 def test_the_command_in_two_processes_writes_once_and_learns_the_same(tmp_path: Path) -> None:
-    """A new cache, one checkpoint, one page; then one process goes on from the state of two."""
-    both = run(shared_command(tmp_path, "both", "--steps", "24"), tmp_path)
-    assert both.returncode == 0, both.stderr
-    assert both.stdout.startswith("2 processes, CPU") and both.stdout.count("trained.") == 1
+    """A new cache, one checkpoint, one page; then one process goes on from the state of two.
+
+    accelerate's launcher starts a single process on CPUs, and the run says so.
+    """
+    words = training(tmp_path, "both", "--steps", "12")
+    both = wait(start(command, words, tmp_path / "said", processes=2), PATIENCE)
+    said = [(tmp_path / f"said-{rank}.txt").read_text() for rank in "01"]
+    assert both == [0, 0], said
+    assert said[0].startswith("2 processes, CPU") and "trained." in said[0] and not said[1]
     assert len(list((tmp_path / "cache").iterdir())) == 1
-    one = run(shared_command(tmp_path, "one", "--steps", "24", processes=1), tmp_path)
+    one = run(ACCELERATE, training(tmp_path, "one", "--steps", "12"), tmp_path / "cache")
     assert one.returncode == 0 and one.stdout.startswith("1 process, CPU"), one.stderr
+    assert "accelerate starts one process on CPUs; torchrun starts several." in one.stdout
     expected = load_file(tmp_path / "one" / "weights.safetensors")
     found = load_file(tmp_path / "both" / "weights.safetensors")
     begun = recipes.TINY.widened(16).denoiser("fp32").net.state_dict()
@@ -68,14 +85,14 @@ def test_the_command_in_two_processes_writes_once_and_learns_the_same(tmp_path: 
     assert any(tensor.float().std() > 0.01 for tensor in expected.values())
     apart = squares(found, expected)
     assert apart < 0.01 * squares(begun, expected)  # a tenth of the way that it went
-    again = run(shared_command(tmp_path, "both", "--steps", "24", processes=1), tmp_path)
-    assert again.returncode == 0 and (tmp_path / "both-state" / "00000024").is_dir(), again.stderr
+    assert main(training(tmp_path, "both", "--steps", "12")) == 0
+    assert (tmp_path / "both-state" / "00000012").is_dir()
 
 
 @pytest.mark.slow
 def test_a_process_that_dies_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
-    words = shared_command(tmp_path, "both", "--steps", "100000")
-    own = {**ENVIRONMENT, "LENSDIFF_CACHE": str(tmp_path / "cache"), "LENSDIFF_QUIET": "1"}
+    words = [*TORCHRUN, "-m", "lensdiff", *training(tmp_path, "both", "--steps", "100000")]
+    own = {**ENVIRONMENT, "LENSDIFF_CACHE": str(tmp_path / "cache")}
     launched = subprocess.Popen(
         words, env=own, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -96,19 +113,21 @@ def test_a_process_that_dies_ends_the_run_with_a_sentence(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_a_budget_in_minutes_is_one_for_all(tmp_path: Path) -> None:
     """Each process has a clock of its own; they stop after the same update."""
-    done = run(shared_command(tmp_path, "both", "--minutes", "0.03"), tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "trained." in done.stdout
+    words = training(tmp_path, "both", "--minutes", "0.03")
+    done = wait(start(command, words, tmp_path / "said", processes=2), PATIENCE)
+    said = [(tmp_path / f"said-{rank}.txt").read_text() for rank in "01"]
+    assert done == [0, 0], said
+    assert "trained." in said[0] and not said[1]
 
 
 @pytest.mark.slow
 def test_two_processes_draw_what_one_draws(tmp_path: Path) -> None:
     """Each draws a part, and one joins them: image i depends on its seed alone."""
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    words = ["-m", "lensdiff", "draw", "lens64", "-n", "3", "--steps", "2"]
-    done = run([*start, *words, "--out", str(tmp_path / "lenses")], tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("lenses.npy: (3, 1, 64, 64)") == 1 and "1-of-2" in done.stdout
+    words = ["draw", "lens64", "-n", "3", "--steps", "2", "--out", str(tmp_path / "lenses")]
+    done = wait(start(command, words, tmp_path / "said", processes=2), PATIENCE)
+    said = "".join((tmp_path / f"said-{rank}.txt").read_text() for rank in "01")
+    assert done == [0, 0], said
+    assert said.count("lenses.npy: (3, 1, 64, 64)") == 1 and "1-of-2" in said
     assert not list(tmp_path.glob("*-of-*"))
     model = ld.load("lens64", device="cpu", precision="fp32")
     alone = model.draw(3, sampling=replace(model.sampling, steps=2))

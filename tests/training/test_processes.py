@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,103 +13,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from toys_processes import classifier, codebook, diffusion, norms, start, wait
 
 from lensdiff.networks.backbones import LITE0
 from lensdiff.training import processes
 
-ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-SCRIPT = """
-import os
-import sys
-
-import numpy as np
-import torch
-from safetensors.torch import save_file
-
-from lensdiff.data.images import ImageSet
-from lensdiff.diffusion.process import Denoiser
-from lensdiff.networks.unet import UNet
-from lensdiff.training.diffusion import TrainConfig, train
-
-folder, steps, precision, *stop = sys.argv[1:]
-# the state's folder is the first process's to make: the second may save before it is there
-os.makedirs(folder, exist_ok=True)
-torch.manual_seed(0)
-pixels = np.random.default_rng(0).random((40, 1, 16, 16)).astype(np.float32)
-images = ImageSet("toy", pixels, "toy", labels=np.arange(40) % 3, symmetries=8)
-net = UNet((16, 32), blocks=1, attention_levels=(1,), classes=3)
-looks = {"held_out_every": 2, "save_every": 2}
-config = TrainConfig(steps=int(steps), batch=8, warmup_steps=10, accumulation=2, **looks)
-rows = np.arange(33), np.arange(33, 40)  # neither shares out evenly
-rank = os.environ.get("RANK", "0")
-for step in train(Denoiser(net, precision=precision), images, config, rows=rows, state=folder):
-    if step.held_out is not None:
-        with open(f"{folder}/held-out-{rank}.txt", "a") as log:
-            print(step.number, step.held_out, file=log)
-    if stop and step.number == int(stop[0]):
-        break
-for name, part in (("model", step.model), ("ema", step.ema)):
-    tensors = {key: value.contiguous() for key, value in part.state_dict().items()}
-    save_file(tensors, f"{folder}/{name}-{rank}.safetensors")
-"""
-
-# the same, of an autoencoder whose codebook learns from the latents of all processes
-CODEBOOK = """
-import os
-import sys
-
-import numpy as np
-import torch
-from safetensors.torch import save_file
-
-from lensdiff.data.images import ImageSet
-from lensdiff.networks.autoencoder import VQVAE
-from lensdiff.training.autoencoder import AutoencoderConfig, train_autoencoder
-
-folder, rare = sys.argv[1:]
-# the state's folder is the first process's to make: the second may save before it is there
-os.makedirs(folder, exist_ok=True)
-torch.manual_seed(0)
-pixels = np.random.default_rng(0).random((40, 1, 16, 16)).astype(np.float32)
-images = ImageSet("toy", pixels, "toy", symmetries=8)
-net = VQVAE(codes=8, rare=float(rare), channels=(16, 16), image_mean=0.5, image_std=0.3)
-config = AutoencoderConfig(steps=3, batch=8, warmup_steps=10)
-for step in train_autoencoder(net, images, config, state=folder):
-    pass
-tensors = {key: value.contiguous() for key, value in step.model.state_dict().items()}
-save_file(tensors, f"{folder}/model-{os.environ.get('RANK', '0')}.safetensors")
-"""
-
-# the same, of a classifier, whose batch norms see the batch of all processes
-CLASSIFIER = """
-import os
-import sys
-
-import numpy as np
-import torch
-from safetensors.torch import save_file
-
-from lensdiff.data.images import ImageSet
-from lensdiff.lensing.population import KINDS
-from lensdiff.networks.classifier import LensClassifier
-from lensdiff.training.classifier import ClassifierConfig, train_classifier
-
-folder, backbone = sys.argv[1:]
-os.makedirs(folder, exist_ok=True)
-torch.manual_seed(0)
-pixels = np.random.default_rng(0).random((60, 1, 40, 40)).astype(np.float32)
-images = ImageSet("toy", pixels, "toy", KINDS, np.arange(60) % 3, symmetries=8)
-net = LensClassifier(size=40, pretrained=False, dropout=0.0, backbone=backbone)
-config = ClassifierConfig(frozen_steps=3, steps=2, batch=12, warmup_steps=10)
-tensors = {}
-for step in train_classifier(net, images, config, state=folder):
-    tensors[f"loss-{step.number}"] = torch.tensor(step.loss)
-    if step.number == 3:  # the backbone is frozen until then
-        tensors |= {f"head-3.{key}": part.clone() for key, part in net.head.state_dict().items()}
-tensors |= {key: value.contiguous() for key, value in net.state_dict().items()}
-save_file(tensors, f"{folder}/model-{os.environ.get('RANK', '0')}.safetensors")
-"""
+PATIENCE = 180  # seconds, for a busy machine
 
 
 def newest(state: Path) -> int:
@@ -119,56 +26,41 @@ def newest(state: Path) -> int:
     return max((int(path.name) for path in state.glob("[0-9]*") if path.name.isdigit()), default=0)
 
 
-def start(script: Path, *arguments: object, processes: int = 1) -> subprocess.Popen:
-    """Run the script, in several processes that share each batch where `processes` says so."""
-    words = [sys.executable]
-    if processes > 1:
-        words += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    words += [str(script)] + [str(argument) for argument in arguments]
-    return subprocess.Popen(words, env=ENVIRONMENT)
+KILLED_STEPS = 50
 
 
-@pytest.fixture
-def script(tmp_path: Path) -> Path:
-    path = tmp_path / "script.py"
-    path.write_text(SCRIPT)
-    return path
-
-
-KILLED_STEPS = 80
-PATIENCE = 180  # seconds, for a busy machine
-
-
-def kill(process: subprocess.Popen, state: Path, after: int, seconds: float) -> None:
+def kill(started: list[BaseProcess], state: Path, after: int, seconds: float) -> None:
     """SIGKILL `seconds` after the state of update `after` was saved."""
+    (process,) = started
     deadline = time.monotonic() + PATIENCE
     try:
         while newest(state) < after:
-            assert process.poll() is None, f"it ended before update {after}"
+            assert process.is_alive(), f"it ended before update {after}"
             assert time.monotonic() < deadline, f"no update {after} in time"
             time.sleep(0.001)
         time.sleep(seconds)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL
+        process.kill()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.slow
-def test_kill_9_at_any_moment_changes_no_bit(script: Path, tmp_path: Path) -> None:
+def test_kill_9_at_any_moment_changes_no_bit(tmp_path: Path) -> None:
     state = tmp_path / "killed"
     whole = tmp_path / "whole"
     moment = random.Random()  # other moments on every run: a failure prints them
     killed_at = []
     # beside the others: each has one thread
-    never_killed = start(script, whole, KILLED_STEPS, "bf16")
-    for first, last in ((2, 24), (32, 50)):
+    never_killed = start(diffusion, whole, KILLED_STEPS, "bf16")
+    for first, last in ((2, 14), (20, 32)):
         after = moment.randint(first, last)
-        kill(start(script, state, KILLED_STEPS, "bf16"), state, after, moment.uniform(0, 0.02))
+        begun = start(diffusion, state, KILLED_STEPS, "bf16")
+        kill(begun, state, after, moment.uniform(0, 0.02))
         killed_at.append((after, newest(state)))
         assert newest(state) < KILLED_STEPS, killed_at
-    assert start(script, state, KILLED_STEPS, "bf16").wait(timeout=PATIENCE) == 0, killed_at
-    assert never_killed.wait(timeout=PATIENCE) == 0
+    assert wait(start(diffusion, state, KILLED_STEPS, "bf16"), PATIENCE) == [0], killed_at
+    assert wait(never_killed, PATIENCE) == [0]
     assert newest(state) == newest(whole) == KILLED_STEPS
     assert not list(state.glob("*.part"))
     for name in ("model", "ema"):
@@ -182,16 +74,17 @@ def test_kill_9_at_any_moment_changes_no_bit(script: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_same_network_as_one(script: Path, tmp_path: Path) -> None:
+def test_two_processes_train_the_same_network_as_one(tmp_path: Path) -> None:
     alone = tmp_path / "alone"
     shared = tmp_path / "shared"
     begun = tmp_path / "begun"
-    running = [start(script, alone, 6, "fp32"), start(script, begun, 6, "fp32", 1)]
+    running = start(diffusion, alone, 6, "fp32") + start(diffusion, begun, 6, "fp32", 1)
     # two begin, one goes on from their state, and two end it
     for stop, many in ((2, 2), (4, 1), (6, 2)):
-        assert start(script, shared, 6, "fp32", stop, processes=many).wait(PATIENCE) == 0
+        started = start(diffusion, shared, 6, "fp32", stop, processes=many)
+        assert wait(started, PATIENCE) == [0] * many
         assert newest(shared) == stop
-    assert [one.wait(timeout=PATIENCE) for one in running] == [0, 0]
+    assert wait(running, PATIENCE) == [0, 0]
     losses = [np.loadtxt(folder / "held-out-0.txt") for folder in (alone, shared)]
     assert losses[0][:, 0].tolist() == [2, 4, 6] and losses[0][2, 1] != losses[0][0, 1]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
@@ -213,14 +106,12 @@ def test_two_processes_train_the_same_network_as_one(script: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_two_processes_learn_one_codebook(tmp_path: Path) -> None:
-    script = tmp_path / "codebook.py"
-    script.write_text(CODEBOOK)
     alone = tmp_path / "alone"
     shared = tmp_path / "shared"
     restarted = tmp_path / "restarted"  # each process must take the same latents for dead codes
-    running = [start(script, alone, 0), start(script, shared, 0, processes=2)]
-    running.append(start(script, restarted, 0.5, processes=2))
-    assert [one.wait(timeout=PATIENCE) for one in running] == [0, 0, 0]
+    running = start(codebook, alone, 0.0) + start(codebook, shared, 0.0, processes=2)
+    running += start(codebook, restarted, 0.5, processes=2)
+    assert wait(running, PATIENCE) == [0] * 5
     expected = load_file(alone / "model-0.safetensors")
     for folder in (shared, restarted):
         first = load_file(folder / "model-0.safetensors")
@@ -235,14 +126,12 @@ def test_two_processes_learn_one_codebook(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_the_same_classifier_as_one(tmp_path: Path) -> None:
-    script = tmp_path / "classifier.py"
-    script.write_text(CLASSIFIER)
     alone = tmp_path / "alone"
     shared = tmp_path / "shared"
-    running = [start(script, alone, LITE0), start(script, shared, LITE0, processes=2)]
+    running = start(classifier, alone, LITE0) + start(classifier, shared, LITE0, processes=2)
     # some weights of this one have no gradient, for which several processes would wait
-    running.append(start(script, tmp_path / "other", "mobilenetv3_small_050", processes=2))
-    assert [one.wait(timeout=PATIENCE) for one in running] == [0, 0, 0]
+    running += start(classifier, tmp_path / "other", "mobilenetv3_small_050", processes=2)
+    assert wait(running, PATIENCE) == [0] * 5
     expected = load_file(alone / "model-0.safetensors")
     first = load_file(shared / "model-0.safetensors")
     second = load_file(shared / "model-1.safetensors")
@@ -282,45 +171,11 @@ def test_a_batch_of_one_value_is_normalised_too(monkeypatch: pytest.MonkeyPatch)
     assert (norm.running_var >= 0).all()
 
 
-NORMS = """
-import os
-import sys
-
-import torch
-from torch import distributed, nn
-from torch.nn.parallel import DistributedDataParallel
-from safetensors.torch import save_file
-
-from lensdiff.training.processes import share_norms
-
-torch.manual_seed(0)
-layers = []
-for _ in range(12):
-    layers += [nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.SiLU()]
-net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(3 * 64, 8), nn.BatchNorm1d(8)).double()
-x = torch.randn(12, 3, 8, 8, dtype=torch.float64)
-wanted = torch.randn(12, 8, dtype=torch.float64)
-model = net
-if "RANK" in os.environ:
-    distributed.init_process_group("gloo")
-    share_norms(net)
-    model = DistributedDataParallel(net)
-    share = slice(6 * int(os.environ["RANK"]), 6 + 6 * int(os.environ["RANK"]))
-    x, wanted = x[share], wanted[share]
-(model(x) - wanted).square().mean().backward()
-tensors = {key: p.grad for key, p in net.named_parameters()}
-tensors |= {f"{key}.kept": value for key, value in net.named_buffers()}
-save_file(tensors, f"{sys.argv[1]}-{os.environ.get('RANK', '0')}.safetensors")
-"""
-
-
 @pytest.mark.slow
 def test_batch_norm_over_two_processes_is_that_of_the_whole_batch(tmp_path: Path) -> None:
     """Gradients and running statistics, in float64."""
-    script = tmp_path / "norms.py"
-    script.write_text(NORMS)
-    running = [start(script, tmp_path / "alone"), start(script, tmp_path / "both", processes=2)]
-    assert [one.wait(timeout=PATIENCE) for one in running] == [0, 0]
+    running = start(norms, tmp_path, "alone") + start(norms, tmp_path, "both", processes=2)
+    assert wait(running, PATIENCE) == [0] * 3
     expected = load_file(tmp_path / "alone-0.safetensors")
     for process in (0, 1):
         found = load_file(tmp_path / f"both-{process}.safetensors")
