@@ -164,7 +164,7 @@ def _census_row() -> list[str]:
         shares = [_with_error(row["counts"]["drawn"][name], row["n"]) for name in names]
         accuracy, error = judged["two_sample"]
         told.append(
-            f"two bright images or a ring {shares[0]}, three {shares[1]}, another defect "
+            f"two or more bright images or a ring {shares[0]}, three {shares[1]}, another defect "
             f"{shares[2]}; told from test lenses by a classifier in {100 * accuracy:.1f} ± "
             f"{100 * error:.1f} % (50 % by guessing)"
         )
