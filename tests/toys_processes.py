@@ -162,7 +162,8 @@ def norms(folder: Path, name: str) -> None:
         share_norms(net)
         model = DistributedDataParallel(net)
         share = slice(6 * int(rank()), 6 + 6 * int(rank()))
-        x, wanted = x[share], wanted[share]
+        x = x[share]
+        wanted = wanted[share]
     (model(x) - wanted).square().mean().backward()
     tensors = {key: p.grad for key, p in net.named_parameters()}
     save(tensors | {f"{key}.kept": value for key, value in net.named_buffers()}, folder, name)
