@@ -174,7 +174,7 @@ class Model:
             **sampling.options(),
         )
         telescope = self.telescope if observed else None
-        for start, x in zip(range(0, len(seeds), batch), samples, strict=True):
+        for start, x in zip(range(0, len(seeds), max(1, batch)), samples, strict=True):
             images = self.images_of(x)
             if telescope is not None:
                 images = telescope.observe(images, seeds[start : start + batch])

@@ -31,9 +31,12 @@ def best_device(wanted: torch.device | str | None = None) -> torch.device | str:
     """
     there = [name for name, available in DEVICES.items() if available()]
     chosen = wanted or os.environ.get(DEVICE) or there[0]
-    if str(chosen).partition(":")[0] not in there:
+    kind, _, number = str(chosen).partition(":")
+    several = torch.cuda.device_count() if kind == "cuda" and wanted else 1
+    if kind not in there or (number and (not wanted or int(number) >= several)):
         what = "The device" if wanted else DEVICE
         cure = f"Set it to {' or '.join(map(repr, there))}, or leave it out"
+        cure += "; CUDA_VISIBLE_DEVICES chooses one of several" if number else ""
         raise ParameterError(f"{what} is {str(chosen)!r}, which this machine has not. {cure}.")
     return chosen
 

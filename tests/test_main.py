@@ -240,11 +240,14 @@ def test_own_files_of_a_classifier_are_learnt_in_the_flips_asked_for(monkeypatch
         following = train._train_recipe(args, print)
         assert tuple(learnt[-1].train.elements) == elements
         assert following == "Score it with: python -m lensdiff score x --data mine"
+    words = ["train", "judge-digits", "my x", "--data", "my files"]
+    following = train._train_recipe(command.parser_for(words).parse_args(words), print)
+    assert following == "Score it with: python -m lensdiff score 'my x' --data 'my files'"
+    words = ["train", "lens150-kl", "x", "--data", "mine"]
+    following = train._train_recipe(command.parser_for(words).parse_args(words), print)
+    said = "Learn its latents with: python -m lensdiff train RECIPE DIR --autoencoder x --data mine"
+    assert following == said
     for words, expected in (
-        (
-            ["train", "judge-digits", "x", "--data", "mine"],
-            "Score it with: python -m lensdiff score x",
-        ),
         (["train", "classes64", "x", "--data", "mine"], "Notebook 06 scores the classes of files"),
         (["train", "latent-digits", "x"], "Notebook 08 shows how digits are judged."),
     ):

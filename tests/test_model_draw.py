@@ -81,6 +81,8 @@ def test_the_sampling_is_the_models_own_or_the_given_one() -> None:
 def test_no_images_are_refused(n: int) -> None:
     with pytest.raises(SamplingError, match=f"{n} images: draw one or more"):
         small_model().draw(n)
+    with pytest.raises(SamplingError, match="batch"):
+        next(small_model().generate([0], batch=n))
 
 
 # ---- labels --------------------------------------------------------------------------------------

@@ -115,3 +115,15 @@ def test_the_main_process_alone_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     runtime.once(lambda: done.append("second"))
     assert done == ["alone"]
+
+
+def test_one_of_several_gpus_is_chosen_by_cuda_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of a run takes the first: a number in the variable would be two devices."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert runtime.best_device("cuda:1") == "cuda:1"
+    with pytest.raises(ParameterError, match=r"'cuda:2', which this machine has not"):
+        runtime.best_device("cuda:2")
+    monkeypatch.setenv("LENSDIFF_DEVICE", "cuda:1")
+    with pytest.raises(ParameterError, match="CUDA_VISIBLE_DEVICES chooses one of several"):
+        runtime.best_device()

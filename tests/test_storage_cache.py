@@ -116,6 +116,15 @@ def test_what_a_killed_process_left_is_removed_once_it_is_old(tmp_path: Path) ->
     assert sorted(tmp_path.iterdir()) == sorted([place, working, other])
 
 
+def test_brackets_in_a_name_are_no_pattern(tmp_path: Path) -> None:
+    place = tmp_path / f"x [v2]-{fingerprint_of({'a': 1})[:12]}"
+    old = place.with_name(f"{place.name}.7-abc.part")
+    old.mkdir()
+    os.utime(old, (0, 0))
+    cached("x [v2]", {"a": 1}, (2, 1, 8, 8), lambda: iter([np.zeros((2, 1, 8, 8))]), tmp_path)
+    assert list(tmp_path.iterdir()) == [place]
+
+
 @pytest.mark.parametrize("n", [3, 5])
 def test_wrong_number_of_images_leaves_nothing(tmp_path: Path, n: int) -> None:
     with pytest.raises(DataError, match=f"Expected 4 images .* got {n}"):

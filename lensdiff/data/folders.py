@@ -33,7 +33,10 @@ def _below(root: Path) -> Iterator[Path]:
         again = place.is_symlink() and place.resolve().is_relative_to(top)
         return name != "__MACOSX" and not name.startswith(".") and not again
 
-    for place, folders, names in os.walk(root, followlinks=True):
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: can't be read ({error.strerror}). Allow it.")
+
+    for place, folders, names in os.walk(root, onerror=refuse, followlinks=True):
         here = Path(place).resolve()
         below = [name for name in folders if read(name, here / name)]
         # a link to a folder above would go round for ever
@@ -58,11 +61,14 @@ def _listing(root: Path, suffixes: set[str]) -> list[Path]:
 
 def _stamp(files: list[Path], root: Path) -> list[list]:
     """What tells these files from others: names, sizes, times, and the bytes of some of them."""
-    known = [
-        [p.relative_to(root).as_posix(), p.stat().st_size, p.stat().st_mtime_ns] for p in files
-    ]
     some = files[:: -(-len(files) // READ)]
-    return [*known, [sha256_of_file(path) for path in some]]
+    try:
+        seen = [(path.relative_to(root).as_posix(), path.stat()) for path in files]
+        known = [[name, one.st_size, one.st_mtime_ns] for name, one in seen]
+        return [*known, [sha256_of_file(path) for path in some]]
+    except OSError as error:
+        cure = "Allow it, or take the file out."
+        raise DataError(f"{error.filename}: can't be read ({error.strerror}). {cure}") from error
 
 
 def _cached(
@@ -166,11 +172,11 @@ def _read_picture(path: Path, size: int, colour: bool) -> np.ndarray:
 
     try:
         with Image.open(path) as picture:
+            picture = ImageOps.exif_transpose(picture)  # as the camera was held
             if picture.mode.startswith("I;16"):  # 16-bit grey, which convert would clip at 255
                 picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
             elif picture.mode in "IF":
                 raise ValueError("32 bits a channel, of unknown range; save it with 8 or 16")
-            picture = ImageOps.exif_transpose(picture)  # as the camera was held
             if "A" in picture.getbands() or "transparency" in picture.info:
                 picture = picture.convert("RGBA")
                 picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)

@@ -141,9 +141,11 @@ class Stretch:
         """Mean and std of every (n // `most`)-th image of `pixels` (n, ...).
 
         These are `most` or more, but fewer than twice as many; all, where there are fewer. Raises
-        DataError for constant images, and for NaN or infinity in them.
+        DataError for no images, for constant ones, and for NaN or infinity in them.
         """
         some = np.asarray(pixels[:: max(1, len(pixels) // most)], np.float64)
+        if not some.size:
+            raise DataError("There are no images to learn. Check the folder, or the rows.")
         if not np.isfinite(some).all():
             raise DataError("Pixels hold NaN or infinity. Mend the images, or take them out.")
         if some.min() == some.max():

@@ -14,7 +14,15 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, DataError
 from ..lensing.population import KINDS
 from ..runtime import best_device, best_precision, progress
-from ..storage import FORMAT, SPEC, WEIGHTS, half_precision, read_folder, write_folder
+from ..storage import (
+    FORMAT,
+    SPEC,
+    WEIGHTS,
+    half_precision,
+    read_folder,
+    sha256_of_file,
+    write_folder,
+)
 from .backbones import LITE0, pretrained_backbone
 
 CURE = "Take another copy of the folder, or train the classifier again."
@@ -131,6 +139,10 @@ class LensClassifier(nn.Module):
             "dropout": dropout,
         }
         self.backbone = pretrained_backbone(backbone, weights, pretrained)
+        # the weights that the backbone begins with, where they are not its own pretrained ones
+        self.begun = "" if pretrained else "random weights"
+        if weights is not None:
+            self.begun = sha256_of_file(Path(weights))
         self.head = HEADS[head](self.backbone.num_features, len(classes), dropout)
         self.to(memory_format=torch.channels_last)
 

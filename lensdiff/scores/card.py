@@ -8,6 +8,7 @@ its extractor.
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -286,7 +287,7 @@ def stored_images(folder: Path, key: list) -> torch.Tensor:
 
 def _stored(folder: Path, name: str, key: list, array: str) -> np.ndarray:
     path = folder / name
-    cure = f"Make them again: python -m lensdiff score {folder} --images 1024"
+    cure = f"Make them again: python -m lensdiff score {shlex.quote(str(folder))} --images 1024"
     try:
         with np.load(path, allow_pickle=False) as saved:
             values = saved[array]

@@ -127,7 +127,8 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tup
     Both fall with the number of images: compare at equal numbers, and with real against real.
     Raises MetricError for k + 1 images or fewer.
     """
-    real, generated = (torch.from_numpy(x) for x in _checked(real, generated, least=k + 2))
+    rows = map(np.ascontiguousarray, _checked(real, generated, least=k + 2))
+    real, generated = map(torch.from_numpy, rows)
     exact = "donot_use_mm_for_euclid_dist"
     across = torch.cdist(real, generated, compute_mode=exact)
 

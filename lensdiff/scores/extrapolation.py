@@ -45,7 +45,8 @@ def extrapolate(
     different sizes, for errors that are not positive, and for a covariance of too low a rank.
     """
     n, d, given = (np.asarray(x, np.float64) for x in (ns, distances, errors))
-    covariance = np.diag(given**2) if given.ndim == 1 else given
+    # a negative error keeps its sign, and is refused below
+    covariance = np.diag(given * np.abs(given)) if given.ndim == 1 else given
     if n.ndim != 1 or d.shape != n.shape or covariance.shape != 2 * n.shape:
         shapes = f"Sizes, distances and errors of shapes {n.shape}, {d.shape} and {given.shape}"
         raise MetricError(f"{shapes}: give as many of each.")

@@ -28,7 +28,7 @@ def nearest(
     population: `symmetry(image, element)` is what lies so near. Training images are read `batch` at
     a time. Raises MetricError where the shapes differ.
     """
-    x = torch.tensor(np.asarray(images), dtype=torch.float32)
+    x = torch.tensor(np.ascontiguousarray(images), dtype=torch.float32)
     oblong = x.shape[-1] != x.shape[-2] and symmetries == 8
     if x.ndim != 4 or x.shape[1:] != training.shape[1:] or symmetries not in ELEMENTS or oblong:
         shapes = f"Images of {tuple(x.shape)} and training images of {training.shape}"
@@ -44,7 +44,8 @@ def nearest(
     index = torch.zeros(len(x), dtype=torch.long)
     element = torch.zeros(len(x), dtype=torch.long)
     for start in range(0, len(training), batch):
-        part = torch.from_numpy(np.asarray(training[start : start + batch], np.float32)).flatten(1)
+        some = np.ascontiguousarray(training[start : start + batch], np.float32)
+        part = torch.from_numpy(some).flatten(1)
         for k, turned in zip(ELEMENTS[symmetries], turns, strict=True):
             square = (turned**2).sum(1, keepdim=True) + (part**2).sum(1) - 2 * turned @ part.T
             found, where = square.min(1)

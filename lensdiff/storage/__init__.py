@@ -110,7 +110,8 @@ def locked(path: Path) -> Iterator[None]:
         Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
-        raise StorageError(f"{path}: no lock for it ({error}). {ROOM}") from error
+        cure = "Set LENSDIFF_CACHE to a folder that can be written."
+        raise StorageError(f"{path}: no lock for it ({error}). {cure}") from error
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import shutil
 import time
@@ -80,7 +81,7 @@ def _make(
 
 def _sweep(folder: Path) -> None:
     """Remove what killed processes left of the same cache, too long ago to be at work still."""
-    for left in folder.parent.glob(f"{folder.name}.*.part"):
+    for left in folder.parent.glob(f"{glob.escape(folder.name)}.*.part"):
         with contextlib.suppress(OSError):  # another removes it, too
             touched = max(path.stat().st_mtime for path in (left, *left.iterdir()))
             if time.time() - touched > PATIENCE_S:

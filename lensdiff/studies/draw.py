@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
         raise ParameterError("--guidance leads to what --label asks for: give one, or leave it out")
     label = wanted(args.label, model)
     sampling = asked_for(model, args)
-    out = args.out or Path(f"{model.folder.name}-seed{args.seed}")
+    out = _named(args.out or Path(f"{model.folder.resolve().name}-seed{args.seed}"))
     array = out.with_name(out.name + ".npy")
     about = {"model": args.model, "first seed": args.seed, "sampling": sampling}
     about |= {} if label is None else {"label": " ".join(args.label), "guidance": args.guidance}
@@ -58,6 +58,12 @@ def run(args: argparse.Namespace) -> None:
             return
     show(out, images, about)
     print(f"{array}: {images.shape}, values in [0, 1]")
+
+
+def _named(out: Path) -> Path:
+    if out.name in ("", ".."):
+        raise ParameterError(f"--out {out}: give a name, of which the files get theirs.")
+    return out
 
 
 def asked_for(model: Model, args: argparse.Namespace) -> Sampling:
@@ -85,14 +91,15 @@ def part_of(
     rows = shard.rows(n)
     if shards.is_of(array, job):
         print(f"{array}: this job's parts are joined already.")
-        shards.clear(array, shard)
-        return None
+        shards.clear(array, shard, job)
+        seen = array.with_suffix(".png").exists()  # else who joined them was killed before
+        return None if seen else np.load(array, mmap_mode="r", allow_pickle=False)
     shards.write_part(array, shard, lambda: drawn(rows), shards.save_array, job)
     with shards.joining(array, shard, job) as last:
         if not last:
             return None
         shards.join_arrays(array, shard, job)
-        shards.clear(array, shard)
+        shards.clear(array, shard, job)
     return np.load(array, mmap_mode="r", allow_pickle=False)
 
 

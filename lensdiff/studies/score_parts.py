@@ -8,13 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ..errors import ParameterError
 from ..scores.card import Card, keep_features
 from ..scores.statistics import Statistics
-from ..storage import read_json, write_json
+from ..storage import read_json, shipped, write_json
 from . import shards
 from .shards import Shard
 
 PARTIAL = "statistics.npz"  # its parts; the whole is not stored
+
+
+def refuse_a_trial(folder: Path, dry: bool, trial: object) -> None:
+    """Raise ParameterError where what is shipped would be replaced by a score of another kind."""
+    if trial and not dry and folder.resolve().parent == shipped("").resolve():
+        reason = "this is a shipped model, and what is stored of it has its own images and sampling"
+        raise ParameterError(f"{folder}: {reason}. Add --dry, or score a copy of the folder.")
 
 
 def keep(folder: Path, found: Statistics, key: list, made: Card) -> None:
@@ -44,7 +52,7 @@ def of_parts(
     known = {"job": own, "against": against}
     if card.exists() and done.exists() and read_json(done, shards.CURE) == known:
         print(f"{card}: this job's parts are joined already.")
-        shards.clear(whole, shard)
+        shards.clear(whole, shard, own)
         return None
     shards.write_part(whole, shard, find, lambda place, found: found.save(place, own), own)
     with shards.joining(whole, shard, own) as last:
@@ -54,5 +62,5 @@ def of_parts(
         made = made_of(joined)
         keep(folder, joined, key, made)
         write_json(done, known)
-        shards.clear(whole, shard)
+        shards.clear(whole, shard, own)
     return made

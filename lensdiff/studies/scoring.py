@@ -17,14 +17,12 @@ from .. import model as models
 from ..data import folders
 from ..data.colour import colour_lenses
 from ..data.images import ImageSet, lenses
-from ..data.labels import check_classes
-from ..errors import DataError, ParameterError
+from ..errors import ParameterError
 from ..model import Model
 from ..networks import classifier
-from ..networks.classifier import LensClassifier, predict
+from ..networks.classifier import LensClassifier
 from ..networks.latent import Latent
 from ..runtime import best_device, processes
-from ..scores import classification
 from ..scores.card import (
     ENOUGH,
     FIRST_SEED,
@@ -39,20 +37,16 @@ from ..scores.card import (
 from ..scores.distances import frechet
 from ..scores.features import extractor
 from ..scores.statistics import Statistics, batches_of, statistics, to_uint8
-from ..storage import fingerprint_of, shipped, write_json
-from ..training.fit import HELD_OUT
-from ..training.recipes import CLASSIFIERS
+from ..storage import fingerprint_of, write_json
 from . import conditional, score_parts, shards
 from .draw import asked_for
 from .samplers import OWN, learnt_by
+from .score_classifier import of_classifier
 from .shards import Shard
 from .train import ENOUGH_FILES
 
 LEGACY_IMAGES = 2_500
 LEGACY_SIDE = 128
-# the recipe of a classifier, by the name of the set it learnt
-LEARNT = {"model_i-150": "lensnet", "diverse-64": "judge64", "digits-train": "judge-digits"}
-PARTS = ("all", "tenth")  # of a classifier's test images
 STANDARD = {"extractor": "efficientnet", "each": 192, "most": 300}  # of options; else not given
 # the options of `score` that a kind of model takes
 FOR_CARDS = ("n", "extractor", "inception_weights", "data", "sampler", "steps", "levels", "high")
@@ -142,13 +136,6 @@ def _refuse_own_files(model: object, args: argparse.Namespace) -> None:
     raise ParameterError(f"{args.model} learnt {learnt}, not simulated lenses. {cure}")
 
 
-def _refuse_a_trial(folder: Path, dry: bool, trial: object) -> None:
-    """Raise ParameterError where what is shipped would be replaced by a score of another kind."""
-    if trial and not dry and folder.parent == shipped(""):
-        reason = "this is a shipped model, and what is stored of it has its own images and sampling"
-        raise ParameterError(f"{folder}: {reason}. Add --dry, or score a copy of the folder.")
-
-
 # ---- an unconditional model ----------------------------------------------------------------------
 
 
@@ -182,7 +169,7 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
     n = min(ENOUGH, len(real) // 2) if args.n is None else args.n
     check_numbers(real, n, model.shape)
     other = sampling != model.sampling or n != ENOUGH or args.extractor != "efficientnet"
-    _refuse_a_trial(model.folder, args.dry, args.data or other)
+    score_parts.refuse_a_trial(model.folder, args.dry, args.data or other)
     net = extractor(args.extractor, best_device(), args.inception_weights)
     shard = Shard.parse(args.shard) if args.shard else None
     rows = shard.rows(n) if shard else range(max(n, args.images, LEGACY_IMAGES * args.legacy))
@@ -238,61 +225,3 @@ def legacy(net: nn.Module, pictures: Tensor, model: Model) -> dict:
         "resolution": f"{LEGACY_SIDE} x {LEGACY_SIDE}",
         "model_sha256": model.spec["sha256"],
     }
-
-
-# ---- a classifier --------------------------------------------------------------------------------
-
-
-def _images_of(recipe: str, data: Path | None) -> tuple[ImageSet, ImageSet]:
-    if data:
-        return folders.common_test(data)
-    return CLASSIFIERS[recipe].images("train"), CLASSIFIERS[recipe].images("test")
-
-
-def recipe_of(folder: Path) -> str:
-    """The recipe with the training set that a classifier learnt. ParameterError without one."""
-    learnt = learnt_by(classifier.read(folder)[1])
-    found = [recipe for name, recipe in LEARNT.items() if learnt.startswith(name)]
-    if not found:
-        cure = f"Say by --recipe which test images it gets: {', '.join(CLASSIFIERS)}."
-        raise ParameterError(f"{folder} learnt {learnt or 'images without a name'}. {cure}")
-    return found[0]
-
-
-def of_classifier(
-    folder: Path, recipe: str | None = None, data: Path | None = None, dry: bool = False
-) -> str:
-    """Classify the test images, all and the published tenth of them, and write report.json.
-
-    The images are those of `recipe`, by default of the one whose training set it learnt, or a
-    folder of Common Test I. A set that is too small for its tenth is reported as a whole. Returns
-    the accuracies in words. Raises ParameterError where no recipe has its training set.
-    """
-    _refuse_a_trial(folder, dry, data)
-    recipe = recipe or ("" if data else recipe_of(folder))
-    train, test = _images_of(recipe, data)
-    model = classifier.load(folder)
-    _, held = train.split(HELD_OUT)
-    check_classes(test, model.classes, unbalanced=True)
-    logits = predict(model, test)
-    temperature = classification.temperature(predict(model, train, held), train.labels[held])
-    calibrated = classification.calibration_error(logits / temperature, test.labels)
-    found = {
-        "weights_sha256": classifier.read(folder)[1]["sha256"],
-        "data": {"name": test.name, "fingerprint": test.fingerprint},
-        "all": classification.report_with_interval(logits, test.labels, model.classes),
-        "temperature": temperature,
-        "calibration_error_after": calibrated,
-    }
-    said = ""
-    try:
-        tenth = classification.published_tenth(test.labels)
-        found["tenth"] = classification.report_with_interval(
-            logits[tenth], test.labels[tenth], model.classes
-        )
-    except DataError as error:
-        said = f"\nWithout the published tenth: {error}"
-    if not dry:
-        write_json(folder / "report.json", found)
-    lines = [classification.in_words(name, found[name]) for name in PARTS if name in found]
-    return "\n".join(lines) + said

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ..errors import ParameterError, StorageError
+from ..errors import DataError, ParameterError, StorageError
 from ..runtime import processes, take_gpu
 from ..scores.statistics import Statistics
 from ..storage import atomic, read_json, write_json
@@ -71,7 +71,12 @@ def record(path: Path) -> Path:
 def is_of(path: Path, job: str) -> bool:
     """Whether there is a file at `path`, a part or the whole, and it is of this job."""
     about = record(path)
-    return path.exists() and about.exists() and read_json(about, CURE) == {"job": job}
+    try:
+        return path.exists() and about.exists() and read_json(about, CURE) == {"job": job}
+    except DataError:
+        if about.exists():
+            raise
+        return False  # who joined the parts took it away meanwhile
 
 
 def own(given: str | None) -> str | None:
@@ -123,11 +128,13 @@ def joining(whole: Path, shard: Shard, job: str) -> Iterator[bool]:
             Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def clear(whole: Path, shard: Shard) -> None:
-    """Delete the parts, once the whole is stored."""
+def clear(whole: Path, shard: Shard, job: str) -> None:
+    """Delete the job's parts, once the whole is stored, and such without a record."""
     for one in shard.all():
-        one.path(whole).unlink(missing_ok=True)
-        record(one.path(whole)).unlink(missing_ok=True)
+        place = one.path(whole)
+        if one.there(whole, job) or not record(place).exists():
+            place.unlink(missing_ok=True)
+            record(place).unlink(missing_ok=True)
 
 
 Made = TypeVar("Made")

@@ -66,6 +66,8 @@ class Table:
         """
         found = self.find(**key)
         if found is None:
+            with locked(self.path):
+                pass  # a computed row would be lost where there can be no lock
             computed = {**key, **compute()}
             with locked(self.path):
                 self._take_in()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,8 @@ def run(args: argparse.Namespace) -> None:
     from ..training import tracking
     from . import pages
 
+    if args.folder.name in ("", ".."):
+        raise ParameterError(f"{args.folder}: the model's folder needs a name of its own.")
     take_gpu()
     if is_main():
         print(f"{processes()} process{'es' * (processes() > 1)}, {machine()}", flush=True)
@@ -96,11 +99,13 @@ def _train_recipe(args: argparse.Namespace, each: Callable[[object], object]) ->
 
     recipe = _recipe(args)
     digits = recipe.data == "digits"
-    data = f" --data {args.data}" if args.data and not digits else ""
-    following = f"Score it with: python -m lensdiff score {args.folder}{data}"
+    place = shlex.quote(str(args.folder))
+    data = f" --data {shlex.quote(str(args.data))}" if args.data else ""
+    following = f"Score it with: python -m lensdiff score {place}{data}"
     if isinstance(recipe, recipes.AutoencoderRecipe):
         _train_autoencoder(args, recipe, each)
-        following = f"Learn its latents with: train RECIPE DIR --autoencoder {args.folder}"
+        command = f"python -m lensdiff train RECIPE DIR --autoencoder {place}{data}"
+        following = f"Learn its latents with: {command}"
     elif isinstance(recipe, recipes.ClassifierRecipe):
         _train_classifier(args, recipe, each)
     else:
@@ -110,7 +115,7 @@ def _train_recipe(args: argparse.Namespace, each: Callable[[object], object]) ->
         elif data and recipe.network.get("classes"):
             following = "Notebook 06 scores the classes of files: give it data_folder."
         elif data and learnt < ENOUGH_FILES:
-            others = f"python -m lensdiff score {args.folder} --data OTHERS"
+            others = f"python -m lensdiff score {place} --data OTHERS"
             following = f"Score it with files that it did not learn: {others}"
     return following
 
@@ -183,7 +188,8 @@ def _latents_of_files(args: argparse.Namespace, recipe: object) -> object:
 
     if args.autoencoder is None:
         reason = f"{recipe.autoencoder} learnt simulated lenses, and files are others"
-        cure = f"First: train {recipe.autoencoder} DIR --data {args.data}; then --autoencoder DIR"
+        first = f"train {recipe.autoencoder} DIR --data {shlex.quote(str(args.data))}"
+        cure = f"First: {first}; then --autoencoder DIR"
         raise ParameterError(f"{recipe.name}: {reason}. {cure}.")
     return replace(recipe, elements=ELEMENTS[args.symmetries or 1])
 

@@ -58,7 +58,7 @@ def from_level(sampling: Sampling, sigma: float) -> Sampling:
     Raises ParameterError for a level outside of those it has.
     """
     if sampling.levels in SCHEDULES:
-        cure = "Give its copy's sampling, in spec.json, log levels"
+        cure = "Take a model of log levels, as lens150"
         raise ParameterError(f"The model has a schedule's own levels ({sampling.levels}). {cure}.")
     if not sampling.low < sigma <= sampling.high:
         known = f"above {sampling.low:g} and at most {sampling.high:g}"
@@ -116,7 +116,7 @@ def _checked(name: str, label: str | None, data: Path | None) -> Model:
         raise ParameterError(f"{name} learnt latents, not pixels. Take lens150.")
     if data is None:
         check_of_lenses(model, name)
-    elif model.folder.parent == shipped(""):
+    elif model.folder.resolve().parent == shipped("").resolve():
         raise ParameterError(f"{name} is a shipped model. Ask a copy of its folder with --data.")
     elif model.telescope is not None:
         cure = "Leave --data out, or take a model of such files"

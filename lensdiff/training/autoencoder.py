@@ -13,12 +13,12 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from ..data.images import ELEMENTS, ImageSet, Shuffle, some_of, symmetry
-from ..errors import DataError, TrainingError
+from ..errors import TrainingError
 from ..networks import latent
 from ..networks.autoencoder import VQVAE, Autoencoder, code_use
 from ..networks.latent import Latent
 from ..runtime import best_precision, once, processor, progress
-from .checks import check_budget, check_rows, check_settings
+from .checks import check_budget, check_finite, check_rows, check_settings
 from .loop import Run, Settings, Step, Task, at_once
 from .state import Curve, run_identity, turned, unshaped
 
@@ -62,9 +62,13 @@ class AutoencoderConfig:
         return Settings(**fields, betas=(0.9, 0.99), precision=precision)
 
 
-def check_codebook(name: str, use: dict[str, float], codes: int) -> None:
-    """Raise TrainingError for a codebook of `codes` that has collapsed, from its `code_use`."""
-    if use["perplexity"] >= max(min(2.0, 0.6 * codes), COLLAPSED * codes):
+def check_codebook(name: str, use: dict[str, float], codes: int, latents: int) -> None:
+    """Raise TrainingError for a codebook of `codes` that has collapsed, from its `code_use`.
+
+    That of so many `latents`, which can be in no more codes.
+    """
+    reach = min(codes, latents)
+    if use["perplexity"] >= max(min(2.0, 0.6 * reach), COLLAPSED * reach):
         return
     taken = f"{round(use['codes_in_use'] * codes)} of {codes} codes are in use"
     raise TrainingError(
@@ -99,10 +103,7 @@ class AutoencoderTask(Task):
         self.update = update
         rows = self.shuffle(update)
         x = torch.from_numpy(np.array(self.images.pixels[rows], np.float32))
-        if not x.isfinite().all():
-            wrong = rows[int((~x.isfinite()).flatten(1).any(1).nonzero()[0])]
-            reason = f"image {wrong} holds NaN or infinity"
-            raise DataError(f"{self.images.name}: {reason}. Take it out, or mend it.")
+        check_finite(self.images.name, rows, x)
         if self.config.augment and self.images.symmetries > 1:
             rng = np.random.default_rng([self.config.seed, 1, update])
             x = symmetry(x, rng.choice(ELEMENTS[self.images.symmetries], len(rows)))
@@ -155,9 +156,10 @@ class AutoencoderTask(Task):
         if not isinstance(model, VQVAE):
             divergence = torch.cat([log["divergence"] for log in logs])
             return scores | {"divergence": float(divergence.mean())}
-        use = code_use(sum(log["counts"] for log in logs))
+        counts = sum(log["counts"] for log in logs)
+        use = code_use(counts)
         if self.update >= self.config.warmup_steps:
-            check_codebook(self.images.name, use, len(model.codes))
+            check_codebook(self.images.name, use, len(model.codes), int(counts.sum()))
         return scores | use
 
 

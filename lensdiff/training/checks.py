@@ -5,13 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
-from ..errors import ParameterError
+from ..errors import DataError, ParameterError
 from ..storage import SPEC, check_free
 
 LEAST = {"save_every": 1, "held_out_every": 0, "held_out_images": 1, "warmup_steps": 0, "seed": 0}
 LEAST |= {"weight_decay": 0}
 SHARES = ("decay_share", "label_dropout", "label_smoothing", "ema")  # from 0 to 1
+
+
+def check_finite(name: str, rows: np.ndarray, x: Tensor) -> None:
+    """Raises DataError for NaN or infinity in the images x, (n, ...), which are these `rows`."""
+    if not x.isfinite().all():
+        wrong = rows[int((~x.isfinite()).flatten(1).any(1).nonzero()[0])]
+        reason = f"image {wrong} holds NaN or infinity"
+        raise DataError(f"{name}: {reason}. Take it out, or mend it.")
 
 
 def check_settings(config: object) -> None:

@@ -17,7 +17,7 @@ from ..errors import CheckpointError, ParameterError
 from ..networks import classifier
 from ..networks.classifier import LensClassifier, half, predict
 from ..runtime import once, processes, processor, progress
-from .checks import check_rows, check_settings
+from .checks import check_finite, check_rows, check_settings
 from .loop import Run, Settings, Step, Task, learning_rate
 from .processes import leave_out_unused, share_norms
 from .state import Curve, run_identity, stages_of, turned
@@ -94,6 +94,7 @@ class Batches:
             elements = ELEMENTS[self.images.symmetries]
         which = np.random.default_rng([config.seed, 1, update]).choice(elements, config.batch)
         x = torch.from_numpy(np.asarray(self.images.pixels[rows], np.float32))
+        check_finite(self.images.name, rows, x)
         labels = np.asarray(self.images.labels)[rows].astype(np.int64)
         return symmetry(x, which), torch.from_numpy(labels)
 
@@ -146,7 +147,7 @@ class ClassifierTask(Task):
     def held_out(self, model: LensClassifier) -> dict[str, float]:
         images = self.batches.images
         logits = torch.from_numpy(predict(model, images, self.held_rows))
-        labels = torch.from_numpy(np.asarray(images.labels)[self.held_rows])
+        labels = torch.from_numpy(np.asarray(images.labels)[self.held_rows].astype(np.int64))
         loss = float(F.cross_entropy(logits, labels))
         return {"loss": loss, "accuracy": float((logits.argmax(1) == labels).float().mean())}
 
@@ -174,7 +175,8 @@ def train_classifier(
     train_rows, held_rows = rows or images.split()
     check_rows((train_rows, held_rows), bool(config.held_out_every))
     about = [asdict(config), model.arguments, images.fingerprint]
-    more = [one for one in (start, turned(images, config.elements is None)) if one]
+    begun = start or model.begun
+    more = [one for one in (begun, turned(images, config.elements is None)) if one]
     identity = run_identity(about, train_rows, *more)
     batches = Batches(images, train_rows, config)
     task = ClassifierTask(model, batches, held_rows, frozen=False)

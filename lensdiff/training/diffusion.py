@@ -19,7 +19,7 @@ from ..data.images import ELEMENTS, ImageSet, Shuffle, Stretch, some_of, symmetr
 from ..data.labels import labels_for, network_labels
 from ..diffusion.process import CRITERIA, WEIGHTS, Denoiser, LogNormal, Uniform
 from ..errors import ParameterError
-from .checks import check_budget, check_rows, check_settings
+from .checks import check_budget, check_finite, check_rows, check_settings
 from .loop import Run, Settings, Step, Task, at_once
 from .state import run_identity, turned, unshaped
 
@@ -114,6 +114,7 @@ class Batches:
         rows = self.shuffle(update)
         rng = np.random.default_rng([config.seed, 1, update])
         x = self.stretch(torch.from_numpy(self.images.pixels[rows]))
+        check_finite(self.images.name, rows, x)
         which = np.zeros(len(rows), int)
         if config.augment and self.images.symmetries > 1:
             which = rng.choice(ELEMENTS[self.images.symmetries], len(rows))
@@ -167,6 +168,7 @@ def held_out_loss(
     losses = []
     for part, eps in _held_out_parts(len(rows), images.pixels.shape[1:], config.seed, batch):
         x = stretch(torch.from_numpy(images.pixels[rows[part]]))
+        check_finite(images.name, rows[part], x)
         label = None
         if labels is not None:
             label = network_labels(labels[rows[part]], np.zeros(len(x), int)).to(device)

@@ -244,8 +244,10 @@ def images_of(
 
     It holds MNIST's own files for a recipe of digits, pictures for one of lenses in colour, Common
     Test I for a classifier of lenses, and DeepLense files for others; `symmetries` are these
-    files'. Raises DataError as the readers.
+    files'. Raises DataError as the readers, ParameterError for `n` of a folder or a classifier.
     """
+    if n is not None and isinstance(recipe, ClassifierRecipe):
+        raise ParameterError("A classifier's set is of its recipe: leave `n` out.")
     if not data:
         return recipe.images("train") if n is None else recipe.images("train", n=n)
     if n is not None:

@@ -285,3 +285,37 @@ def test_folders_of_the_same_names_and_times_are_told_apart(tmp_path: Path) -> N
         found.append(folder(place.parent, cache=tmp_path / "cache"))
     assert found[0].fingerprint != found[1].fingerprint
     assert not np.array_equal(found[0].pixels, found[1].pixels)
+
+
+# ---- what can't be read --------------------------------------------------------------------------
+
+
+def test_a_folder_that_can_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a class would be missing, and nobody would know."""
+    for name in ("no", "cdm"):
+        write(tmp_path / "set" / name / "a.npy", image(8, 8))
+    scan = os.scandir
+
+    def denied(path: str) -> object:
+        if Path(path).name == "cdm":
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(DataError, match=r"cdm: can't be read \(Permission denied\)"):
+        folder(tmp_path / "set", cache=tmp_path / "cache")
+
+
+def test_a_file_that_can_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "set" / "a.npy", image(8, 8))
+
+    def denied(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(folders, "sha256_of_file", denied)
+    with pytest.raises(DataError, match=r"a\.npy: can't be read \(Permission denied\)"):
+        folder(tmp_path / "set", cache=tmp_path / "cache")

@@ -272,6 +272,8 @@ def test_stretch_of_constant_images_is_refused(value: float) -> None:
     """
     with pytest.raises(DataError, match="same value"):
         Stretch.of(np.full((50, 1, 64, 64), value))
+    with pytest.raises(DataError, match="There are no images to learn"):
+        Stretch.of(np.zeros((0, 1, 64, 64)))
 
 
 def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:

@@ -84,12 +84,15 @@ def test_16_bit_grey_keeps_its_range(tmp_path: Path, colour: bool) -> None:
         assert pixels[0] == pytest.approx(values / 65535, abs=0.51 / 255)
 
 
-def test_a_photograph_is_turned_as_its_exif_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("deep", [1, 257])
+def test_a_photograph_is_turned_as_its_exif_says(tmp_path: Path, deep: int) -> None:
+    """One of 16 bits too."""
     pixels = noise(16, 16)
     (tmp_path / "phone").mkdir()
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn clockwise shows it upright
-    Image.fromarray(pixels).save(tmp_path / "phone" / "a.png", exif=exif)
+    values = pixels if deep == 1 else deep * pixels.astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "phone" / "a.png", exif=exif)
     upright = np.rot90(pixels, -1) / 255
     assert read_one(tmp_path / "phone", False).pixels[0, 0] == pytest.approx(upright, abs=1e-6)
 

@@ -10,7 +10,7 @@ from toys_scores import Pooled, exact
 
 from lensdiff.errors import MetricError
 from lensdiff.scores import distances
-from lensdiff.scores.distances import frechet, kid
+from lensdiff.scores.distances import frechet, kid, precision_recall
 from lensdiff.scores.statistics import Statistics, statistics
 
 
@@ -94,3 +94,8 @@ def test_features_of_unequal_widths_and_images_of_unequal_sizes_have_no_distance
     small, large = (statistics(Pooled(), [torch.rand(20, 1, side, side)]) for side in (8, 16))
     with pytest.raises(MetricError, match=r"\(1, 8, 8\) and of \(1, 16, 16\)"):
         frechet(small, large)
+
+
+def test_precision_and_recall_take_any_view_of_features():
+    rows = np.random.default_rng(0).normal(size=(30, 3))[:, ::-1]
+    assert precision_recall(rows, rows) == (1, 1)

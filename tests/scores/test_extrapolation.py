@@ -80,6 +80,8 @@ def test_too_few_sizes_or_rows_and_errors_of_zero_are_refused():
         extrapolate([10, 10, 20], [1, 1, 1], [1, 1, 1])
     with pytest.raises(MetricError, match="positive"):
         extrapolate([10, 20, 30], [1, 1, 1], [1, 0, 1])
+    with pytest.raises(MetricError, match="positive"):
+        extrapolate([10, 20, 30], [1, 1, 1], [1, -1, 1])
     rows = np.zeros((90, 2))
     with pytest.raises(MetricError, match="40 to 90"):
         against_size(rows, rows, [40, 91])

@@ -32,6 +32,12 @@ def test_the_nearest_training_image_is_found_under_the_symmetries(symmetries):
     assert np.abs(back - training[rows]).max() < 0.06
 
 
+def test_mirrored_arrays_are_compared():
+    images = np.random.default_rng(0).random((3, 1, 4, 4)).astype(np.float32)[..., ::-1]
+    away, index, _ = nearest(images, images)
+    assert away == pytest.approx(0, abs=1e-6) and index.tolist() == [0, 1, 2]
+
+
 def test_nearest_refuses_other_sizes():
     with pytest.raises(MetricError, match="can't be compared"):
         nearest(np.zeros((2, 1, 8, 8), np.float32), np.zeros((2, 1, 9, 9), np.float32))

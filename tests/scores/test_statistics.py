@@ -10,7 +10,7 @@ from toys_scores import Pooled, exact
 from lensdiff.data.images import ImageSet
 from lensdiff.errors import MetricError
 from lensdiff.scores import statistics
-from lensdiff.scores.statistics import Statistics
+from lensdiff.scores.statistics import Statistics, to_uint8
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,11 @@ def test_statistics_stream_to_the_same_as_all_at_once_and_do_not_grow():
 def test_uint8_clips_and_rounds():
     values = torch.tensor([-0.2, 0.0, 0.00196, 0.00197, 0.5, 1.0, 1.3])
     assert statistics.to_uint8(values).tolist() == [0, 0, 0, 1, 128, 255, 255]
+
+
+def test_mirrored_arrays_are_taken():
+    images = np.random.default_rng(0).random((3, 1, 4, 4)).astype(np.float32)[..., ::-1]
+    assert (to_uint8(images) == to_uint8(images.copy())).all()
 
 
 def test_statistics_of_real_images_are_cached_and_checked(images, tmp_path):

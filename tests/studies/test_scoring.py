@@ -22,7 +22,7 @@ from lensdiff.scores import card
 from lensdiff.scores.distances import frechet
 from lensdiff.scores.statistics import reference, statistics, to_uint8
 from lensdiff.storage import shipped
-from lensdiff.studies import scoring
+from lensdiff.studies import score_classifier, score_parts, scoring
 
 pytestmark = pytest.mark.filterwarnings("ignore::lensdiff.scores.card.SampleSizeWarning")
 
@@ -144,13 +144,16 @@ def test_the_folder_that_it_learnt_is_scored_on_what_was_held_out(model, tmp_pat
 
 
 def test_what_is_shipped_is_not_replaced_by_a_trial(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "shipped", lambda name: tmp_path / name)
+    monkeypatch.setattr(score_parts, "shipped", lambda name: tmp_path / name)
     monkeypatch.setattr(scoring, "ENOUGH", 12)
     files = ("--data", str(tmp_path / "mine"))
     own_folder(tmp_path / "mine")
     for more in (("-n", "13"), ("--steps", "3"), ("--extractor", "inception"), files):
         with pytest.raises(ParameterError, match=r"a shipped model.*Add --dry"):
             scoring.run(arguments(model.folder, *more))
+    monkeypatch.chdir(tmp_path)  # a path from here leads to the same folder
+    with pytest.raises(ParameterError, match=r"a shipped model.*Add --dry"):
+        scoring.run(arguments(model.folder.name, "-n", "13"))
     assert not (model.folder / "card.json").exists()
     assert scoring.run(arguments(model.folder, "-n", "13", "--dry"))
     place = classifier.save(tmp_path / "c", small_classifier())
@@ -261,7 +264,7 @@ def test_a_conditional_model_gets_its_table(tmp_path, monkeypatch, capsys, netwo
 
 def test_a_small_test_set_of_a_classifier_is_reported_as_a_whole(tmp_path, monkeypatch, capsys):
     folder = classifier.save(tmp_path / "mine", small_classifier())
-    monkeypatch.setattr(scoring, "_images_of", lambda recipe, data: (squares(90), squares(30)))
+    monkeypatch.setattr(score_classifier, "_images_of", lambda *_: (squares(90), squares(30)))
     scoring.run(arguments(folder, "--recipe", "lensnet"))
     found = json.loads((folder / "report.json").read_text())
     assert found["all"]["n"] == 30 and "tenth" not in found
@@ -272,7 +275,7 @@ def test_a_classifier_gets_its_report(tmp_path, monkeypatch, capsys):
     train = squares(90)
     test = squares(60, seed=1)
     folder = classifier.save(tmp_path / "mine", small_classifier())
-    monkeypatch.setattr(scoring, "_images_of", lambda recipe, data: (train, test))
+    monkeypatch.setattr(score_classifier, "_images_of", lambda *_: (train, test))
     scoring.run(arguments(folder, "--recipe", "lensnet", "--dry"))
     assert not (folder / "report.json").exists()
     words = capsys.readouterr().out
@@ -288,10 +291,22 @@ def test_a_classifier_gets_its_report(tmp_path, monkeypatch, capsys):
 
 def test_the_test_images_of_a_classifier_are_of_the_set_it_learnt(tmp_path):
     for name in ("lensnet", "judge64", "judge-digits"):
-        assert scoring.recipe_of(shipped(name)) == name
-    with mock.patch.object(classifier, "read", return_value=({}, {"data": {"name": "mine-9"}})):
-        with pytest.raises(ParameterError, match="learnt mine-9"):
-            scoring.recipe_of(tmp_path)
+        assert score_classifier.recipe_of(shipped(name)) == name
+    for name, said in (("mine-9", "learnt mine-9"), ("digits-all-train", "by --data")):
+        with mock.patch.object(classifier, "read", return_value=({}, {"data": {"name": name}})):
+            with pytest.raises(ParameterError, match=said):
+                score_classifier.recipe_of(tmp_path)
+
+
+def test_a_classifier_of_ones_own_digits_gets_the_test_files_beside_them(tmp_path, monkeypatch):
+    digits = squares(60)
+    learnt = {"name": "digits-all-train"}
+    place = classifier.save(tmp_path / "c", small_classifier(), data=learnt)
+    read = []
+    monkeypatch.setattr(score_classifier, "digits", lambda *given: read.append(given) or digits)
+    words = score_classifier.of_classifier(place, data=tmp_path / "mnist")
+    assert read == [("train", tmp_path / "mnist"), ("test", tmp_path / "mnist")]
+    assert "of 60" in words and (place / "report.json").exists()
 
 
 def test_legacy_is_for_simulated_lenses(tmp_path):

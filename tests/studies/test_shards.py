@@ -16,7 +16,7 @@ from toys_scores import Pooled, small_model
 
 from lensdiff import __main__ as command
 from lensdiff.data.images import ImageSet
-from lensdiff.errors import MetricError, ParameterError, StorageError
+from lensdiff.errors import DataError, MetricError, ParameterError, StorageError
 from lensdiff.model import Model
 from lensdiff.scores.statistics import Statistics
 from lensdiff.studies import pages, scoring, shards
@@ -106,6 +106,45 @@ def test_a_part_that_comes_again_after_the_join_draws_nothing(
     assert (tmp_path / "parts.npy").read_bytes() == whole
     draw(model, tmp_path / "parts")
     assert not (tmp_path / "parts.job.json").exists()
+
+
+def test_parts_of_another_job_stay_and_a_page_that_is_missing_is_made(
+    model: Model, tmp_path: Path
+) -> None:
+    """A queue runs a part of the first job again, while a second one fills the same names."""
+    for number in (1, 2):
+        draw(model, tmp_path / "parts", "--shard", f"{number}/2")
+    words = ["draw", str(model.folder), "-n", "7", "--seed", "4", "--shard", "2/2"]
+    assert command.main([*words, "--out", str(tmp_path / "parts")]) == 0
+    (tmp_path / "parts.png").unlink()  # as if killed between joining and drawing the page
+    draw(model, tmp_path / "parts", "--shard", "1/2")
+    assert (tmp_path / "parts.png").exists()
+    assert [path.name for path in tmp_path.glob("parts.*-of-*.npy")] == ["parts.2-of-2.npy"]
+
+
+def test_a_record_that_is_taken_away_while_it_is_read_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tmp_path / "parts.npy"
+    shards.write_part(whole, Shard(1, 1), lambda: np.zeros(3), shards.save_array, "one")
+    place = Shard(1, 1).path(whole)
+
+    def vanishes(path: Path, cure: str) -> dict:
+        path.unlink()
+        raise DataError(f"{path}: can't be read. {cure}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "read_json", vanishes)
+        assert not shards.is_of(place, "one")
+    shards.record(place).write_text("{")
+    with pytest.raises(DataError, match="Delete it and run its part again"):
+        shards.is_of(place, "one")
+
+
+def test_files_need_a_name(model: Model, capsys: pytest.CaptureFixture) -> None:
+    for words in (["draw", str(model.folder), "--out", "."], ["train", "tiny", "."]):
+        assert command.main(words) == 1
+        assert "a name" in capsys.readouterr().err
 
 
 def test_a_lost_part_is_run_again_alone_and_one_of_another_job_is_no_part(
@@ -269,7 +308,7 @@ def test_parts_that_another_job_joined_meanwhile_are_left(tmp_path: Path) -> Non
     class Slow(Shard):
         def missing(self, whole: Path, job: str) -> list[int]:
             found = counted(self, whole, job)
-            shards.clear(whole, Shard(1, 1))  # after this count
+            shards.clear(whole, Shard(1, 1), "one")  # after this count
             return found
 
     with shards.joining(whole, Slow(1, 1), "one") as last:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lensdiff.errors import DataError, ParameterError
+from lensdiff.errors import DataError, ParameterError, StorageError
 from lensdiff.storage import lock_of
 from lensdiff.studies.table import Table
 
@@ -43,6 +43,17 @@ def test_a_row_is_computed_once_kept_at_once_and_reported(tmp_path, capsys):
     assert stored["rows"] == [row]
     assert stored["machine"]
     assert [one.name for one in path.parent.iterdir()] == ["table.json"]
+
+
+def test_nothing_is_computed_where_no_lock_can_be_had(tmp_path, monkeypatch):
+    """The row would be lost: it can't be kept without one."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "file" / "cache"))
+    table = Table(tmp_path / "table.json", {})
+    computed = []
+    with pytest.raises(StorageError, match="Set LENSDIFF_CACHE to a folder"):
+        table.row({"n": 1}, lambda: computed.append(1) or {"score": 1})
+    assert not computed
 
 
 def test_rows_are_found_by_the_whole_key(tmp_path):

@@ -266,4 +266,11 @@ def test_a_codebook_is_there_for_vqvae_alone() -> None:
 def test_few_codes_can_be_in_use(codes: int, perplexity: float, good: bool) -> None:
     use = {"perplexity": perplexity, "codes_in_use": 1.0}
     with contextlib.nullcontext() if good else pytest.raises(TrainingError, match="collapsed"):
-        check_codebook("x", use, codes)
+        check_codebook("x", use, codes, 1_000)
+
+
+def test_few_latents_can_not_be_in_many_codes() -> None:
+    use = {"perplexity": 12.0, "codes_in_use": 12 / 1_024}
+    check_codebook("x", use, 1_024, latents=16)
+    with pytest.raises(TrainingError, match="collapsed"):
+        check_codebook("x", use, 1_024, latents=10_000)

@@ -110,6 +110,26 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path, number: int) ->
         fit_classifier(small_classifier(), images, other, tmp_path / "other", state=state)
 
 
+def test_a_run_from_other_first_weights_is_another_run(tmp_path: Path) -> None:
+    for _ in train_classifier(small_classifier(), squares(), QUICK, state=tmp_path):
+        pass
+    other = small_classifier()
+    other.begun = "SHA-256 of a file of weights"
+    with pytest.raises(CheckpointError, match="another run"):
+        next(train_classifier(other, squares(), QUICK, state=tmp_path))
+
+
+def test_nan_is_refused_and_labels_of_any_whole_kind_are_taken() -> None:
+    images = squares()
+    pixels = np.array(images.pixels)
+    pixels[7, 0, 3, 3] = np.nan
+    with pytest.raises(DataError, match="image 7 holds NaN or infinity"):
+        list(train_classifier(small_classifier(), replace(images, pixels=pixels), QUICK))
+    few = replace(images, labels=images.labels.astype(np.int32))
+    *_, last = train_classifier(small_classifier(), few, QUICK)
+    assert np.isfinite(last.held_out)
+
+
 def test_a_new_stage_goes_on_from_a_classifier_and_is_recorded(tmp_path: Path) -> None:
     start = tmp_path / "first"
     images = squares()

@@ -13,7 +13,7 @@ from toys_training import NO_NOISE, Spy, config, run, tiny, weights
 
 from lensdiff.data.images import ImageSet, Stretch, symmetry
 from lensdiff.diffusion.process import Denoiser, LogNormal, Uniform
-from lensdiff.errors import LensdiffError, ParameterError, TrainingError
+from lensdiff.errors import DataError, LensdiffError, ParameterError, TrainingError
 from lensdiff.lensing import parameters
 from lensdiff.training.diffusion import Batches, TrainConfig, held_out_loss, train
 
@@ -257,8 +257,11 @@ def test_nan_in_the_data_stops_before_the_weights_are_touched(lenses16: ImageSet
     pixels = np.array(lenses16.pixels)
     pixels[:, :, 3, 3] = np.nan
     denoiser = tiny()
-    with pytest.raises(TrainingError, match="nan at update 1"):
+    with pytest.raises(DataError, match=r"diverse-16: image [0-9]+ holds NaN or infinity"):
         run(denoiser, replace(lenses16, pixels=pixels), config(), stretch=Stretch(0.1, 0.2))
+    with pytest.raises(DataError, match="image 5 holds NaN"):
+        given = (Stretch(0.1, 0.2), config(held_out_images=1))
+        held_out_loss(denoiser, replace(lenses16, pixels=pixels), np.array([5]), *given)
     assert torch.equal(weights(denoiser), weights(tiny()))
 
 

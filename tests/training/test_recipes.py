@@ -106,6 +106,8 @@ def test_recipes_of_digits_learn_digits(tmp_path):
         replace(recipes.LENS64, data="cats").images()
     with pytest.raises(DataError, match="there is no train-images-idx3-ubyte"):
         images_of(recipes.JUDGE_DIGITS, tmp_path)
+    with pytest.raises(ParameterError, match="leave `n` out"):
+        images_of(recipes.LENSNET, n=100)
 
 
 def test_a_judge_of_digits_is_small_and_answers_ten_classes():
