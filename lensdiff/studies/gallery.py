@@ -163,10 +163,11 @@ def _census_row() -> list[str]:
         names = ("two_or_ring", "three_images", "any_but_three_images")
         shares = [_with_error(row["counts"]["drawn"][name], row["n"]) for name in names]
         accuracy, error = judged["two_sample"]
+        of_them = "" if judged is row else f", {judged['n']:,} of them,"
         told.append(
             f"two or more bright images or a ring {shares[0]}, three {shares[1]}, another defect "
-            f"{shares[2]}; told from test lenses by a classifier in {100 * accuracy:.1f} ± "
-            f"{100 * error:.1f} % (50 % by guessing)"
+            f"{shares[2]}; told from test lenses by a classifier{of_them} in "
+            f"{100 * accuracy:.1f} ± {100 * error:.1f} % (50 % by guessing)"
         )
     what = f"{flagship['n']:,} lenses of lens150-long; beside {rows[census.ALL]['n']:,} simulated"
     return [f"[physics]({PHYSICS})", what, "", told[0], told[1]]

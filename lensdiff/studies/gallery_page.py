@@ -34,7 +34,7 @@ REPRODUCE = """## The same again
 A run can be killed at any moment and called again; on the CPUs of one machine it ends with the same
 weights, bit for bit. `--start` goes on from other weights as a new stage, which the new model
 records. On a GPU the same recipes scale by `--batch`, `--width`, `--steps` and `--lr`. In all
-nearly nine hours on two cores, without `lens150-long`, which was trained on a GPU;
+eight and a half hours on two cores, without `lens150-long`, which was trained on a GPU;
 [its page](lens150-long/README.md) says how the run differed from this command, which takes nearly
 six hours more on two cores ([by calculation](../../docs/scale.md)):
 
