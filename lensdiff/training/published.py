@@ -27,7 +27,7 @@ WHOLE_IMAGES = 1_000_000  # a hundred epochs of DeepLense's 10,000
 OURS = "ours"
 EVERY_TURN = tuple(range(8))
 # Updates that fill thirty minutes of two x86-64 cores with bfloat16, by `study recipes --time`;
-# of vq-latents, what its autoencoder leaves of them.
+# of those of latents, what the autoencoder leaves of them.
 UPDATES = {
     "ddpm": 700,
     "ddpm-cosine": 700,
@@ -36,8 +36,10 @@ UPDATES = {
     "cosine-l1": 275,
     "faces": 700,
     "faces-T200": 700,
+    "faces-wide": 190,
     "faces-colour": 300,
     "vq-latents": 2_750,
+    "vq-latents-T200": 2_750,
     "ours": 3_100,
     "ours-observed": 3_100,
     "ours-colour": 2_350,
@@ -117,6 +119,19 @@ def _whole(recipe: Recipe, pixels: int, steps: int, eta: float) -> Recipe:
     )
 
 
+def _latents(name: str, T: int) -> Recipe:
+    """A recipe of latents, with T steps of beta unchanged; a guess of a latent has no range."""
+    plain = _recipe(
+        name, _plain((64, 128), (1,)), Uniform("linear", T, rescale=False), batch=64, lr=1e-3
+    )
+    return replace(
+        plain,
+        sampling=replace(plain.sampling, clamp=False),
+        autoencoder="lens64-vq",  # the one below; a recipe takes it from a folder of that name
+        elements=EVERY_TURN,
+    )
+
+
 # What each source says of itself in numbers; none gives its number of weights.
 # 1: T = 1,000, linear beta, attention at 16 x 16, group norms, MSE, on 150 x 150 files; it has no
 # score, and proposes a cosine schedule and twice the width.
@@ -142,6 +157,8 @@ _L1 = replace(
 _SLOW = {"batch": 20, "accumulation": 4, "lr": 3e-5}
 _FIVE = {**NETWORKS["five_levels"], "attention_levels": (2,)}  # 16 x 16 of 64 pixels
 _FACES = _recipe("faces", _FIVE, Uniform("linear"), **_SLOW)
+_FIVE_WIDE = _plain((128, 256, 256, 512, 1024), attention_levels=(2,))
+_FACES_WIDE = _recipe("faces-wide", _FIVE_WIDE, Uniform("linear"), **_SLOW)
 _SHORT = _recipe("faces-T200", _FIVE, Uniform("linear", 200, rescale=False), **_SLOW)
 _COLOUR = replace(
     _recipe("faces-colour", NETWORKS["five_levels"], Uniform("linear"), **_SLOW),
@@ -150,19 +167,8 @@ _COLOUR = replace(
 )
 # 5: MNIST in a VQ-VAE's latents; T = 200 sampled in 50, 100 and 200 calls; T = 300 is far better.
 # Here its network sees latents of 16 x 16; batch and rate are those of our other latent models.
-_VQ = _recipe(
-    "vq-latents",
-    _plain((64, 128), (1,)),
-    Uniform("linear", 300, rescale=False),
-    batch=64,
-    lr=1e-3,
-)
-_VQ = replace(
-    _VQ,
-    sampling=replace(_VQ.sampling, clamp=False),
-    autoencoder="lens64-vq",  # the one below; a recipe takes it from a folder of that name
-    elements=EVERY_TURN,
-)
+_VQ = _latents("vq-latents", 300)
+_VQ_SHORT = _latents("vq-latents-T200", 200)
 LENS64_VQ = AutoencoderRecipe(
     name="lens64-vq",
     kind="VQVAE",
@@ -257,6 +263,7 @@ PUBLISHED = {
         ),
         _published(_FACES, 128, 1000, 1.0, _FACES_SAYS),
         _published(_SHORT, 128, 200, 1.0, "the same with T = 200, beta unchanged"),
+        _published(_FACES_WIDE, 128, 1000, 1.0, "the same at its other width, base 128"),
         _published(_COLOUR, 128, 1000, 1.0, "the same, on lenses in colour"),
         _published(
             _VQ,
@@ -264,10 +271,9 @@ PUBLISHED = {
             200,
             0.0,
             "MNIST in a VQ-VAE's latents, T = 200, then 300",
-            None,
-            None,
-            LENS64_VQ,
+            autoencoder=LENS64_VQ,
         ),
+        _published(_VQ_SHORT, 28, 200, 0.0, "the same with T = 200", autoencoder=LENS64_VQ),
         Published(_OURS, _OURS, Says("this series", 64, steps=20), 20),
         Published(_OURS_OBSERVED, _OURS_OBSERVED, Says("lenses as observed", 64, steps=20), 20),
         Published(_OURS_COLOUR, _OURS_COLOUR, Says("this series", 128, steps=20), 20),

@@ -83,9 +83,17 @@ def test_each_recipe_has_what_its_source_fixes():
     assert (faces.train.batch, faces.train.accumulation) == (20, 4)
     assert (faces.train.lr, faces.train.ema, faces.pixels) == (3e-5, 0.9999, 128)
     assert faces.network["channels"] == tuple(64 * k for k in (1, 2, 2, 4, 8))
+    wide = PUBLISHED["faces-wide"].recipe
+    assert wide.network["channels"] == tuple(128 * k for k in (1, 2, 2, 4, 8))
+    assert (wide.train.lr, wide.train.accumulation) == (3e-5, 4)
     short = PUBLISHED["faces-T200"]
     assert short.recipe.train.sigmas == Uniform("linear", 200, rescale=False)
     assert len(short.levels) == short.steps == 200
+    latents, cut = (PUBLISHED[name].recipe for name in ("vq-latents", "vq-latents-T200"))
+    for recipe, T in ((latents, 300), (cut, 200)):
+        assert recipe.train.sigmas == Uniform("linear", T, rescale=False)
+        assert PUBLISHED[recipe.name].whole.data == "digits"
+    assert (cut.network, cut.train.steps) == (latents.network, latents.train.steps)
     assert PUBLISHED["ours"].levels is None
 
 
@@ -109,7 +117,7 @@ def test_the_network_of_ho_et_al_has_the_weights_that_they_count():
 
 
 def test_attention_is_at_16_pixels_small_and_whole():
-    for name in ("ddpm", "faces", "faces-colour"):
+    for name in ("ddpm", "faces", "faces-wide", "faces-colour"):
         solution = PUBLISHED[name]
         for recipe in (solution.recipe, solution.whole):
             (level,) = recipe.network["attention_levels"]
