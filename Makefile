@@ -19,6 +19,8 @@ SMOKE := env LENSDIFF_PROFILE=smoke LENSDIFF_QUIET=1
 # Two processes of one thread each: two torch programs that share threads slow each other tenfold.
 SHARED := env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TWO := -n 2 --dist loadfile
+# Three for the tests: one of them mostly waits for its browser.
+THREE := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help run test test-gpu benchmark lab notebooks figures site clean setup
 
@@ -43,7 +45,7 @@ test: setup
 	@echo; echo "==== 1 of 4: ruff"
 	@$(PY) -m ruff check .
 	@echo; echo "==== 2 of 4: unit and oracle tests"
-	@$(SHARED) LENSDIFF_QUIET=1 $(PY) -m pytest -q $(TWO) --no-loadscope-reorder
+	@$(SHARED) LENSDIFF_QUIET=1 $(PY) -m pytest -q $(THREE)
 	@echo; echo "==== 3 of 4: every notebook by pytest --nbval-lax, profile smoke"
 	@rm -rf runs/nbval && mkdir -p runs/nbval
 	@$(SHARED) $(SMOKE) LENSDIFF_RUNS="$(CURDIR)/runs/nbval" $(PY) -m pytest -q $(TWO) \
