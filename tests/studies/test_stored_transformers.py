@@ -69,6 +69,18 @@ def test_half_the_rate_is_far_better_for_a_longer_run_of_the_unet():
     assert error < far["unet", 8e-4] - far["vit", None] < 3 * error
 
 
+def test_a_flow_is_nearer_than_x0_and_a_shifted_one_far_nearer():
+    flow, shifted = (RUNS[name, "base", 0, SHORT] for name in transformers.FLOWS)
+    far = [row["card"]["distance"] - row["card"]["floor"] for row in (flow, shifted)]
+    errors = [row["card"]["excess_error"] for row in (flow, shifted)]
+    worst = max(RUNS["unet", "base", seed, SHORT]["card"]["excess_error"] for seed in SEEDS["unet"])
+    assert excess("unet").min() - far[0] > 3 * np.hypot(worst, errors[0])
+    assert far[0] - far[1] > 4 * np.hypot(*errors)
+    means = [row["recipe"]["train"]["sigmas"]["mean"] for row in (flow, shifted)]
+    assert np.exp(means[1] - means[0]) == pytest.approx(transformers.SHIFT)
+    assert flow["updates"] == shifted["updates"] == RUNS["unet", "base", 0, SHORT]["updates"]
+
+
 @pytest.mark.parametrize("name", transformers.KINDS)
 def test_a_rate_is_the_best_of_those_tried(name):
     rows = [row for row in STORED["rows"] if row.get("role") == "rate" and row["name"] == name]
