@@ -100,9 +100,12 @@ def toy(n: int, pixels: int, names: tuple[str, ...] = ()) -> ImageSet:
 
 
 def command(words: list[str], said: Path) -> None:
-    """Run lensdiff's command; what it says goes to a file of this process's own."""
+    """Run lensdiff's command; what it says goes to a file of this process's own.
+
+    Errors and warnings stay on stderr, which pytest shows.
+    """
     with said.with_name(f"{said.name}-{rank()}.txt").open("w") as out:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        with contextlib.redirect_stdout(out):
             sys.exit(main(words))
 
 
