@@ -27,16 +27,21 @@ DEVICES = {
 def best_device(wanted: torch.device | str | None = None) -> torch.device | str:
     """The first that there is of 'cuda', 'mps' and 'cpu'.
 
-    `wanted`, else LENSDIFF_DEVICE, takes its place. Raises ParameterError for one that isn't there.
+    `wanted`, else LENSDIFF_DEVICE, takes its place; `wanted` may have a number, as 'cuda:1'. Raises
+    ParameterError for one that isn't there, and for a number in the variable, which not all of a
+    run would follow.
     """
     there = [name for name, available in DEVICES.items() if available()]
     chosen = wanted or os.environ.get(DEVICE) or there[0]
     kind, _, number = str(chosen).partition(":")
-    several = torch.cuda.device_count() if kind == "cuda" and wanted else 1
-    if kind not in there or (number and (not wanted or int(number) >= several)):
+    if number and not wanted:
+        cure = f"Set it to {kind!r}; CUDA_VISIBLE_DEVICES chooses one of several"
+        raise ParameterError(f"{DEVICE} is {chosen!r}, with a number. {cure}.")
+    several = torch.cuda.device_count() if kind == "cuda" else 1
+    known = not number or (number.isdigit() and int(number) < several)
+    if kind not in there or not known:
         what = "The device" if wanted else DEVICE
         cure = f"Set it to {' or '.join(map(repr, there))}, or leave it out"
-        cure += "; CUDA_VISIBLE_DEVICES chooses one of several" if number else ""
         raise ParameterError(f"{what} is {str(chosen)!r}, which this machine has not. {cure}.")
     return chosen
 

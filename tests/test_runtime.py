@@ -122,8 +122,9 @@ def test_one_of_several_gpus_is_chosen_by_cuda_itself(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert runtime.best_device("cuda:1") == "cuda:1"
-    with pytest.raises(ParameterError, match=r"'cuda:2', which this machine has not"):
-        runtime.best_device("cuda:2")
+    for wanted in ("cuda:2", "cuda:x", "cpu:1"):
+        with pytest.raises(ParameterError, match=f"'{wanted}', which this machine has not"):
+            runtime.best_device(wanted)
     monkeypatch.setenv("LENSDIFF_DEVICE", "cuda:1")
     with pytest.raises(ParameterError, match="CUDA_VISIBLE_DEVICES chooses one of several"):
         runtime.best_device()

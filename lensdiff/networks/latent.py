@@ -18,9 +18,9 @@ from ..storage import (
     WEIGHTS,
     checkpoints,
     half_precision,
+    is_shipped,
     read_folder,
     set_aside,
-    shipped,
     write_folder,
 )
 from .autoencoder import AUTOENCODERS, Autoencoder
@@ -160,7 +160,7 @@ def _places(folder: Path, name: str) -> Iterator[Path]:
         return
     # beside a shipped model lies a shipped one, which may not have been fetched to its end
     beside = folder.parent / name
-    if (beside / SPEC).is_file() and folder.parent.resolve() != shipped("").resolve():
+    if (beside / SPEC).is_file() and not is_shipped(beside):
         yield beside
     ours = checkpoints.ensure(name)
     if ours is not None:

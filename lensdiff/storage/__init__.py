@@ -50,6 +50,11 @@ def shipped(name: str) -> Path:
     return cache_folder() / f"checkpoints-{version('lensdiff')}" / name
 
 
+def is_shipped(folder: Path) -> bool:
+    """Whether a folder, by whatever path, lies among the shipped models."""
+    return folder.resolve().parent == shipped("").resolve()
+
+
 def studies_folder() -> Path:
     """Where the stored results of the studies lie."""
     return root() / "data" / "studies"

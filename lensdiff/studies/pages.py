@@ -13,7 +13,7 @@ from .. import model as models
 from ..lensing import parameters
 from ..notebook import html, plots
 from ..scores.card import Card
-from ..storage import is_working_copy, read_json, root, shipped
+from ..storage import is_shipped, is_working_copy, read_json, root
 from . import conditional
 
 FILE = "page.html"
@@ -58,7 +58,7 @@ def by_request(spec: dict) -> bool:
 
 def place(folder: Path) -> Path:
     """Where the page of a folder goes."""
-    if is_working_copy() and folder.resolve().parent == shipped("").resolve():
+    if is_working_copy() and is_shipped(folder):
         return root() / "runs" / f"{folder.name}.html"
     return folder / FILE
 

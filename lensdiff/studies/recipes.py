@@ -259,6 +259,6 @@ def run(args: argparse.Namespace) -> None:
         except LensdiffError as error:
             print(f"{name}: {error}")
             failed.append(name)
-    print(f"{table.path}: {len(table.rows)} rows")
+    print(table)
     if failed:
         raise ParameterError(f"Not all are stored: {', '.join(failed)} failed, see above.")

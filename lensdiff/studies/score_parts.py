@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import ParameterError
 from ..scores.card import Card, keep_features
 from ..scores.statistics import Statistics
-from ..storage import read_json, shipped, write_json
+from ..storage import is_shipped, read_json, write_json
 from . import shards
 from .shards import Shard
 
@@ -20,7 +20,7 @@ PARTIAL = "statistics.npz"  # its parts; the whole is not stored
 
 def refuse_a_trial(folder: Path, dry: bool, trial: object) -> None:
     """Raise ParameterError where what is shipped would be replaced by a score of another kind."""
-    if trial and not dry and folder.resolve().parent == shipped("").resolve():
+    if trial and not dry and is_shipped(folder):
         reason = "this is a shipped model, and what is stored of it has its own images and sampling"
         raise ParameterError(f"{folder}: {reason}. Add --dry, or score a copy of the folder.")
 

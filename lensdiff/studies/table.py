@@ -50,6 +50,9 @@ class Table:
             kept = f"{self.path} keeps results of another {', '.join(differ)}"
             raise ParameterError(f"{kept}. {cure}.")
 
+    def __str__(self) -> str:
+        return f"{self.path}: {len(self.rows)} rows"
+
     def find(self, **key: object) -> dict | None:
         """The first row with this key, or None."""
         for row in self.rows:

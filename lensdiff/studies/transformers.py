@@ -297,4 +297,4 @@ def run(args: argparse.Namespace) -> None:
         if every[name].kind == "DiT" and (place / models.SPEC).exists():
             key = {"name": name, "role": "maps"}
             table.row(key, lambda where=place: maps(models.load(where)))
-    print(f"{table.path}: {len(table.rows)} rows")
+    print(table)

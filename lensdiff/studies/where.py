@@ -31,7 +31,7 @@ from ..scores.card import FIRST_SEED, check_numbers
 from ..scores.distances import kid
 from ..scores.features import extractor
 from ..scores.statistics import Statistics, reference, statistics
-from ..storage import shipped
+from ..storage import is_shipped
 from .samplers import check_of_lenses, with_groups
 from .scoring import real_images
 from .table import Table
@@ -116,7 +116,7 @@ def _checked(name: str, label: str | None, data: Path | None) -> Model:
         raise ParameterError(f"{name} learnt latents, not pixels. Take lens150.")
     if data is None:
         check_of_lenses(model, name)
-    elif model.folder.resolve().parent == shipped("").resolve():
+    elif is_shipped(model.folder):
         raise ParameterError(f"{name} is a shipped model. Ask a copy of its folder with --data.")
     elif model.telescope is not None:
         cure = "Leave --data out, or take a model of such files"

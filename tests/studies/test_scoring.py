@@ -12,6 +12,7 @@ import torch
 from toys_classifier import small_classifier, squares
 from toys_scores import NETWORK, Pooled, small_model
 
+from lensdiff import storage
 from lensdiff.__main__ import parser_for
 from lensdiff.data.folders import folder
 from lensdiff.data.images import CHOSEN
@@ -22,7 +23,7 @@ from lensdiff.scores import card
 from lensdiff.scores.distances import frechet
 from lensdiff.scores.statistics import reference, statistics, to_uint8
 from lensdiff.storage import shipped
-from lensdiff.studies import score_classifier, score_parts, scoring
+from lensdiff.studies import score_classifier, scoring
 
 pytestmark = pytest.mark.filterwarnings("ignore::lensdiff.scores.card.SampleSizeWarning")
 
@@ -144,7 +145,7 @@ def test_the_folder_that_it_learnt_is_scored_on_what_was_held_out(model, tmp_pat
 
 
 def test_what_is_shipped_is_not_replaced_by_a_trial(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(score_parts, "shipped", lambda name: tmp_path / name)
+    monkeypatch.setattr(storage, "shipped", lambda name: tmp_path / name)
     monkeypatch.setattr(scoring, "ENOUGH", 12)
     files = ("--data", str(tmp_path / "mine"))
     own_folder(tmp_path / "mine")
