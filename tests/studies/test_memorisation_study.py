@@ -19,6 +19,7 @@ from lensdiff.training import recipe as module
 def small(monkeypatch):
     """Our recipe on few small lenses."""
     take_small(monkeypatch, memorisation)
+    monkeypatch.setattr(memorisation, "PIXELS", SIDE)
 
 
 def command(out, *words: str) -> dict:
