@@ -16,13 +16,12 @@ ENV := env -u PYTHONHOME -u PYTHONPATH -u CONDA_PREFIX VIRTUAL_ENV="$(CURDIR)/.v
 PY := $(ENV) "$(BIN)/python"
 SMOKE := env LENSDIFF_PROFILE=smoke LENSDIFF_QUIET=1
 
-# Two processes of one thread each: two torch programs that share threads slow each other tenfold.
+# Processes of one thread each: two torch programs that share threads slow each other tenfold.
 SHARED := env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
-TWO := -n 2 --dist loadfile
 # Three for the tests: one of them mostly waits for its browser.
 THREE := -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run test test-gpu benchmark lab notebooks figures site clean setup
+.PHONY: help run test pages-by-nbval pages-by-papermill test-gpu benchmark lab notebooks figures site clean setup
 
 help:
 	@echo "make run        execute every notebook into runs/$(PROFILE)/ (PROFILE=smoke, standard or full)"
@@ -42,17 +41,22 @@ run: setup
 	@$(PY) -m lensdiff notebooks --profile $(PROFILE) $(ARGS)
 
 test: setup
-	@echo; echo "==== 1 of 4: ruff"
+	@echo; echo "==== 1 of 3: ruff"
 	@$(PY) -m ruff check .
-	@echo; echo "==== 2 of 4: unit and oracle tests"
+	@echo; echo "==== 2 of 3: unit and oracle tests"
 	@$(SHARED) LENSDIFF_QUIET=1 $(PY) -m pytest -q $(THREE)
-	@echo; echo "==== 3 of 4: every notebook by pytest --nbval-lax, profile smoke"
-	@rm -rf runs/nbval && mkdir -p runs/nbval
-	@$(SHARED) $(SMOKE) LENSDIFF_RUNS="$(CURDIR)/runs/nbval" $(PY) -m pytest -q $(TWO) \
-		--nbval-lax --nbval-current-env notebooks/
-	@echo; echo "==== 4 of 4: the chain of notebooks by papermill, profile smoke"
-	@$(PY) -m lensdiff notebooks --profile smoke --force
+	@echo; echo "==== 3 of 3: every notebook at profile smoke, by pytest --nbval-lax and beside it in their chain by papermill"
+	@$(MAKE) -j2 --no-print-directory pages-by-nbval pages-by-papermill
 	@echo; echo "==== all passed"
+
+pages-by-nbval:
+	@rm -rf runs/nbval && mkdir -p runs/nbval
+	@$(SHARED) $(SMOKE) LENSDIFF_RUNS="$(CURDIR)/runs/nbval" $(PY) -m pytest -q \
+		--nbval-lax --nbval-current-env notebooks/ >runs/nbval/log.txt 2>&1; \
+	code=$$?; echo; echo "== pytest --nbval-lax:"; cat runs/nbval/log.txt; exit $$code
+
+pages-by-papermill:
+	@$(SHARED) $(PY) -m lensdiff notebooks --profile smoke --force
 
 test-gpu: setup
 	@$(PY) -c "import sys, torch; sys.exit(not torch.cuda.is_available())" || \
