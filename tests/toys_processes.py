@@ -1,6 +1,6 @@
 """What the tests of several processes run in them, each for itself or with others.
 
-They are forked from one that has loaded torch already (a tenth of a second, not four).
+They are forked from one that has loaded all that already (a tenth of a second, not eight).
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from lensdiff.training.diffusion import TrainConfig, train
 from lensdiff.training.processes import share_norms
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([__name__])
+# the last two: what an optimizer loads, and a page of results
+FORKS.set_forkserver_preload([__name__, "torch._dynamo", "lensdiff.studies.pages"])
 
 
 def start(work: Callable, *arguments: object, processes: int = 1) -> list[BaseProcess]:
