@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from toys_processes import command, start, wait
 
 import lensdiff as ld
-from lensdiff.__main__ import parser_for
+from lensdiff.__main__ import main, parser_for
+from lensdiff.data import parts
 from lensdiff.notebook.files import parameter_names, read
 from lensdiff.storage import checkpoints
 from lensdiff.studies import cost
@@ -46,6 +51,63 @@ def test_papermill_gets_a_parameter_that_there_is() -> None:
     words = shlex.split(line)
     path = ROOT / words[1]
     assert path.is_file() and words[words.index("-p") + 1] in parameter_names(read(path))
+
+
+SMALL = {"1000000": "16", "100000": "16", "2048": "16", "$SLURM_ARRAY_TASK_ID/8": "3/8"}
+MORE = {"train": ["--steps", "2", "--batch", "2", "--width", "16"], "draw": ["--steps", "2"]}
+
+
+def small(line: str, runs: Path) -> list[str]:
+    """The words behind lensdiff, of as little work as there can be, with results in `runs`."""
+    words = shlex.split(line)
+    words = words[words.index("lensdiff") + 1 :]
+    more = list(MORE.get(words[0], ()))
+    if words[0] == "train" and "--images" not in words:
+        more += ["--images", "16"]
+    short = [SMALL.get(word, word) for word in words]
+    return [word.replace("runs/", f"{runs}/", 1) for word in short] + more
+
+
+@pytest.mark.slow
+def test_all_run_small_and_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of torchrun in two processes; of each array of jobs the third."""
+    monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LENSDIFF_PRECISION", "fp32")
+    for number, line in enumerate(OURS):
+        words = small(line, tmp_path)
+        if not line.startswith("torchrun"):
+            with monkeypatch.context() as patch:
+                # a million is in parts
+                patch.setattr(parts, "PART", 2 if "1000000" in line else parts.PART)
+                assert main(words) == 0, line
+            continue
+        said = tmp_path / f"said-{number}"
+        done = wait(start(command, words, said, processes=2), 180)
+        assert done == [0, 0], (line, said.with_name(f"{said.name}-0.txt").read_text())
+    for name in ("lens64", "many"):
+        model = ld.load(tmp_path / name, device="cpu")
+        assert (model.shape, model.spec["images_seen"]) == ((1, 64, 64), 4)
+        assert (tmp_path / f"{name}-state" / "00000002").is_dir()
+    assert len(list((tmp_path / "cache").iterdir())) > 8  # parts of two lenses, and references
+    drawn = sorted(path.name for path in tmp_path.glob("many*.npy"))
+    assert "many.npy" in drawn, drawn
+    assert list((tmp_path / "lens64").glob("*3-of-8*")), "the third part of the score"
+
+
+@pytest.mark.slow
+def test_the_grid_runs_small(tmp_path: Path) -> None:
+    """One seed of it, at profile smoke."""
+    (block,) = [block for block in BLOCKS if "papermill" in block]
+    script = block.replace("1 2 3", "1").replace("runs/", f"{tmp_path}/").replace("$PWD/", "")
+    script = script.replace("mkdir -p runs\n", "")
+    own = {**os.environ, "LENSDIFF_PROFILE": "smoke", "LENSDIFF_QUIET": "1"}
+    own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), own["PATH"]])
+    done = subprocess.run(
+        ["bash", "-euc", script], cwd=ROOT, env=own, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    page = read(tmp_path / "seed-1.ipynb")
+    assert "seed = 1\n" in "".join(f"{cell.source}\n" for cell in page.cells)
 
 
 def near(texts: list[str], numbers: tuple[float, ...]) -> None:
