@@ -24,6 +24,7 @@ from ..training.loop import Step
 from ..training.recipe import Recipe
 from ..training.recipes import LENS150_LONG
 from . import where
+from .samplers import difference
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study growth"
@@ -101,6 +102,19 @@ def bands(folder: Path | str, n: int) -> dict:
     table = where.measure(str(folder), n, where.SIGMAS)
     rows = [{k: v for k, v in row.items() if k != "computed_on"} for row in table.rows]
     return {"floor": table.more["floor"], "levels": rows}
+
+
+def rises(row: dict) -> list[tuple[float, float]]:
+    """What each level of a stored row costs: the rise from the one before, and its error.
+
+    The first is above the floor; the last ends with noise alone.
+    """
+    found = []
+    before = row["floor"]
+    for level in row["levels"]:
+        found.append(difference(level, before))
+        before = level
+    return found
 
 
 def measured(update: int, args: argparse.Namespace) -> dict:

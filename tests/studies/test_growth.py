@@ -55,6 +55,10 @@ def test_each_doubling_is_a_model_of_its_own_and_measured_once(small, tmp_path, 
     for row in found["rows"]:
         assert [level["sigma"] for level in row["levels"]] == [*where.SIGMAS, None]
         assert row["floor"] == last["floor"]
+        rises = growth.rises(row)
+        whole = row["levels"][-1]["distance"] - row["floor"]["distance"]
+        assert sum(rise for rise, _ in rises) == pytest.approx(whole)
+        assert len(rises) == len(row["levels"]) and all(error >= 0 for _, error in rises)
     files = [growth.weights_of(tmp_path / "w", growth.recipe(8), k) for k in (1, 2, 4, 8)]
     first = load_file(files[0])
     for path in files[1:]:
