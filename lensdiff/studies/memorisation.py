@@ -33,7 +33,7 @@ from .table import Table
 
 EXAMPLE = "python -m lensdiff study memorisation"
 FILE = "memorisation.json"
-SIZES = (200, 1_000, 5_000)  # lenses of a model, of which it learns nine tenths
+SIZES = (20, 200, 5_000)  # lenses of a model, of which it learns nine tenths
 HALVES = (0, 1)
 PIXELS = 32
 UPDATES = 2_000
