@@ -30,8 +30,8 @@ from .table import Table
 EXAMPLE = "python -m lensdiff study growth"
 FILE = "growth.json"
 LAST = "lens150-long"
-UPDATES = 1_920
-DOUBLINGS = 3  # of the images, before the last update
+UPDATES = 960
+DOUBLINGS = 2  # of the images, before the last update
 BATCH = 32
 KEPT = ("data", "classes", "telescope", "recipe", "sampling", "machine")  # of a model's description
 
