@@ -48,7 +48,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     own = "in place of the model's own"
     parser.add_argument("--sampler", help=f"ddim, heun or dpmpp_2m, {own}")
     parser.add_argument("--steps", type=int, help=own)
-    parser.add_argument("--levels", help=f"{own}: karras, log, or a schedule")
+    parser.add_argument("--levels", help=f"{own}: karras, log, flow, or a schedule")
     for name, end in (("high", "highest"), ("low", "lowest")):
         parser.add_argument(f"--{name}", type=float, help=f"{end} noise level, {own}")
 

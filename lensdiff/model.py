@@ -258,7 +258,7 @@ def save(
 def find(name: Path | str) -> Path:
     """The folder of a model: a path as it is given, else the name of a shipped one.
 
-    Raises CheckpointError where there is neither.
+    Raises CheckpointError for a bare name of neither.
     """
     folder = Path(name)
     if folder.exists() or folder.name != str(name) or set_aside(folder):

@@ -46,6 +46,12 @@ def best_device(wanted: torch.device | str | None = None) -> torch.device | str:
     return chosen
 
 
+def autocast(device: torch.device | str, precision: str) -> torch.autocast:
+    """The context in which a device computes in a precision; 'fp32' changes nothing."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    return torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None)
+
+
 def synchronize(device: torch.device | str) -> None:
     """Wait for what a device still computes; a CPU has nothing to wait for."""
     kind = torch.device(device).type

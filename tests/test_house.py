@@ -40,6 +40,8 @@ def imports_of(path: Path) -> set[str]:
     package = path.relative_to(ROOT).parts[:-1]
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
         if not isinstance(node, ast.ImportFrom) or (
             node.level == 0 and not str(node.module).startswith("lensdiff")
         ):
@@ -91,10 +93,13 @@ def test_no_import_goes_in_a_circle() -> None:
         visit(module, ())
 
 
-def test_the_check_of_imports_sees_them() -> None:
+def test_the_check_of_imports_sees_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "lensdiff.lensing.simulate" in imports_of(PACKAGE / "lensing" / "fit.py")
     assert "lensdiff.model" in imports_of(PACKAGE / "training" / "fit.py")
     assert "lensdiff.errors" in imports_of(PACKAGE / "__main__.py")
+    whole = "import torch, lensdiff.studies.recipes as recipes"
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: whole)
+    assert imports_of(PACKAGE / "model.py") == {"lensdiff.studies.recipes"}
 
 
 @pytest.mark.parametrize("room", sorted(FLOOR))

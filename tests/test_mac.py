@@ -24,7 +24,7 @@ from lensdiff.errors import ParameterError
 from lensdiff.storage import root
 from lensdiff.training.classifier import ClassifierConfig, train_classifier
 from lensdiff.training.fit import fit
-from lensdiff.training.loop import Run
+from lensdiff.training.loop import Run, Settings, Task
 
 
 class NoDouble(TorchDispatchMode):
@@ -108,6 +108,12 @@ def test_a_mac_computes_in_fp32_with_the_same_optimizer(monkeypatch: pytest.Monk
     monkeypatch.delenv("LENSDIFF_PRECISION", raising=False)
     assert runtime.best_precision("mps") == "fp32"
     assert "mps" in _get_fused_kernels_supported_devices()
+    device = SimpleNamespace(type="mps")
+    accelerator = SimpleNamespace(num_processes=1, device=device, prepare=lambda *given: given)
+    net = torch.nn.Linear(2, 2)
+    monkeypatch.setattr(net, "to", lambda *_, **__: net)  # there is no such device here
+    optimizer = Run(Task(net), Settings(lr=1e-3, batch=2), accelerator=accelerator).optimizer
+    assert isinstance(optimizer, torch.optim.AdamW) and optimizer.defaults["fused"]
 
 
 def mps_works() -> bool:

@@ -81,6 +81,10 @@ def test_each_study_has_help_with_an_example(study: str, capsys: pytest.CaptureF
         (["draw", "lens64", "--levels", "linear", "--high", "9"], "--high does not apply to the"),
         (["draw", "lens64", "--levels", "flow", "--low", "1"], "--low does not apply to the lev"),
         (["train", "tiny", "x", "--symmetries", "1"], "--symmetries is of files of lenses"),
+        (["train", "digits-vq", "x", "--symmetries", "8"], "--symmetries is of files of lenses"),
+        (["train", "digits-vq", "x", "--unbalanced"], "digits-vq learns no classes"),
+        (["train", "tiny", "x", "--unbalanced"], "tiny learns no classes"),
+        (["score", "lensnet", "--recipe", "lensnet", "--data", "x"], "--recipe names simulated"),
         (["study", "sizes", "lens64"], "lens64 draws no lenses of 150 pixels"),
         (["study", "physics", "lensnet"], "lensnet is a classifier or an autoencoder"),
         (["study", "census", "lensnet"], "lensnet is a classifier or an autoencoder"),
@@ -157,8 +161,11 @@ def test_train_goes_on_where_it_stopped_and_says_what_comes_next(
     first = load(model)
     assert isinstance(first, Model) and first.spec["images_seen"] == 8
     assert first.spec["recipe"]["train"]["sigmas"] == {"mean": 1.5, "std": 1.4}
+    state = next((tmp_path / "state").glob("0*"))
+    saved = {path.name: path.stat().st_mtime_ns for path in state.iterdir()}
     assert command.main(words) == 0, "a finished run is shown once more"
     assert load(model).spec["sha256"] == first.spec["sha256"]
+    assert saved == {path.name: path.stat().st_mtime_ns for path in state.iterdir()}
     words[2] = str(tmp_path / "part")
     words[words.index("--state") + 1] = str(tmp_path / "part-state")
     assert command.main([*words, "--start", str(model), "--learns", "stem", "exit"]) == 0

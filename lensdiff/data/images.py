@@ -101,7 +101,7 @@ class ImageSet:
     def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Sorted indices (train, held-out), the same on every call; saved beside the cached pixels.
 
-        Raises ParameterError where one side would be empty.
+        Raises ParameterError where one side would be empty, DataError for a damaged file of them.
         """
         train, held = split_rows(len(self), held_out, seed)
         if not len(train) or not len(held):

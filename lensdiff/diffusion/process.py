@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ParameterError
+from ..runtime import PRECISIONS, autocast
 
 SCHEDULES = ("linear", "cosine", "sigmoid")
 
@@ -176,8 +177,8 @@ class Denoiser(nn.Module):
         precision: str = "fp32",
     ):
         super().__init__()
-        if precision not in ("fp32", "bf16", "fp16"):
-            raise ParameterError(f"precision must be 'fp32', 'bf16' or 'fp16', not {precision!r}.")
+        if precision not in PRECISIONS:
+            raise ParameterError(f"precision must be one of {PRECISIONS}, not {precision!r}.")
         self.net = net
         self.scaling = scaling(prediction, data_std)
         self.data_std = data_std
@@ -186,12 +187,11 @@ class Denoiser(nn.Module):
     def _net(self, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
         """Network output (n, C, H, W), float32, at noisy `x` and `sigma` (n,)."""
         s = sigma.view(-1, 1, 1, 1)
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
-        with torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None):
+        with autocast(x.device, self.precision):
             return self.net(self.scaling.inp(s) * x, sigma.log() / 4, label).float()
 
     def forward(self, x: Tensor, sigma: Tensor | float, label: Tensor | None = None) -> Tensor:
-        """E[x0 | x] for x (n, C, H, W), sigma a number or (n,), label (n,) or None.
+        """E[x0 | x] for x (n, C, H, W), sigma a number or (n,), label (n, ...) or None.
 
         The answer has the dtype of x; the network gets x in float32, and computes in its own.
         """

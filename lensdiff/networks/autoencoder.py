@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import DataError, ParameterError
-from .embeddings import zero
+from ..runtime import autocast
+from .embeddings import padded, zero
 from .unet import Attention, Upsample, norm
 
 
@@ -113,31 +114,23 @@ class Autoencoder(nn.Module):
             raise DataError(f"{small}. {cure}.")
         return -(-height // self.fold), -(-width // self.fold)
 
-    def _autocast(self, device: torch.device) -> torch.autocast:
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
-        return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
-
     def raw(self, images: Tensor) -> Tensor:
         """What the encoder gives, (n, encoded_per_latent * latent_channels, h, w), float32.
 
         Raises DataError for images of other channels, or smaller than the fold.
         """
         height, width = images.shape[-2:]
-        h, w = self.grid(height, width)
+        self.grid(height, width)
         if images.shape[1] != self.image_channels:
             found = f"Images with {images.shape[1]} channels, for an autoencoder of images with"
             raise DataError(f"{found} {self.image_channels}. Take one that learnt such images.")
-        x = (images - self.image_mean) / self.image_std
-        rows = h * self.fold - height
-        columns = w * self.fold - width
-        around = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
-        x = F.pad(x, around, mode="replicate") if rows or columns else x
-        with self._autocast(x.device):
+        _, _, x = padded((images - self.image_mean) / self.image_std, self.fold)
+        with autocast(x.device, self.precision):
             return self.encoder(F.pixel_unshuffle(x, self.unshuffle)).float()
 
     def render(self, z: Tensor, height: int, width: int) -> Tensor:
         """Images (n, C, H, W) of latents (n, latent_channels, h, w) as the decoder takes them."""
-        with self._autocast(z.device):
+        with autocast(z.device, self.precision):
             x = F.pixel_shuffle(self.decoder(z).float(), self.unshuffle)
         top = (x.shape[-2] - height) // 2
         left = (x.shape[-1] - width) // 2

@@ -67,7 +67,7 @@ def pretrained_backbone(
     C is its `num_features`. The ImageNet weights of EfficientNet-Lite0 come with a package; those
     of another name are fetched from timm's hub, or read from `weights`, a .safetensors or .pth
     file; "small", a `SmallBackbone`, has none. Raises CheckpointError where they can't be had,
-    DataError for a name that timm doesn't know.
+    DataError for a name that timm doesn't know, MetricError as `lite0`.
     """
     import timm
 

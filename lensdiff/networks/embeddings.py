@@ -67,7 +67,7 @@ class Planes(nn.Module):
     they are, and an embedding is the same at every place; a plane says at each place what a
     direction means there. A number of spin 0 fills its plane. A pair (a, b) of spin s, which turns
     s times as fast as its image, gives a cos(s phi) + b sin(s phi) at azimuth phi. The null
-    condition, a row of NaN, gives zeros.
+    condition, a row with NaN, gives zeros but for the first plane.
     """
 
     def __init__(self, spins: tuple[int, ...]):
@@ -80,7 +80,8 @@ class Planes(nn.Module):
         x = self._axis(width, values.device)[None, :]
         azimuth = torch.atan2(y, x)
         planes = [torch.hypot(x, y).expand(len(values), -1, -1)]
-        numbers = values.nan_to_num().float()[:, :, None, None]
+        none = values.isnan().any(1, keepdim=True)
+        numbers = values.masked_fill(none, 0).float()[:, :, None, None]
         column = 0
         for spin in self.spins:
             if spin:

@@ -31,21 +31,14 @@ th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px so
 """
 
 
-def words(text: str) -> str:
-    """A paragraph."""
-    return f"<p>{escape(text)}</p>"
-
-
 def heading(text: str) -> str:
     """The title of a part."""
     return f"<h2>{escape(text)}</h2>"
 
 
-def table(rows: Iterable[Sequence[object]], heads: Sequence[str] = ()) -> str:
+def table(rows: Iterable[Sequence[object]]) -> str:
     """A table; the first cell of a row names it."""
     lines = []
-    if heads:
-        lines.append("".join(f"<th>{escape(head)}</th>" for head in heads))
     for first, *others in rows:
         cells = "".join(f"<td>{escape(str(cell))}</td>" for cell in others)
         lines.append(f'<th scope="row">{escape(str(first))}</th>{cells}')

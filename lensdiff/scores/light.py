@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def observed(model: Model, n: int | None = None) -> torch.Tensor:
     damaged, or of other weights or another sampling.
     """
     path = model.folder / FILE
-    cure = f"Make them again: python -m lensdiff study physics {model.folder.name}"
+    cure = f"Make them again: python -m lensdiff study physics {shlex.quote(str(model.folder))}"
     try:
         with np.load(path, allow_pickle=False) as saved:
             own = str(saved["key"])

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .. import model as models
 from ..data.digits import digits
 from ..data.images import ImageSet, lenses
 from ..errors import ParameterError
@@ -29,7 +30,7 @@ from ..scores.distances import frechet
 from ..scores.features import extractor
 from ..scores.jackknife import standard_error, without_groups
 from ..scores.statistics import Statistics, as_stored, statistics
-from ..storage import shipped, studies_folder
+from ..storage import studies_folder
 from ..training.fit import fit
 from ..training.recipe import AutoencoderRecipe
 from ..training.recipes import DIGITS_VQ, LENS150_KL
@@ -39,7 +40,6 @@ EXAMPLE = "python -m lensdiff study autoencoders"
 FILE = "autoencoders.json"
 UPDATES = 600
 SPECTRA = 256  # test images whose power spectrum is averaged
-SHOWN = 8
 DIGITS = 500  # test digits a side of the distance; of lenses there are 2,048
 LENSES = 2_048
 PIXELS = {"digits": 28, "lens64": 64, "lens150": 150}
@@ -124,7 +124,7 @@ class Bench:
     def of(cls, data: str, noiseless: bool) -> Bench:
         """The test images of "digits", "lens64" or "lens150" and their scores."""
         judge = JUDGES.get(data)
-        folder = shipped(judge) if judge else None
+        folder = models.find(judge) if judge else None
         if data == "digits":
             test = digits("test")
             mixed = np.random.default_rng(0).permutation(len(test))  # they come in order of class

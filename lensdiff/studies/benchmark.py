@@ -27,7 +27,7 @@ from ..storage import root, studies_folder
 from . import benchmark_parts as parts
 from . import benchmark_whole, peer_quality
 from .recipes import SCORED
-from .table import Table
+from .table import Table, check_trial
 
 EXAMPLE = "python -m lensdiff study benchmark training frechet"
 FILE = "benchmark.json"
@@ -144,9 +144,7 @@ def run(args: argparse.Namespace) -> None:
         if name not in every:
             raise ParameterError(f"There is no part {name!r}; there are all, {', '.join(every)}.")
     trial = (args.rounds, args.updates, args.n) != (5, None, SCORED)
-    if trial and args.out == studies_folder():
-        cure = "give it --out, a folder"
-        raise ParameterError(f"--rounds, --updates and -n make a trial: {cure}.")
+    check_trial(trial, args.out, "--rounds, --updates and -n")
     about = {"rounds": args.rounds, "updates": args.updates, "n": args.n}
     table = Table(args.out / FILE, about)
     work = {

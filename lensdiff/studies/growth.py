@@ -25,7 +25,7 @@ from ..training.recipe import Recipe
 from ..training.recipes import LENS150_LONG
 from . import where
 from .samplers import difference
-from .table import Table
+from .table import Table, check_trial
 
 EXAMPLE = "python -m lensdiff study growth"
 FILE = "growth.json"
@@ -132,8 +132,7 @@ def run(args: argparse.Namespace) -> None:
     Raises ParameterError for a trial in the place of the results.
     """
     trial = args.n != where.MOST or args.updates != UPDATES
-    if trial and args.out == studies_folder():
-        raise ParameterError("--updates and -n make a trial: give it --out, a folder.")
+    check_trial(trial, args.out, "--updates and -n")
     last = models.load(LAST)
     about = {"n": args.n, "updates": args.updates, "last_sha256": last.spec["sha256"]}
     table = Table(args.out / FILE, about)

@@ -29,7 +29,7 @@ from ..training.published import PUBLISHED
 from ..training.recipe import Recipe
 from .ablations import keep_pictures
 from .recipes import scored
-from .table import Table
+from .table import Table, check_trial
 
 EXAMPLE = "python -m lensdiff study memorisation"
 FILE = "memorisation.json"
@@ -146,8 +146,7 @@ def run(args: argparse.Namespace) -> None:
     Raises ParameterError for a trial in the place of the results.
     """
     trial = args.n != SCORED or args.updates != UPDATES
-    if trial and args.out == studies_folder():
-        raise ParameterError("--updates and -n make a trial: give it --out, a folder.")
+    check_trial(trial, args.out, "--updates and -n")
     net = extractor("efficientnet", best_device())
     about = {"n": args.n, "updates": args.updates, "extractor_sha256": net.sha256}
     table = Table(args.out / FILE, about)

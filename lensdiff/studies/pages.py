@@ -32,16 +32,17 @@ def pictured(images: Tensor) -> tuple[Figure, str]:
     return plots.grid(shown, columns=min(len(shown), COLUMNS)), f"{len(shown)}{of} images"
 
 
-def of_model(name: Path | str, images: Tensor | None = None) -> Path:
+def of_model(name: Path | str) -> Path:
     """The page of a model's folder: images, curve, card or report, recipe; returns where it lies.
 
-    Images are drawn where none are given, and there is something that draws. The page lies in the
-    folder, that of a shipped model in runs/.
+    Images are drawn where there is something that draws. The page lies in the folder, that of a
+    shipped model in runs/.
     """
     folder = models.find(name)
     how = ""
     spec = read_json(folder / models.SPEC, CURE)
-    if images is None and "prediction" in spec and not by_request(spec):
+    images = None
+    if "prediction" in spec and not by_request(spec):
         model = models.load(folder)
         sampling = replace(model.sampling, steps=min(model.sampling.steps, MOST))
         images = model.draw(SHOWN, seed=0, sampling=sampling)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="+", help="shipped models of 150 pixels, or folders")
     parser.add_argument("-n", type=int, default=256, help="lenses of each that are fitted")
     parser.add_argument("--light", type=int, default=512, help="images kept where none are")
+    parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
 
 
 def binned(images: np.ndarray) -> tuple[np.ndarray, Survey]:
@@ -78,7 +80,7 @@ def _row(images: np.ndarray) -> dict:
 
 def run(args: argparse.Namespace) -> None:
     """Keep light where a model has no stored images, then fit what is missing."""
-    table = Table(studies_folder() / FILE, {"images": args.n, "bin": BIN})
+    table = Table(args.out / FILE, {"images": args.n, "bin": BIN})
     test = lenses("test", 150)
     jobs = [({"name": TEST, "model_sha256": ""}, np.asarray(test.pixels[: args.n]))]
     for name in args.models:

@@ -33,7 +33,7 @@ from .ablations import generate_by_table, keep_pictures
 from .cost import cost
 from .physics import physics
 from .recipe_times import CALLS, call_times, time_all
-from .table import Table
+from .table import Table, check_trial
 
 EXAMPLE = "python -m lensdiff study recipes ddpm ours"
 FILE = "recipes.json"
@@ -241,8 +241,7 @@ def run(args: argparse.Namespace) -> None:
         time_all({name: PUBLISHED[name] for name in names})
         return
     trial = args.steps is not None or (args.n, args.own) != (SCORED, OWN)
-    if trial and args.out == studies_folder():
-        raise ParameterError("--steps, -n and --own make a trial: give it --out, a folder.")
+    check_trial(trial, args.out, "--steps, -n and --own")
     net = extractor("efficientnet", best_device())
     about = {"n": args.n, "own": args.own, "steps": args.steps, "extractor_sha256": net.sha256}
     table = Table(args.out / FILE, about)

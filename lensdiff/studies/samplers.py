@@ -188,7 +188,4 @@ def sweep(
 
 def run(args: argparse.Namespace) -> None:
     """Score what is missing, and write samplers.json beside the weights."""
-    model = models.load(args.model)
-    if isinstance(model, Model):
-        check_of_lenses(model, args.model)
     sweep(args.model, args.n, tuple(args.calls), args.most, args.own, args.thousand)

@@ -18,11 +18,12 @@ from .shards import Shard
 PARTIAL = "statistics.npz"  # its parts; the whole is not stored
 
 
-def refuse_a_trial(folder: Path, dry: bool, trial: object) -> None:
+def refuse_a_trial(folder: Path, dry: bool, trial: object, parts: bool = False) -> None:
     """Raise ParameterError where what is shipped would be replaced by a score of another kind."""
     if trial and not dry and is_shipped(folder):
         reason = "this is a shipped model, and what is stored of it has its own images and sampling"
-        raise ParameterError(f"{folder}: {reason}. Add --dry, or score a copy of the folder.")
+        cure = "Score a copy of the folder" if parts else "Add --dry, or score a copy of the folder"
+        raise ParameterError(f"{folder}: {reason}. {cure}.")
 
 
 def keep(folder: Path, found: Statistics, key: list, made: Card) -> None:

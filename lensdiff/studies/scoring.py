@@ -101,6 +101,8 @@ def _refuse_others(model: object, args: argparse.Namespace) -> None:
     cure = "Start one process." if processes() > 1 else "Leave --shard out."
     if args.shard and (judge or labelled):
         raise ParameterError(f"Only the card of an unconditional model is made in parts. {cure}")
+    if args.recipe and args.data:
+        raise ParameterError("--recipe names simulated test images, --data others: give one.")
     if args.legacy and args.data:
         raise ParameterError("--legacy is for a model of simulated lenses: no --data with it.")
     if args.shard and (args.dry or args.images or args.legacy):
@@ -131,7 +133,9 @@ def _refuse_own_files(model: object, args: argparse.Namespace) -> None:
     if args.data or not learnt.startswith(OWN):
         return
     cure = "Give the same folder by --data: what was held out of it is taken."
-    if not judge and model.denoiser.net.classes:
+    if judge:
+        cure = "Give --data a folder of Common Test I, whose test images it gets."
+    elif model.denoiser.net.classes:
         cure = "Notebook 06 scores the classes of files: give it data_folder."
     raise ParameterError(f"{args.model} learnt {learnt}, not simulated lenses. {cure}")
 
@@ -169,7 +173,7 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
     n = min(ENOUGH, len(real) // 2) if args.n is None else args.n
     check_numbers(real, n, model.shape)
     other = sampling != model.sampling or n != ENOUGH or args.extractor != "efficientnet"
-    score_parts.refuse_a_trial(model.folder, args.dry, args.data or other)
+    score_parts.refuse_a_trial(model.folder, args.dry, args.data or other, bool(args.shard))
     net = extractor(args.extractor, best_device(), args.inception_weights)
     shard = Shard.parse(args.shard) if args.shard else None
     rows = shard.rows(n) if shard else range(max(n, args.images, LEGACY_IMAGES * args.legacy))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -27,6 +28,7 @@ FLOOR = "other test lenses"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
     parser.add_argument("models", nargs="*", default=["lens150"], help="models of 150 pixels")
+    parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
 
 
 def _curve(
@@ -36,8 +38,8 @@ def _curve(
     return {"values": values.tolist(), "covariance": covariance.tolist()}
 
 
-def measure(names: Sequence[str]) -> Table:
-    """A row a model and one of other test lenses, each against the same test lenses.
+def measure(names: Sequence[str], out: Path) -> Table:
+    """A row a model and one of other test lenses, each against the same test lenses, in `out`.
 
     Raises MetricError where the features of test lenses are not stored.
     """
@@ -48,7 +50,7 @@ def measure(names: Sequence[str]) -> Table:
     if real is None or other is None:
         cure = "Make them: python -m lensdiff study references"
         raise MetricError(f"{references.path_of(test)}: no stored features. {cure}")
-    table = Table(studies_folder() / FILE, {"extractor_sha256": net.sha256, "sizes": list(SIZES)})
+    table = Table(out / FILE, {"extractor_sha256": net.sha256, "sizes": list(SIZES)})
 
     def add(name: str, sha256: str, rows: np.ndarray) -> None:
         table.row(
@@ -70,4 +72,4 @@ def measure(names: Sequence[str]) -> Table:
 
 def run(args: argparse.Namespace) -> None:
     """Measure what is missing, and keep the table after each row."""
-    measure(args.models)
+    measure(args.models, args.out)

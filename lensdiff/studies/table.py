@@ -9,7 +9,13 @@ from pathlib import Path
 
 from ..errors import DataError, ParameterError
 from ..runtime import machine
-from ..storage import locked, read_json, root, write_json
+from ..storage import locked, read_json, root, studies_folder, write_json
+
+
+def check_trial(trial: object, out: Path, options: str) -> None:
+    """Raise ParameterError for a trial in the place of the results; `options` make it one."""
+    if trial and out.resolve() == studies_folder().resolve():
+        raise ParameterError(f"{options} make a trial: give it --out, a folder.")
 
 
 class Table:

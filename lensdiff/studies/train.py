@@ -125,6 +125,14 @@ def _refuse(args: argparse.Namespace, recipe: str, *names: str) -> None:
         raise ParameterError(f"--{name} does not apply to the recipe {recipe}. Leave it out.")
 
 
+def _check_files(args: argparse.Namespace, recipe: object, classes: bool) -> None:
+    """Raise ParameterError for turns or unequal classes where there are none."""
+    if args.symmetries is not None and (not args.data or recipe.data == "digits"):
+        raise ParameterError("--symmetries is of files of lenses: give --data, or leave it out.")
+    if args.unbalanced and not classes:
+        raise ParameterError(f"--unbalanced: {recipe.name} learns no classes. Leave it out.")
+
+
 def _train_autoencoder(args: argparse.Namespace, recipe: object, each: Callable) -> None:
     from ..training.fit import fit
     from ..training.recipe import images_of
@@ -141,6 +149,7 @@ def _train_autoencoder(args: argparse.Namespace, recipe: object, each: Callable)
         "learns",
     )
     _refuse(args, recipe.name, *others)
+    _check_files(args, recipe, classes=False)
     recipe = recipe.scaled(**_given(args, *BUDGET))
     images = images_of(recipe, args.data, args.symmetries or 1, args.images)
     fit(recipe, images, args.folder, args.state, each)
@@ -164,8 +173,7 @@ def _train_denoiser(args: argparse.Namespace, recipe: object, each: Callable) ->
     from ..training.recipe import images_of
 
     _refuse(args, recipe.name, "head", "size", "backbone", "weights")
-    if args.symmetries is not None and (not args.data or recipe.data == "digits"):
-        raise ParameterError("--symmetries is of files of lenses: give --data, or leave it out.")
+    _check_files(args, recipe, bool(recipe.network.get("classes")))
     recipe = recipe.scaled(**_given(args, *BUDGET), **_levels(args))
     if args.learns is not None:
         recipe = recipe.scaled(learns=tuple(args.learns))

@@ -33,7 +33,7 @@ from ..training.recipe import Recipe
 from .ablations import keep_pictures
 from .cost import cost, update_seconds
 from .recipes import COLUMNS, scored
-from .table import Table
+from .table import Table, check_trial
 
 EXAMPLE = "python -m lensdiff study transformers unet dit vit"
 FILE = "transformers.json"
@@ -275,8 +275,7 @@ def run(args: argparse.Namespace) -> None:
     if args.time:
         time_all([name for name in names if name in KINDS], args.sizes)
         return
-    if (args.updates or args.n != SCORED) and args.out == studies_folder():
-        raise ParameterError("--updates and -n make a trial: give it --out, a folder.")
+    check_trial(args.updates or args.n != SCORED, args.out, "--updates and -n")
     net = extractor("efficientnet", best_device())
     about = {"n": args.n, "updates": args.updates, "extractor_sha256": net.sha256}
     table = Table(args.out / FILE, about)

@@ -263,7 +263,7 @@ def train(
     the model whose weights it has: with another one, or another `stretch`, a run is another run.
     Raises TrainingError where the loss is not finite or the batch can't be shared out,
     CheckpointError where `state` holds another run or a damaged one, ParameterError for no rows, or
-    names in `config.learns` that no weight has.
+    names in `config.learns` that no weight has, DataError for images with NaN or infinity.
     """
     more = {"start": start} if start else {}
     if stretch is not None:

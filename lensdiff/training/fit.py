@@ -17,6 +17,7 @@ from ..data.images import CHOSEN, ImageSet, Stretch, split_rows
 from ..data.labels import check_classes
 from ..diffusion.process import Denoiser
 from ..errors import CheckpointError, DataError, ParameterError
+from ..lensing.population import KINDS
 from ..lensing.telescope import Telescope
 from ..networks import latent
 from ..networks.classifier import LensClassifier
@@ -52,7 +53,8 @@ def _check_labels(
         cure = f'Take a recipe with network={{..., "classes": {len(names)}}}, or other folders.'
         counts = f"{len(names)} classes ({', '.join(names)}), {recipe.name} is for {count}"
         raise DataError(f"{images.name} has {counts}. {cure}")
-    check_classes(images, names or tuple(f"class {k}" for k in range(count)), unbalanced)
+    folders = KINDS if count == len(KINDS) else tuple(f"class {k}" for k in range(count))
+    check_classes(images, names or folders, unbalanced)
     known = names
     if start and start.denoiser.net.classes:
         known = tuple(start.spec.get("classes", ()))
@@ -106,7 +108,8 @@ def _check_widths(recipe: Recipe, start: models.Model) -> None:
     has = start.spec["network"]["arguments"].get("channels")
     wants = recipe.network.get("channels")
     if has and wants and tuple(has) != tuple(wants):
-        cure = f"Give the recipe the same --width, {has[0]}, or take a start as wide"
+        same = not has[0] % 16 and [*recipe.widened(has[0]).network["channels"]] == [*has]
+        cure = f"{f'Give it --width {has[0]}, or take' if same else 'Take'} a start as wide"
         raise CheckpointError(f"{start.folder} has channels {(*has,)}, not {(*wants,)}. {cure}.")
 
 

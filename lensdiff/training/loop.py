@@ -159,7 +159,7 @@ class Run:
             reason = f"batch = {settings.batch} can't be shared by {shares}"
             raise TrainingError(f"{reason}: make it a multiple.")
         device = self.accelerator.device
-        cure = "Take a smaller batch, or more micro-batches (`accumulation`)"
+        cure = "Take a smaller batch (--batch), or more `accumulation` where there is one"
         self._needs = (f"{settings.batch // settings.accumulation} images", cure, device)
         task.saved.to(device, memory_format=torch.channels_last)
         weights = task.module.parameters()

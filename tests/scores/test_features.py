@@ -5,6 +5,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from skimage import data  # lenstronomy brings it
 from torch import nn
 
 from lensdiff.errors import MetricError
@@ -19,9 +20,8 @@ def efficientnet():
 
 
 def test_efficientnet_has_its_imagenet_weights(efficientnet):
-    skimage = pytest.importorskip("skimage")
-    cat = torch.from_numpy(skimage.data.chelsea()[:, 75:375].copy()).permute(2, 0, 1)[None]
-    cup = torch.from_numpy(skimage.data.coffee()[:, 100:500].copy()).permute(2, 0, 1)[None]
+    cat = torch.from_numpy(data.chelsea()[:, 75:375].copy()).permute(2, 0, 1)[None]
+    cup = torch.from_numpy(data.coffee()[:, 100:500].copy()).permute(2, 0, 1)[None]
     answers = [int(efficientnet.net(efficientnet.prepare(x)).argmax()) for x in (cat, cup)]
     assert answers[0] in (281, 282, 285)  # tabby, tiger and Egyptian cat
     assert answers[1] == 967  # espresso

@@ -11,6 +11,7 @@ from lensdiff.scores.jackknife import (
     Rows,
     excess_errors,
     factor,
+    shared_groups,
     standard_error,
     without_groups,
 )
@@ -141,7 +142,12 @@ def test_a_group_left_out_is_left_out_of_both_sides():
     a = Statistics.of(correlated(40, 6, 1, shift=0.3))
     b = Statistics.of(correlated(40, 6, 2))
     found = without_groups(a, b, 4)
-    assert found.shape == (4,)
+    sides = (a.rows, b.rows)
+    parts = zip(*shared_groups(sides, 4), strict=True)
+    left = [[np.delete(x, out, 0) for x, out in zip(sides, part, strict=True)] for part in parts]
+    assert [len(rows) for pair in left for rows in pair] == [30] * 8
+    expected = [frechet(*map(Statistics.of, pair)) for pair in left]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
     with pytest.raises(MetricError, match="7 kept rows"):
         without_groups(Statistics.of(correlated(7, 6, 1)), b)
     assert len(without_groups(Statistics.of(correlated(8, 6, 1)), b)) == 4

@@ -56,7 +56,7 @@ def test_a_shipped_models_page_does_not_lie_among_the_weights(tmp_path):
 def test_words_are_escaped_and_the_page_is_one_file(tmp_path):
     figure, ax = plt.subplots()
     ax.plot([1, 2])
-    parts = [html.words("a < b & c"), html.table([("<b>", 1)]), html.picture(figure, 'a "line"')]
+    parts = [html.heading("a < b & c"), html.table([("<b>", 1)]), html.picture(figure, 'a "line"')]
     path = html.write(tmp_path / "new" / "page.html", "x > y", parts)
     written = path.read_text(encoding="utf-8")
     assert "a &lt; b &amp; c" in written and "&lt;b&gt;" in written and "x &gt; y" in written

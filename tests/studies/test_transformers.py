@@ -55,7 +55,7 @@ def test_networks_of_a_size_have_nearly_equal_weights(monkeypatch):
         assert max(counts) < 1.12 * min(counts), size
 
 
-def test_each_size_and_seed_is_run_once(tmp_path):
+def test_each_size_and_seed_is_run_once(tmp_path, monkeypatch):
     words = ["unet", "dit", "--seeds", "0", "1", "--sizes", "small", "base"]
     found = command(transformers, tmp_path, *words)
     *runs, seen = found["rows"]
@@ -72,6 +72,8 @@ def test_each_size_and_seed_is_run_once(tmp_path):
     assert np.allclose(weights.sum(2), 1, atol=1e-3)
     assert Image.open(tmp_path / "transformers" / "dit-base-0.png").size == (8 * SIDE, 2 * SIDE)
     assert not (tmp_path / "transformers" / "dit-base-1.png").exists()
+    monkeypatch.setattr(transformers, "compute", None)  # a second training would fail
+    assert command(transformers, tmp_path, *words) == found
     with pytest.raises(ParameterError, match="There is no 'cnn'"):
         command(transformers, tmp_path, "cnn")
 

@@ -162,9 +162,16 @@ def test_a_start_of_another_width_is_one_sentence(tmp_path):
     first = fit(SMALL, made(), tmp_path / "first")
     wide = SMALL.widened(32)
     for recipe in (wide, replace(wide, network={**wide.network, "unshuffle": 4})):
-        with pytest.raises(CheckpointError, match=r"has channels \(16.*same --width, 16") as error:
+        with pytest.raises(CheckpointError, match=r"channels \(16.*Give it --width 16") as error:
             fit(recipe, made(), tmp_path / "wide", start=first)
         assert "\n" not in str(error.value)
+
+
+def test_a_start_of_other_proportions_is_not_cured_by_a_width(tmp_path):
+    first = fit(SMALL, made(), tmp_path / "first")
+    first.spec["network"]["arguments"]["channels"] = (16, 16, 16)
+    with pytest.raises(CheckpointError, match=r"\(16, 16, 16\).*\. Take a start as wide\.$"):
+        fit(SMALL.widened(32), made(), tmp_path / "wide", start=first)
 
 
 @pytest.mark.parametrize("labels", [{"classes": 3}, {"conditions": 7}])
@@ -181,8 +188,9 @@ def test_a_conditional_stage_starts_from_an_unconditional_one(tmp_path, labels):
     assert model.spec["stages"][0]["sha256"] == plain.spec["sha256"]
     assert model.stretch == plain.stretch
     weights = model.denoiser.net.state_dict()
-    # it began at zero, and has learnt
-    assert any(weights[name].abs().max() > 0 for name in weights if name.startswith("label."))
+    # what a label adds began at zero, and has learnt; the last row of classes is that of none
+    last = weights["label.weight"][:3] if "classes" in labels else weights["label.layers.2.weight"]
+    assert last.abs().max() > 0
     wanted = [0, 2] if "classes" in labels else parameters.of(lenses.truth[:2])
     generated = torch.cat(list(model.generate([1, 2], label=model.labels(wanted), guidance=2.0)))
     assert generated.shape == (2, 1, 16, 16)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from toys import perturb
 from toys_autoencoder import DIFFUSION, blobs, recipe, saved
 from toys_training import weights
 
@@ -123,19 +124,35 @@ def test_labels_and_guidance_are_those_of_pixels(tmp_path: Path) -> None:
     ends = saved(tmp_path / "ends")
     model = fit(plan, images, tmp_path / "model", autoencoder=ends)
     assert model.spec["classes"] == list(images.classes)
-    assert model.draw(2, label="large", guidance=2.0).shape == (2, 1, 14, 14)
+    perturb(model.denoiser.net, scale=0.05)  # two updates teach it no class
+    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    label = torch.tensor([0, 2])
+    with torch.no_grad():
+        plain = model.denoiser(x, 1.0)
+        known = model.denoiser(x, 1.0, label)
+        found = model.denoise(guidance=2.5)(x, 1.0, label)
+    torch.testing.assert_close(found, plain + 2.5 * (known - plain), atol=1e-3, rtol=1e-3)
+    assert (known - plain).abs().max() > 0.01
+    large = model.draw(2, label="large", guidance=2.0)
+    assert large.shape == (2, 1, 14, 14)
+    other = next(name for name in images.classes if name != "large")
+    assert not torch.equal(large, model.draw(2, label=other, guidance=2.0))
 
 
 def test_killed_it_goes_on_to_the_same_model(tmp_path: Path) -> None:
+    seen = []
+
     def stop(step: object) -> None:
-        if step.number == 3:
+        seen.append(step.number)
+        if seen == [1, 2, 3]:
             raise KeyboardInterrupt
 
     ends = saved(tmp_path / "ends")
     plan = replace(DIFFUSION.scaled(save_every=1), elements=(0, 4))
     with pytest.raises(KeyboardInterrupt):
         fit(plan, blobs(), tmp_path / "a", tmp_path / "state", stop, autoencoder=ends)
-    again = fit(plan, blobs(), tmp_path / "a", tmp_path / "state", autoencoder=ends)
+    again = fit(plan, blobs(), tmp_path / "a", tmp_path / "state", stop, autoencoder=ends)
+    assert seen[3] == 4, "it goes on behind the update that it had reached"
     whole = fit(plan, blobs(), tmp_path / "b", autoencoder=ends)
     assert again.spec["sha256"] == whole.spec["sha256"]
 

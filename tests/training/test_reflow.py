@@ -12,7 +12,9 @@ from toys_autoencoder import DIFFUSION, blobs
 from lensdiff.errors import CheckpointError, ParameterError, StorageError
 from lensdiff.model import Model, Sampling, load
 from lensdiff.training.fit import fit
+from lensdiff.training.loop import Step
 from lensdiff.training.reflow import PairBatches, pairs, reflow
+from lensdiff.training.state import Curve
 
 SAMPLING = Sampling(steps=8, high=20.0, low=0.05)
 SIDE = 14
@@ -68,14 +70,27 @@ def teacher_config():
     return replace(DIFFUSION.train, batch=16, lr=1e-3, held_out_every=0)
 
 
-def test_a_run_goes_on_from_its_state(teacher, tmp_path):
+def test_a_run_goes_on_from_its_state(teacher, tmp_path, monkeypatch):
     config = replace(teacher_config(), steps=4, save_every=2)
-    whole = reflow(teacher, config, tmp_path / "whole", n=16, state=tmp_path / "state")
+    whole = reflow(teacher, config, tmp_path / "whole", n=16)
+    seen = []
+
+    class Broken(Curve):
+        def add(self, step: Step) -> None:
+            seen.append(step.number)
+            if seen == [1, 2, 3]:
+                raise KeyboardInterrupt
+            super().add(step)
+
+    monkeypatch.setattr("lensdiff.training.reflow.Curve", Broken)
+    with pytest.raises(KeyboardInterrupt):
+        reflow(teacher, config, tmp_path / "again", n=16, state=tmp_path / "state")
     kept = (tmp_path / "state" / "pairs.npz").read_bytes()
     with pytest.raises(CheckpointError, match=r"pairs\.npz: these pairs are of another run"):
         reflow(teacher, config, tmp_path / "other", n=16, state=tmp_path / "state", seed=1)
     assert (tmp_path / "state" / "pairs.npz").read_bytes() == kept
     again = reflow(teacher, config, tmp_path / "again", n=16, state=tmp_path / "state")
+    assert seen == [1, 2, 3, 3, 4], "it goes on behind the state of update 2"
     assert whole.spec["sha256"] == again.spec["sha256"]
 
 

@@ -1,4 +1,4 @@
-"""Drawings of the network: the whole U-Net from a forward pass, its blocks, and attention."""
+"""Drawings of the network: the whole U-Net from a forward pass, its blocks."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from ...errors import DataError
 from ...storage import read_json, root, shipped
 from ..files import series
 from . import style
@@ -27,8 +28,12 @@ def lessons() -> list[str]:
 
 def drawn(n: int = 4) -> np.ndarray:
     """The first `n` stored images that the shipped model drew, (n, 150, 150) in [0, 1]."""
-    with np.load(shipped(MODEL) / "drawn.npz", allow_pickle=False) as stored:
-        return stored["pictures"][:n, 0] / 255
+    path = shipped(MODEL) / "drawn.npz"
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return stored["pictures"][:n, 0] / 255
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror}). {CURE}.") from error
 
 
 def project() -> Figure:
