@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from lensdiff.errors import DataError, ParameterError, StorageError
-from lensdiff.storage import lock_of
-from lensdiff.studies.table import Table
+from lensdiff.storage import lock_of, root, studies_folder
+from lensdiff.studies.table import Table, check_trial
 
 
 def fill(table: Table, computed: list, killed_at: int | None = None) -> list[dict]:
@@ -184,3 +184,12 @@ def test_what_comes_with_the_project_is_not_dropped_by_a_trial(tmp_path, monkeyp
         Table(shipped, {"n": 64, "weights": "a"})
     assert shipped.read_bytes() == before
     Table(tmp_path / "runs" / "table.json", {"n": 64})
+
+
+def test_a_trial_is_kept_from_the_results_by_whatever_path(monkeypatch, tmp_path):
+    monkeypatch.chdir(root())
+    for place in (studies_folder(), Path("data/studies"), Path("data/../data/studies")):
+        with pytest.raises(ParameterError, match=r"^-n make a trial: give it --out, a folder"):
+            check_trial(True, place, "-n")
+    check_trial(False, studies_folder(), "-n")
+    check_trial(True, tmp_path, "-n")
