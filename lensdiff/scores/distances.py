@@ -71,6 +71,20 @@ def compared(generated: Statistics, real: Statistics) -> dict[str, float]:
     return {"distance": frechet(generated, real), "kid": mean, "kid_std": std}
 
 
+def kernels(x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
+    """KID's kernel (x.y / d + 1)^3 of features (n, d) and (m, d): (n, n), (m, m) and (n, m)."""
+    return [(a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y))]
+
+
+def unbiased_mmd(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> float:
+    """The unbiased squared maximum mean discrepancy of what has these `kernels`.
+
+    Binkowski et al. 2018, eq. 4: its mean is the same for every number of images.
+    """
+    within = sum((k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (xx, yy))
+    return within - 2 * xy.mean()
+
+
 def kid(
     a: Statistics, b: Statistics, subsets: int = 100, size: int | None = None, seed: int = 0
 ) -> tuple[float, float]:
@@ -86,19 +100,11 @@ def kid(
     if size < 2:
         raise MetricError("KID needs four images or more on both sides.")
     rng = np.random.default_rng(seed)
-    width = a.rows.shape[1]
-
-    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return (x @ y.T / width + 1) ** 3
-
-    def off_diagonal_mean(k: np.ndarray) -> float:
-        return (k.sum() - np.trace(k)) / (size * (size - 1))
 
     def mmd() -> float:
         x = a.rows[rng.choice(len(a.rows), size, replace=False)].astype(np.float64)
         y = b.rows[rng.choice(len(b.rows), size, replace=False)].astype(np.float64)
-        within = sum(off_diagonal_mean(kernel(z, z)) for z in (x, y))
-        return within - 2 * kernel(x, y).mean()
+        return unbiased_mmd(*kernels(x, y))
 
     values = 1000 * np.array([mmd() for _ in range(subsets)])
     return float(values.mean()), float(values.std())

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.linalg import null_space
 
 from ..errors import MetricError
+from .distances import kernels, unbiased_mmd
 from .jackknife import GROUPS, Pair, Rows, standard_covariance
 
 
@@ -91,17 +92,14 @@ def kid_against_size(
 ) -> tuple[np.ndarray, np.ndarray]:
     """KID x 1000 (k,) of samples of the `sizes` (k,), and their covariance, as `against_size` does.
 
-    The unbiased estimate of Binkowski et al. 2018, eq. 4: that of m images has the same mean for
-    every m. Raises MetricError for sizes below 40 or above the number of rows.
+    The unbiased estimate (`unbiased_mmd`), whose mean is the same for every number. Raises
+    MetricError for sizes below 40 or above the number of rows.
     """
     x, y = (rows.astype(np.float64) for rows in _shuffled(generated, real, sizes, seed))
-    kernels = [(a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y))]
+    whole = kernels(x, y)
 
     def kid(part: np.ndarray) -> float:
-        xx, yy, xy = (kernel[np.ix_(part, part)] for kernel in kernels)
-        pairs = len(part) * (len(part) - 1)
-        within = sum((k.sum() - np.trace(k)) / pairs for k in (xx, yy))
-        return 1000 * (within - 2 * xy.mean())
+        return 1000 * unbiased_mmd(*(kernel[np.ix_(part, part)] for kernel in whole))
 
     return _by_size(len(x), sizes, kid)
 

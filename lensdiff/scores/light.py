@@ -10,7 +10,7 @@ import torch
 
 from ..errors import MetricError
 from ..model import Model
-from ..storage import fingerprint_of, write_arrays
+from ..storage import fingerprint_of, is_shipped, write_arrays
 from .card import FIRST_SEED, images_key, stored_images
 
 FILE = "light.npz"
@@ -31,7 +31,8 @@ def observed(model: Model, n: int | None = None) -> torch.Tensor:
     damaged, or of other weights or another sampling.
     """
     path = model.folder / FILE
-    cure = f"Make them again: python -m lensdiff study physics {shlex.quote(str(model.folder))}"
+    name = model.folder.name if is_shipped(model.folder) else shlex.quote(str(model.folder))
+    cure = f"Make them again: python -m lensdiff study physics {name}"
     try:
         with np.load(path, allow_pickle=False) as saved:
             own = str(saved["key"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 
@@ -50,8 +51,30 @@ def _images(
     return lenses(split, pixels, cache=cache, noiseless=noiseless, **more)
 
 
+class _OfImages:
+    """What recipes share that learn images: which, and other training settings."""
+
+    def images(
+        self, split: str = "train", cache: Path | str | None = None, n: int | None = None
+    ) -> ImageSet:
+        """Digits, or the default lenses of its size, with or without noise as it learns them.
+
+        `n` lenses in place of the default number; many of them in parts (`data.parts`).
+        """
+        return _images(self.data, split, self.pixels, self.noiseless, cache, n)
+
+    def scaled(self, **changes: object) -> Self:
+        """The recipe with other training settings (fields of its configuration).
+
+        `steps` and `minutes` replace each other. Raises ParameterError for values out of range.
+        """
+        if "steps" in changes or "minutes" in changes:
+            changes = {"steps": None, "minutes": None, **changes}
+        return replace(self, train=replace(self.train, **changes))
+
+
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(_OfImages):
     """Network, prediction, training and sampling of a diffusion model.
 
     - `kind`: "UNet" or "DiT"; `network`: its arguments (`networks.unet`, `networks.transformer`)
@@ -84,24 +107,6 @@ class Recipe:
         torch.manual_seed(self.train.seed)
         precision = precision or best_precision()
         return Denoiser(NETWORKS[self.kind](**self.network), self.prediction, precision=precision)
-
-    def images(
-        self, split: str = "train", cache: Path | str | None = None, n: int | None = None
-    ) -> ImageSet:
-        """Digits, or the default lenses of its size, with or without noise as it learns them.
-
-        `n` lenses in place of the default number; many of them in parts (`data.parts`).
-        """
-        return _images(self.data, split, self.pixels, self.noiseless, cache, n)
-
-    def scaled(self, **changes: object) -> Recipe:
-        """The recipe with other training settings (fields of TrainConfig).
-
-        `steps` and `minutes` replace each other. Raises ParameterError for values out of range.
-        """
-        if "steps" in changes or "minutes" in changes:
-            changes = {"steps": None, "minutes": None, **changes}
-        return replace(self, train=replace(self.train, **changes))
 
     def as_observed(self) -> Recipe:
         """The recipe for images that have noise, as files do: it learns them as they are.
@@ -158,7 +163,7 @@ def sampling_fields(sampling: Sampling) -> dict:
 
 
 @dataclass(frozen=True)
-class AutoencoderRecipe:
+class AutoencoderRecipe(_OfImages):
     """Network, training and data of an autoencoder.
 
     - `kind`: "VQVAE" or "KLVAE"; `network`: its arguments (`networks.autoencoder`)
@@ -181,24 +186,6 @@ class AutoencoderRecipe:
         """A fresh network; the training seed decides its weights."""
         torch.manual_seed(self.train.seed)
         return AUTOENCODERS[self.kind](**self.network)
-
-    def images(
-        self, split: str = "train", cache: Path | str | None = None, n: int | None = None
-    ) -> ImageSet:
-        """Digits, or the default lenses of its size, with or without noise as it learns them.
-
-        `n` lenses in place of the default number; many of them in parts (`data.parts`).
-        """
-        return _images(self.data, split, self.pixels, self.noiseless, cache, n)
-
-    def scaled(self, **changes: object) -> AutoencoderRecipe:
-        """The recipe with other training settings (fields of AutoencoderConfig).
-
-        `steps` and `minutes` replace each other. Raises ParameterError for values out of range.
-        """
-        if "steps" in changes or "minutes" in changes:
-            changes = {"steps": None, "minutes": None, **changes}
-        return replace(self, train=replace(self.train, **changes))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Noiseless images beside the weights: observed as those that the model generates."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -22,8 +24,11 @@ def test_the_shipped_light_is_observed_with_the_noise_of_its_seeds():
 
 def test_light_of_other_weights_is_refused(tmp_path):
     model = load(shipped("lens150"))  # has no light
-    with pytest.raises(MetricError, match=r"light.npz.*study physics lens150"):
+    with pytest.raises(MetricError, match=r"light.npz.*study physics lens150$"):
         light.observed(model)
+    mine = replace(model, folder=tmp_path / "my lens")
+    with pytest.raises(MetricError, match=r"study physics '.*/my lens'$"):
+        light.observed(mine)
 
 
 def test_stored_images_come_from_light_or_from_those_of_the_card():
