@@ -42,7 +42,9 @@ class Exercise:
         """Whether an answer is right; raises whatever the answer raises."""
         if self.test is not None:
             return bool(self.test(answer))
-        return alike(self.probe(answer), self.probe(self.answer), self.tolerance)
+        given = self.probe(answer)
+        wanted = self.probe(self.answer)
+        return alike(given, wanted, self.tolerance) or rounded(given, wanted)
 
     def hint_for(self, answer: object) -> str:
         """The hint that belongs to a wrong answer."""
@@ -147,6 +149,13 @@ def alike(given: object, wanted: object, tolerance: float = 1e-3) -> bool:
     return _close(given, wanted, tolerance)
 
 
+def rounded(given: object, wanted: object) -> bool:
+    """Whether a number is `wanted` rounded to two or three digits; not where it has no more."""
+    if not isinstance(wanted, float) or float(f"{wanted:.3g}") == wanted:
+        return False
+    return any(alike(given, float(f"{wanted:.{digits}g}"), 1e-9) for digits in (2, 3))
+
+
 def _close(given: object, wanted: object, tolerance: float) -> bool:
     """Whether two numbers or arrays agree; False for what is neither."""
     try:
@@ -154,6 +163,8 @@ def _close(given: object, wanted: object, tolerance: float) -> bool:
         there = _array(wanted)
     except (TypeError, ValueError):
         return False
+    if not there.shape and here.size == 1:
+        here = here.reshape(())
     if here.shape != there.shape or not there.size:
         return False
     largest = float(np.abs(there).max())

@@ -51,9 +51,12 @@ def spaced_in_logs(steps):
 
 
 def levels_of(answer: object) -> object:
-    """What an answer makes of ten steps: logarithms, so that each level counts, and the 0."""
-    levels = np.asarray(answer(10), dtype=float)
-    return np.append(np.log(np.maximum(levels[:-1], 1e-9)), 100 * levels[-1])
+    """What an answer makes of ten and of four steps: logarithms, so that each level counts."""
+    found = []
+    for steps in (10, 4):
+        levels = np.asarray(answer(steps), dtype=float)
+        found += [np.log(np.maximum(levels[:-1], 1e-9)), 100 * levels[-1:]]  # the last is 0
+    return np.concatenate(found)
 
 
 EXERCISES = {
@@ -94,7 +97,7 @@ EXERCISES = {
             (1, "that is the part of the widths; the means differ too."),
             (18, "C is a variance: C₁ + C₂ − 2 √(C₁ C₂) = 1 + 4 − 2 · 2."),
             (14, "the last term, −2 √(C₁ C₂), is missing."),
-            (6, "that is s₁² + s₂² and something else; take (m₁ − m₂)² + (s₁ − s₂)²."),
+            (13, "the widths differ by 2 − 1."),
         ),
         hint="in one dimension the trace is (s₁ − s₂)².",
     ),

@@ -100,6 +100,11 @@ def factor_without(sigma: torch.Tensor, gamma: float) -> torch.Tensor:
     return torch.ones_like(sigma)
 
 
+def factor_of_five(sigma: torch.Tensor, gamma: float) -> torch.Tensor:
+    """gamma left out."""
+    return (sigma**2 * 5.0).clamp(max=1)
+
+
 def asked(answer: object) -> torch.Tensor:
     """What a target is for a few images, noises and levels."""
     x0 = torch.tensor([0.3, -1.2, 0.8, 0.1])
@@ -108,8 +113,9 @@ def asked(answer: object) -> torch.Tensor:
 
 
 def weighed(answer: object) -> torch.Tensor:
-    """Factors of a few levels."""
-    return answer(torch.tensor([0.05, 0.2, 0.4, 0.6, 2.0]), 5.0)
+    """Factors of a few levels, at two gamma."""
+    sigma = torch.tensor([0.05, 0.2, 0.4, 0.6, 2.0])
+    return torch.cat([answer(sigma, gamma) for gamma in (5.0, 2.0)])
 
 
 EXERCISES = {
@@ -164,6 +170,7 @@ EXERCISES = {
             (factor_linear, "the signal-to-noise ratio is 1/σ², not 1/σ."),
             (factor_of_snr, "the signal-to-noise ratio is 1/σ², not σ²."),
             (factor_without, "that is right only where 1/σ² is below γ."),
+            (factor_of_five, "γ is what is given; it need not be 5."),
         ),
         hint="c_out² is σ²: multiply min(1/σ², γ) by it.",
         probe=weighed,

@@ -135,6 +135,7 @@ EXERCISES = {
             (2 / 3, "that is what is left for the other two classes."),
             (0.0, "then the cross-entropy would be infinite."),
             (1.0, "then the cross-entropy would be 0."),
+            (100 / 3, "that is in per cent; a number from 0 to 1 is asked for."),
         ),
         hint="exp(−cross-entropy) of an image is the chance that was given to its class.",
     ),

@@ -55,9 +55,10 @@ def share_mean_of_total(losses: torch.Tensor, total: int, processes: int) -> tor
 
 
 def minimised(answer: object) -> list[float]:
-    """What two processes minimise, with losses of five and of three images."""
+    """What processes minimise: two with five and three images, and the first of three with ten."""
     parts = (torch.tensor([0.1, 0.3, 0.2, 0.5, 0.4]), torch.tensor([0.9, 0.6, 0.3]))
-    return [float(answer(losses, 8, 2)) for losses in parts]
+    found = [float(answer(losses, 8, 2)) for losses in parts]
+    return [*found, float(answer(parts[0], 10, 3))]
 
 
 EXERCISES = {

@@ -105,6 +105,7 @@ EXERCISES = {
             (0.0, "a thousand updates are one length of the average, not many."),
             (0.999, "that is after one update."),
             (0.5, "the half-life is 693 updates."),
+            (36.77, "that is in per cent; a number from 0 to 1 is asked for."),
         ),
         hint="each update multiplies the share by the decay.",
     ),

@@ -107,6 +107,7 @@ EXERCISES = {
             (0.95**20, "that is the probability that none does."),
             (0.95, "that is the probability that one given choice does not stand out."),
             (0.05**20, "that is the probability that all of them do."),
+            (64.15, "that is in per cent; a number from 0 to 1 is asked for."),
             (20 * 0.05 * 0.95**19, "that is the probability of exactly one; at least one is more."),
         ),
         hint="one less the probability that none of them stands out.",
