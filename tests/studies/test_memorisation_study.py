@@ -14,6 +14,8 @@ from lensdiff.storage import read_json, studies_folder
 from lensdiff.studies import memorisation
 from lensdiff.training import recipe as module
 
+PIXELS = memorisation.PIXELS
+
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
@@ -73,3 +75,27 @@ def test_a_copy_is_nearer_than_any_held_out_image():
 def test_a_trial_is_kept_from_the_results():
     with pytest.raises(ParameterError, match="make a trial: give it --out"):
         command(studies_folder(), "--out", str(studies_folder()))
+
+
+def test_the_stored_pairs_copy_few_lenses_and_agree_on_many():
+    stored = read_json(studies_folder() / memorisation.FILE, "")
+    assert (stored["n"], stored["updates"]) == (memorisation.SCORED, memorisation.UPDATES)
+    copies = []
+    alike = []
+    for size in memorisation.SIZES:
+        halves = [row for row in stored["rows"] if row["images"] == size and "half" in row]
+        assert sorted(row["half"] for row in halves) == list(memorisation.HALVES)
+        assert {row["learnt"] for row in halves} == {round(0.9 * size)}
+        for row in halves:
+            assert row["recipe"]["train"]["steps"] == stored["updates"]
+            assert row["limit"] == pytest.approx(min(row["nearest_held_out"]), abs=1e-5)
+            assert row["copies"] == sum(x < row["limit"] for x in row["nearest"])
+        copies.append([row["copies"] / stored["n"] for row in halves])
+        (pair,) = [row for row in stored["rows"] if row["images"] == size and "role" in row]
+        assert len(pair["same_noise"]) == len(pair["other_noise"]) == stored["n"]
+        assert abs(np.mean(pair["other_noise"])) < 0.1
+        alike.append(np.mean(pair["same_noise"]))
+        picture = Image.open(studies_folder() / "memorisation" / f"{size}.png")
+        assert picture.size == (8 * PIXELS, len(memorisation.ROWS) * PIXELS)
+    assert min(copies[0]) > 0.9 and max(copies[1] + copies[2]) < 0.01
+    assert alike[0] < 0.2 < 0.7 < alike[1] < alike[2]
