@@ -2,8 +2,9 @@
 
 A network of lens150 learns at the noise levels of its second stage, from random weights and at one
 rate, and the average of its weights is kept at each doubling of the images. Of every such model
-`study where` measures where its error is born; beside them stands lens150-long, which learnt in
-three stages, the first of them 64 pixels, the rate of each falling at its end.
+`study where` measures where its error is born. Beside them stand the shipped models of that
+network, which learnt in two and three stages, the first of them 64 pixels, the rate of each falling
+at its end: lens150, whose last stage had lower noise levels, and lens150-long.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from .table import Table, check_trial
 
 EXAMPLE = "python -m lensdiff study growth"
 FILE = "growth.json"
-LAST = "lens150-long"
+SHIPPED = ("lens150", "lens150-long")
 UPDATES = 960
 DOUBLINGS = 2  # of the images, before the last update
 BATCH = 32
@@ -105,12 +106,12 @@ def bands(folder: Path | str, n: int) -> dict:
     return {"floor": table.more["floor"], "levels": rows}
 
 
-def long_trained(args: argparse.Namespace) -> Path:
-    """Its folder; in a trial a copy, since the shipped one keeps its own numbers of images."""
-    folder = models.find(LAST)
+def folder_of(name: str, args: argparse.Namespace) -> Path:
+    """A shipped model's; in a trial a copy, since the shipped one keeps its number of images."""
+    folder = models.find(name)
     if args.n == where.MOST:
         return folder
-    copy = args.work / f"last-{args.n}"
+    copy = args.work / f"{folder.name}-{args.n}"
     if not copy.exists():
         shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(where.FILE))
     return copy
@@ -139,14 +140,15 @@ def measured(update: int, args: argparse.Namespace) -> dict:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, and measure each mark that is not stored already; then lens150-long.
+    """Train, and measure each mark that is not stored already; then the shipped models.
 
     Raises ParameterError for a trial in the place of the results.
     """
     trial = args.n != where.MOST or args.updates != UPDATES
     check_trial(trial, args.out, "--updates and -n")
-    last = models.load(LAST)
-    about = {"n": args.n, "updates": args.updates, "last_sha256": last.spec["sha256"]}
+    shipped = {name: models.load(name).spec for name in SHIPPED}
+    about = {"n": args.n, "updates": args.updates}
+    about["shipped_sha256"] = [spec["sha256"] for spec in shipped.values()]
     table = Table(args.out / FILE, about)
 
     def words(row: dict) -> str:
@@ -155,5 +157,7 @@ def run(args: argparse.Namespace) -> None:
     for update in marks(args.updates):
         key = {"images": update * BATCH, "role": "one rate"}
         table.row(key, lambda update=update: measured(update, args), words)
-    seen = sum(stage["images_seen"] for stage in last.spec["stages"]) + last.spec["images_seen"]
-    table.row({"images": seen, "role": LAST}, lambda: bands(long_trained(args), args.n), words)
+    for name, spec in shipped.items():
+        seen = sum(stage["images_seen"] for stage in [*spec["stages"], spec])
+        key = {"images": seen, "role": name}
+        table.row(key, lambda name=name: bands(folder_of(name, args), args.n), words)

@@ -35,7 +35,7 @@ def small(monkeypatch, tmp_path):
     monkeypatch.setattr(growth, "LENS150_LONG", PLAN)
     monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
     last = fit(PLAN.scaled(steps=2), PLAN.images("train"), tmp_path / "last")
-    monkeypatch.setattr(growth, "LAST", str(last.folder))
+    monkeypatch.setattr(growth, "SHIPPED", (str(last.folder),))
     return last
 
 
@@ -92,3 +92,19 @@ def test_lost_weights_and_trials_are_refused(small, tmp_path):
         command(studies_folder(), "--out", str(studies_folder()))
     with pytest.raises(ParameterError, match="10 updates: take a multiple of 4"):
         growth.marks(10)
+
+
+def test_the_stored_models_are_the_shipped_ones_and_those_before_them():
+    stored = read_json(studies_folder() / growth.FILE, "")
+    *trained, first, second = stored["rows"]
+    assert [row["images"] for row in trained] == [
+        k * growth.BATCH for k in growth.marks(growth.UPDATES)
+    ]
+    assert [first["role"], second["role"]] == list(growth.SHIPPED)
+    for row, sha256 in zip((first, second), stored["shipped_sha256"], strict=True):
+        assert models.load(row["role"]).spec["sha256"] == sha256
+        beside = read_json(models.find(row["role"]) / where.FILE, "")
+        for level, own in zip(row["levels"], beside["rows"], strict=True):
+            assert level.items() <= own.items()
+    excess = [sum(rise for rise, _ in growth.rises(row)) for row in stored["rows"]]
+    assert min(excess[:3]) > 5 * excess[3] and excess[3] > 2 * excess[4] > 0
