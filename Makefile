@@ -21,7 +21,7 @@ SHARED := env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # Three for the tests: one of them mostly waits for its browser.
 THREE := -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run test pages-by-nbval pages-by-papermill test-gpu benchmark lab notebooks figures site clean setup
+.PHONY: help run test test-gpu benchmark lab notebooks figures site clean setup
 
 help:
 	@echo "make run        execute every notebook into runs/$(PROFILE)/ (PROFILE=smoke, standard or full)"
@@ -48,6 +48,8 @@ test: setup
 	@echo; echo "==== 3 of 3: every notebook at profile smoke, by pytest --nbval-lax and beside it in their chain by papermill"
 	@$(MAKE) -j2 --no-print-directory pages-by-nbval pages-by-papermill
 	@echo; echo "==== all passed"
+
+.PHONY: pages-by-nbval pages-by-papermill  # beside each other, as the last step of test
 
 pages-by-nbval:
 	@rm -rf runs/nbval && mkdir -p runs/nbval

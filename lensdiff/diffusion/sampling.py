@@ -244,7 +244,8 @@ def draw(
     seeds = list(seeds)
     if label is not None and len(label) != len(seeds):
         raise SamplingError(f"{len(label)} labels for {len(seeds)} seeds: give one for each.")
-    smaller = "Give `generate` a smaller `batch`, or set LENSDIFF_DEVICE=cpu and load it again"
+    smaller = "Give `generate` a smaller `batch`"
+    smaller += ", or set LENSDIFF_DEVICE=cpu and load the model again"
     for start in range(0, len(seeds), batch):
         mine = seeds[start : start + batch]
         own = None if label is None else label[start : start + batch].to(device)
