@@ -109,7 +109,7 @@ def _check_widths(recipe: Recipe, start: models.Model) -> None:
     wants = recipe.network.get("channels")
     if has and wants and tuple(has) != tuple(wants):
         same = not has[0] % 16 and [*recipe.widened(has[0]).network["channels"]] == [*has]
-        cure = f"{f'Give it --width {has[0]}, or take' if same else 'Take'} a start as wide"
+        cure = f"Take --width {has[0]}, or a start as wide" if same else "Take a start as wide"
         raise CheckpointError(f"{start.folder} has channels {(*has,)}, not {(*wants,)}. {cure}.")
 
 

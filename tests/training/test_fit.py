@@ -162,7 +162,7 @@ def test_a_start_of_another_width_is_one_sentence(tmp_path):
     first = fit(SMALL, made(), tmp_path / "first")
     wide = SMALL.widened(32)
     for recipe in (wide, replace(wide, network={**wide.network, "unshuffle": 4})):
-        with pytest.raises(CheckpointError, match=r"channels \(16.*Give it --width 16") as error:
+        with pytest.raises(CheckpointError, match=r"channels \(16.*Take --width 16, or") as error:
             fit(recipe, made(), tmp_path / "wide", start=first)
         assert "\n" not in str(error.value)
 
