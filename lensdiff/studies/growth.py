@@ -1,10 +1,10 @@
 """How the error of each band of noise falls with the images that a model has seen.
 
-A network of lens150 learns at the noise levels of its second stage, from random weights and at one
-rate, and the average of its weights is kept at each doubling of the images. Of every such model
-`study where` measures where its error is born. Beside them stand the shipped models of that
-network, which learnt in two and three stages, the first of them 64 pixels, the rate of each falling
-at its end: lens150, whose last stage had lower noise levels, and lens150-long.
+A network of lens150 learns at the noise levels of lens150-long, from random weights and, after a
+warm-up, at one rate; the average of its weights is kept at each doubling of the images. Of every
+such model `study where` measures where its error is born. Beside them stand the shipped models of
+that network, which learnt in two and three stages, the first of them 64 pixels, the rate of each
+falling at its end: lens150, whose last stage had lower noise levels, and lens150-long.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from safetensors.torch import load_file, save_file
 
 from .. import model as models
 from ..data.images import ImageSet
 from ..errors import ParameterError
 from ..model import Model
+from ..scores.jackknife import standard_error
 from ..storage import atomic, half_precision, root, studies_folder
 from ..training.fit import fit
 from ..training.loop import Step
@@ -49,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def recipe(updates: int) -> Recipe:
-    """Of lens150-long the network and the noise levels; in one stage, and at one rate."""
+    """Of lens150-long network, noise levels and warm-up; in one stage, and then at one rate."""
     changes = {"steps": updates, "batch": BATCH, "lr": 6e-4, "decay_share": 0.0}
     looks = {"held_out_every": max(1, updates // 8), "save_every": 100}
     return replace(LENS150_LONG.scaled(**changes, **looks), name=f"growth-{updates}")
@@ -128,6 +130,18 @@ def rises(row: dict) -> list[tuple[float, float]]:
         found.append(difference(level, before))
         before = level
     return found
+
+
+def whole(row: dict) -> np.ndarray:
+    """The distance above the floor from noise alone: of all images, and without each group."""
+    ends = row["levels"][-1], row["floor"]
+    drawn, floor = (np.array([one["distance"], *one["distances_without"]]) for one in ends)
+    return drawn - floor
+
+
+def with_error(values: np.ndarray) -> tuple[float, float]:
+    """What was made of `whole`: of all images, and its standard error by the jackknife."""
+    return float(values[0]), float(standard_error(values[1:, None])[0])
 
 
 def measured(update: int, args: argparse.Namespace) -> dict:

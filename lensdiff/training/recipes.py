@@ -63,8 +63,8 @@ LENS150_HOUR = replace(
     name="lens150-hour",
     train=replace(LENS150.train, steps=5_900, sigmas=LogNormal(1.0, 1.6)),
 )
-# A second stage of lens150, at the noise where the shape of a lens is decided: most of what was
-# missing came from above sigma = 5, which 9 % of the first stage's draws had.
+# One more stage after lens150, at the noise where the shape of a lens is decided: most of what was
+# missing came from above sigma = 5, which 9 % of the draws of lens150 had.
 LENS150_LONG = replace(
     LENS150,
     name="lens150-long",
