@@ -146,8 +146,8 @@ def _quality(rows: dict) -> str:
     theirs, own = (card["distance"] - card["floor"] for card in (peer, ours))
     error = theirs / own * math.hypot(peer["excess_error"] / theirs, ours["excess_error"] / own)
     return (
-        f"after equal time {name}{nearest} has {theirs / own:.1f} ± {error:.1f} times the excess of ours "
-        f"({own:.1f} ± {ours['excess_error']:.1f}; one training each, {peer['calls']} calls a lens "
+        f"after equal time {name}{nearest} has {theirs / own:.1f} ± {error:.1f} times the excess "
+        f"of ours ({own:.1f} ± {ours['excess_error']:.1f}; one training each, {peer['calls']} calls a lens "
         f"against {ours['calls']}, and ours was tuned on this score)"
     )
 

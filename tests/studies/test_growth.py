@@ -17,6 +17,7 @@ from lensdiff.errors import ParameterError
 from lensdiff.model import Sampling
 from lensdiff.storage import read_json, studies_folder
 from lensdiff.studies import growth, where
+from lensdiff.studies.samplers import difference
 from lensdiff.training.fit import fit
 
 PLAN = replace(OURS, sampling=Sampling(steps=4, high=80.0, low=0.1))
@@ -108,3 +109,16 @@ def test_the_stored_models_are_the_shipped_ones_and_those_before_them():
             assert level.items() <= own.items()
     excess = [sum(rise for rise, _ in growth.rises(row)) for row in stored["rows"]]
     assert min(excess[:3]) > 5 * excess[3] and excess[3] > 2 * excess[4] > 0
+
+
+def test_what_is_left_is_of_all_images_and_of_each_group_left_out() -> None:
+    """Its error is that of a difference of two distances, and a ratio's lies between two limits."""
+    stored = read_json(studies_folder() / growth.FILE, "")["rows"]
+    for row in stored:
+        value, error = growth.with_error(growth.whole(row))
+        assert (value, error) == pytest.approx(difference(row["levels"][-1], row["floor"]))
+        assert value == pytest.approx(sum(rise for rise, _ in growth.rises(row)))
+    one, two = (growth.whole(row) for row in stored[-2:])
+    ratio, of_ratio = growth.with_error(two / one)
+    shares = [growth.with_error(x)[1] / x[0] for x in (one, two)]
+    assert ratio * abs(shares[0] - shares[1]) <= of_ratio <= ratio * sum(shares) * 1.2

@@ -8,7 +8,15 @@ import torch
 
 from lensdiff.networks.unet import UNet
 from lensdiff.storage import read_json, studies_folder
-from lensdiff.studies import benchmark, benchmark_parts, benchmark_whole, paired, peers, samplers
+from lensdiff.studies import (
+    benchmark,
+    benchmark_parts,
+    benchmark_whole,
+    gallery,
+    paired,
+    peers,
+    samplers,
+)
 from lensdiff.training import recipes
 from lensdiff.training.published import OURS, PUBLISHED
 
@@ -149,3 +157,17 @@ def test_the_stored_widths_are_those_of_the_networks():
         with torch.device("meta"):
             net = UNet(**plan.network)
         assert one["parameters"] == sum(p.numel() for p in net.parameters())
+
+
+def test_the_readme_names_the_nearest_of_the_peers() -> None:
+    """Of rows that are made up, by the excess: a floor of its own may turn the order."""
+    card = ROWS["quality", "denoising-diffusion-pytorch, equal time"]["card"]
+    near = {"distance": 25.0, "floor": 3.0, "excess_error": 1.0, "calls": 7}
+    nearer = near | {"distance": 24.0, "floor": 1.0}
+    found = {("quality", "diffusers, equal time"): {"card": card | near}}
+    alone = gallery._quality(found)
+    assert alone.startswith("after equal time diffusers has ") and "peers" not in alone
+    assert ", 7 calls a lens" in alone
+    found["quality", "azula, equal time"] = {"card": card | nearer}
+    found["quality", "azula, long"] = {"card": card | nearer | {"distance": 2.0}}
+    assert "diffusers, the nearest of 2 peers, has " in gallery._quality(found)
