@@ -147,8 +147,8 @@ def _quality(rows: dict) -> str:
     error = theirs / own * math.hypot(peer["excess_error"] / theirs, ours["excess_error"] / own)
     return (
         f"after equal time {name}{nearest} has {theirs / own:.1f} ± {error:.1f} times the excess "
-        f"of ours ({own:.1f} ± {ours['excess_error']:.1f}; one training each, {peer['calls']} calls "
-        f"a lens against {ours['calls']}, and ours was tuned on this score)"
+        f"of ours ({own:.1f} ± {ours['excess_error']:.1f}; one training each, {peer['calls']} "
+        f"calls a lens against {ours['calls']}, and ours was tuned on this score)"
     )
 
 
