@@ -231,7 +231,8 @@ def requested(wanted: np.ndarray, measured: Fit) -> Figure:
 def trained(trial: dict) -> Table:
     """Accuracy (%) of the classifiers of the study `augmentation`: mean and standard error.
 
-    The gain is paired by seed, with its 95 % interval (Student's t).
+    The gains, of accuracy and of 100 times the macro AUC, are paired by seed, with their 95 %
+    intervals (Student's t).
     """
 
     def of(learns: str, n: int, key: str = "accuracy") -> np.ndarray:
@@ -245,12 +246,15 @@ def trained(trial: dict) -> Table:
     def own(learns: str, n: int) -> str:
         return f"{of(learns, n, 'train_accuracy').mean():.0f}"
 
-    rows = [["none", "–", mean(of("drawn", 0)), "–", own("drawn", 0)]]
+    def gain(n: int, key: str) -> str:
+        found = Difference.of(of("both", n, key) - of("real", n, key))
+        low, high = found.interval()
+        return f"{found.mean:+.1f} ({low:+.1f} to {high:+.1f})"
+
+    rows = [["none", "–", mean(of("drawn", 0)), "–", "–", own("drawn", 0)]]
     for n in sorted({row["real"] for row in trial["rows"]} - {0}):
-        gain = Difference.of(of("both", n) - of("real", n))
-        low, high = gain.interval()
-        words = f"{gain.mean:+.1f} ({low:+.1f} to {high:+.1f})"
+        gains = (gain(n, "accuracy"), gain(n, "macro_auc"))
         known = f"{own('real', n)}, {own('both', n)}"
-        rows.append([f"{n:,}", mean(of("real", n)), mean(of("both", n)), words, known])
+        rows.append([f"{n:,}", mean(of("real", n)), mean(of("both", n)), *gains, known])
     names = ["simulated lenses", "alone (%)", "with generated ones (%)", "gain (95 %)"]
-    return rows, [*names, "their own training images (%)"]
+    return rows, [*names, "gain of 100 × macro AUC (95 %)", "their own training images (%)"]
