@@ -164,7 +164,7 @@ def observe(
     at zero, and a Poisson draw of that. The noise of image i comes from (seed, i) alone.
     """
     noisy = np.empty(images.shape, np.float32)
-    light = images.double().cpu().numpy()
+    light = images.cpu().double().numpy()  # a Mac's GPU has no float64
     for i, (clean, exposure) in enumerate(zip(light, params["exposure_s"], strict=True)):
         rng = np.random.default_rng([seed, 2, first + i])
         background = survey.background_rms_cps * rng.standard_normal(clean.shape)

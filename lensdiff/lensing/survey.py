@@ -5,6 +5,7 @@ Two are made: `diverse`, the default, and DeepLenseSim's `model_i`.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -64,6 +65,8 @@ class Survey:
 
     def __post_init__(self) -> None:
         """Raise ParameterError for fields that can't be used."""
+        for name in ("pixels", "supersampling"):  # a whole number of numpy's is one, too
+            object.__setattr__(self, name, operator.index(getattr(self, name)))
         if self.pixels < 8 or self.pixel_arcsec <= 0 or self.supersampling < 1:
             raise ParameterError(
                 f"Survey {self.name!r}: pixels must be 8 or more, pixel_arcsec positive and "

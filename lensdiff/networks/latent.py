@@ -97,7 +97,7 @@ class Latent:
     def _part(self, values: Tensor | np.ndarray, start: int, batch: int) -> Tensor:
         """A batch of images or latents on the network's device, all of it finite."""
         part = values[start : start + batch]
-        part = part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
+        part = part if isinstance(part, Tensor) else torch.from_numpy(np.array(part, np.float32))
         part = part.float()
         wrong = ~part.isfinite().flatten(1).all(1)
         if wrong.any():

@@ -28,7 +28,7 @@ def nearest(
     population: `symmetry(image, element)` is what lies so near. Training images are read `batch` at
     a time. Raises MetricError where the shapes differ.
     """
-    x = torch.tensor(np.ascontiguousarray(images), dtype=torch.float32)
+    x = torch.tensor(np.ascontiguousarray(images, np.float32))
     oblong = x.shape[-1] != x.shape[-2] and symmetries == 8
     if x.ndim != 4 or x.shape[1:] != training.shape[1:] or symmetries not in ELEMENTS or oblong:
         shapes = f"Images of {tuple(x.shape)} and training images of {training.shape}"

@@ -24,7 +24,7 @@ def to_uint8(pixels: Tensor | np.ndarray) -> Tensor:
     if isinstance(pixels, Tensor):
         values = pixels.detach().float().cpu().clamp(0, 1)
     else:
-        values = torch.tensor(np.ascontiguousarray(pixels), dtype=torch.float32).clamp(0, 1)
+        values = torch.tensor(np.ascontiguousarray(pixels, np.float32)).clamp(0, 1)
     return (values * 255).round().to(torch.uint8)
 
 

@@ -75,3 +75,9 @@ def check_places(folder: Path | str, state: Path | str | None) -> None:
     if Path(folder).resolve() in (place, *place.parents):
         cure = "give the state a folder outside of it"
         raise ParameterError(f"{folder} is to hold the model: {cure}.")
+
+
+def check_apart(folder: Path | str, autoencoder: Path | str | None) -> None:
+    """Raises ParameterError where `folder` lies in the autoencoder's, which is copied into it."""
+    if autoencoder and Path(folder).resolve().is_relative_to(Path(autoencoder).resolve()):
+        raise ParameterError(f"{folder} lies in the folder of its autoencoder. Take another one.")

@@ -211,6 +211,7 @@ class DiffusionTask(Task):
 
     def held_out(self, model: Denoiser) -> dict[str, float]:
         given = (self.images, self.rows[1], self.batches.stretch, self.config)
+        model.eval()  # without an average it is the network that learns
         return {"loss": held_out_loss(model, *given, at_once(self.config))}
 
 

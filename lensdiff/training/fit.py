@@ -25,7 +25,7 @@ from ..networks.latent import Latent
 from ..networks.unet import UNet
 from ..runtime import once, processor, progress
 from .autoencoder import fit_autoencoder
-from .checks import check_places
+from .checks import check_apart, check_places
 from .classifier import fit_classifier
 from .diffusion import train
 from .latents import encoded, expanded
@@ -175,7 +175,7 @@ def fit(
     start = _started(recipe, start)
     _check_labels(recipe, images, start, unbalanced)
     found = _autoencoder(recipe, autoencoder, start)
-    _check_apart(folder, found)
+    check_apart(folder, None if found is None else found.folder)
     return _fit_denoiser(recipe, images, Path(folder), state, each, rows, start, found)
 
 
@@ -194,13 +194,6 @@ def _started(recipe: Recipe, start: models.Model | Path | str | None) -> models.
         reason = f"{recipe.name} lets only some weights learn, and the others would stay random"
         raise ParameterError(f"{reason}. Give a `start` (--start).")
     return start
-
-
-def _check_apart(folder: Path | str, autoencoder: Latent | None) -> None:
-    """The autoencoder is copied into the model's folder, which so can't lie in its own."""
-    place = None if autoencoder is None else autoencoder.folder
-    if place is not None and Path(folder).resolve().is_relative_to(Path(place).resolve()):
-        raise ParameterError(f"{folder} lies in the folder of its autoencoder. Take another one.")
 
 
 def _check_square(images: ImageSet) -> None:

@@ -189,7 +189,7 @@ class Run:
     def resume(self, folder: Path | str) -> tuple[int, float, float]:
         """Load the newest state in `folder`: (updates, seconds, loss); (0, 0, NaN) without one."""
         spec = load_state(folder, self.identity, self._parts(), self.optimizer.optimizer)
-        if spec.get("scaler"):
+        if spec.get("scaler") and self.accelerator.scaler:  # a CPU has none
             self.accelerator.scaler.load_state_dict(spec["scaler"])
         return spec.get("update", 0), spec.get("seconds", 0.0), spec.get("loss", math.nan)
 

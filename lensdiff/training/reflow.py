@@ -22,7 +22,7 @@ from ..errors import CheckpointError, ParameterError
 from ..model import Model, Sampling
 from ..runtime import once, processor, progress
 from ..storage import fingerprint_of, write_arrays
-from .checks import check_places
+from .checks import check_apart, check_places
 from .diffusion import Batches, DiffusionTask, TrainConfig, run_fingerprint
 from .loop import Run
 from .recipe import sampling_fields
@@ -140,12 +140,14 @@ def reflow(
 ) -> Model:
     """Train a copy of an unconditional `model` on `n` of its own pairs, and save it in `folder`.
 
-    With `state`, a folder, the run can be killed and called again. Raises ParameterError for a
-    conditional model, for held-out losses, and as `pairs`; CheckpointError where `state` is of
-    another run; and as `checks.check_places`.
+    As of any set, a tenth of them is kept back from learning. With `state`, a folder, the run can
+    be killed and called again. Raises ParameterError for a conditional model, for held-out losses,
+    and as `pairs`; CheckpointError where `state` is of another run; and as `checks.check_places`
+    and `checks.check_apart`.
     """
     _check(model, config)
     check_places(folder, state)
+    check_apart(folder, None if model.autoencoder is None else model.autoencoder.folder)
     sampling = sampling or model.sampling
     identity = fingerprint_of([model.spec["sha256"], str(sampling), n, seed])
     eps, x0 = _kept_pairs(model, n, seed, sampling, state, identity)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 
 from lensdiff.errors import ParameterError
@@ -18,6 +20,12 @@ from lensdiff.storage import root
 def test_impossible_surveys_are_refused(change: dict) -> None:
     with pytest.raises(ParameterError, match=r"'diverse'.*pixels must be 8 or more"):
         replace(diverse(64), **change)
+
+
+def test_whole_numbers_of_numpy_are_taken() -> None:
+    """They come from arrays of sizes, and must be written as JSON."""
+    survey = diverse(np.int64(16), supersampling=np.int32(2))
+    assert json.dumps(asdict(survey)) == json.dumps(asdict(diverse(16, supersampling=2)))
 
 
 def test_unknown_fields_are_refused() -> None:

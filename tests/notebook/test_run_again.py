@@ -34,7 +34,7 @@ def traffic(code: CodeType, before: frozenset = frozenset()) -> tuple[set, set]:
 
 
 def cells_of(text: str) -> Iterator[tuple[str, set, set]]:
-    """Of each code cell its place, what it takes and what it writes; those of Colab are left out."""
+    """Of each code cell its place, what it takes and what it writes; Colab's are left out."""
     for number, cell in enumerate(json.loads(text)["cells"]):
         lines = "".join(cell["source"]).splitlines()
         shell = any(line.lstrip().startswith("!") or line.startswith("%%") for line in lines)

@@ -35,6 +35,12 @@ def test_uint8_clips_and_rounds():
     assert statistics.to_uint8(values).tolist() == [0, 0, 0, 1, 128, 255, 255]
 
 
+def test_the_order_of_bytes_does_not_matter():
+    """FITS files have the other one."""
+    pixels = np.linspace(0, 1, 16, dtype=np.float32).reshape(1, 1, 4, 4)
+    assert torch.equal(to_uint8(pixels.astype(">f4")), to_uint8(pixels))
+
+
 def test_mirrored_arrays_are_taken():
     images = np.random.default_rng(0).random((3, 1, 4, 4)).astype(np.float32)[..., ::-1]
     assert (to_uint8(images) == to_uint8(images.copy())).all()

@@ -116,10 +116,12 @@ def test_the_trained_classifiers_are_means_with_errors_and_the_gain_is_paired():
     counts = {row["real"] for row in trial["rows"]}
     assert [len(row) for row in rows] == [len(head)] * len(counts)
     of = {(row["learns"], row["real"], row["seed"]): row["accuracy"] for row in trial["rows"]}
+    auc = {(row["learns"], row["real"], row["seed"]): row["macro_auc"] for row in trial["rows"]}
     found = [100 * of["drawn", 0, seed] for seed in range(3)]
     assert rows[0][2] == f"{np.mean(found):.1f} ± {np.std(found, ddof=1) / np.sqrt(3):.1f}"
     for row, n in zip(rows[1:], sorted(counts - {0}), strict=True):
-        gains = [100 * (of["both", n, seed] - of["real", n, seed]) for seed in range(3)]
-        half = 4.302653 * np.std(gains, ddof=1) / np.sqrt(3)
-        mean = np.mean(gains)
-        assert row[3] == f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})"
+        for column, by in ((3, of), (4, auc)):
+            gains = [100 * (by["both", n, seed] - by["real", n, seed]) for seed in range(3)]
+            half = 4.302653 * np.std(gains, ddof=1) / np.sqrt(3)
+            mean = np.mean(gains)
+            assert row[column] == f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})"

@@ -21,6 +21,7 @@ from lensdiff.lensing.survey import diverse
 from lensdiff.model import Model, Sampling, load
 from lensdiff.training.fit import fit
 from lensdiff.training.latents import encoded, expanded
+from lensdiff.training.reflow import reflow
 
 
 @pytest.fixture(autouse=True)
@@ -239,3 +240,7 @@ def test_a_model_in_its_autoencoders_folder_is_refused_before_it_learns(tmp_path
     for place in ("ends", "ends/model"):
         with pytest.raises(ParameterError, match="lies in the folder of its autoencoder"):
             fit(DIFFUSION, blobs(), tmp_path / place, autoencoder=tmp_path / "ends")
+    model = fit(DIFFUSION, blobs(), tmp_path / "model", autoencoder=tmp_path / "ends")
+    config = replace(DIFFUSION.train, held_out_every=0)
+    with pytest.raises(ParameterError, match="lies in the folder of its autoencoder"):
+        reflow(model, config, model.autoencoder.folder / "student", n=4)

@@ -240,6 +240,8 @@ def test_the_scale_of_fp16_is_saved_and_resumed(lenses16: ImageSet, tmp_path: Pa
     loops[0].save(tmp_path, 1, 0.0, 0.5)
     loops[1].resume(tmp_path)
     assert loops[1].accelerator.scaler.get_scale() == 256.0
+    loops[1].accelerator.scaler = None  # a CPU goes on with what a GPU began
+    assert loops[1].resume(tmp_path) == (1, 0.0, 0.5)
 
 
 def test_a_run_takes_the_device_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
