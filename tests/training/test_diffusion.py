@@ -9,20 +9,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from toys import perturb
 from toys_training import NO_NOISE, Spy, config, run, tiny, weights
 
 from lensdiff.data.images import ImageSet, Stretch, symmetry
 from lensdiff.diffusion.process import Denoiser, LogNormal, Uniform
 from lensdiff.errors import DataError, LensdiffError, ParameterError, TrainingError
 from lensdiff.lensing import parameters
-from lensdiff.training.diffusion import (
-    Batches,
-    DiffusionTask,
-    TrainConfig,
-    held_out_loss,
-    train,
-)
+from lensdiff.training.diffusion import Batches, TrainConfig, held_out_loss, train
 
 # ---- images and their symmetries -----------------------------------------------------------------
 
@@ -220,15 +213,6 @@ def test_the_loss_falls(lenses16: ImageSet, precision: str) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_the_loss_falls_on_cuda(lenses16: ImageSet, precision: str) -> None:
     learns(lenses16, precision)
-
-
-def test_a_network_without_an_average_is_judged_without_dropout(lenses16: ImageSet) -> None:
-    denoiser = tiny(dropout=0.5)
-    perturb(denoiser.net)
-    given = (lenses16, config(ema=None), Stretch.of(lenses16.pixels), lenses16.split())
-    task = DiffusionTask(denoiser, *given)
-    losses = [task.held_out(denoiser.train())["loss"] for _ in range(2)]
-    assert losses[0] == losses[1]
 
 
 def test_held_out_loss_is_repeatable(lenses16: ImageSet) -> None:

@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import PartialState
 from torch import Tensor, nn
+from toys import perturb
 from toys_training import Spy, config, run, tiny, weights
 
 from lensdiff.data.images import ImageSet, Stretch
@@ -231,6 +232,15 @@ def test_no_wrapper_stays_with_the_network(
     monkeypatch.setattr(Accelerator, "prepare", prepare)
     loop = run_of(tiny(), lenses16, config())
     assert "forward" not in loop.module.__dict__
+
+
+def test_a_network_without_an_average_is_judged_without_dropout(lenses16: ImageSet) -> None:
+    denoiser = tiny(dropout=0.5)
+    perturb(denoiser.net)
+    given = (lenses16, config(ema=None), Stretch.of(lenses16.pixels), lenses16.split())
+    task = DiffusionTask(denoiser, *given)
+    losses = [task.held_out(denoiser.train())["loss"] for _ in range(2)]
+    assert losses[0] == losses[1]
 
 
 def test_the_scale_of_fp16_is_saved_and_resumed(lenses16: ImageSet, tmp_path: Path) -> None:
