@@ -76,8 +76,9 @@ class ImageSet:
     def unseen(self, spec: dict) -> ImageSet:
         """Those that a model never saw: all, or of images that it learnt the tenth held out.
 
-        `spec` is the model's, whose stages record what each of them learnt as "data". Raises
-        ParameterError where it learnt some of what is held out by default.
+        `spec` is the model's, whose stages record what each of them learnt as "data". It knows a
+        set by all of it: simulated sets of one seed and other numbers share images, and are taken
+        as others. Raises ParameterError where it learnt some of what is held out by default.
         """
         same = False
         for stage in (spec, *spec.get("stages", ())):
