@@ -77,8 +77,8 @@ class ImageSet:
         """Those that a model never saw: all, or of images that it learnt the tenth held out.
 
         `spec` is the model's, whose stages record what each of them learnt as "data". It knows a
-        set by all of it: simulated sets of one seed and other numbers share images, and are taken
-        as others. Raises ParameterError where it learnt some of what is held out by default.
+        set by all of it: simulated sets of one seed and unequal size share images, and yet count as
+        different ones. Raises ParameterError where it learnt some of what is held out by default.
         """
         same = False
         for stage in (spec, *spec.get("stages", ())):

@@ -65,8 +65,8 @@ class Survey:
 
     def __post_init__(self) -> None:
         """Raise ParameterError for fields that can't be used."""
-        for name in ("pixels", "supersampling"):  # a whole number of numpy's is one, too
-            object.__setattr__(self, name, operator.index(getattr(self, name)))
+        for name in ("pixels", "supersampling"):
+            object.__setattr__(self, name, self._whole(name))
         if self.pixels < 8 or self.pixel_arcsec <= 0 or self.supersampling < 1:
             raise ParameterError(
                 f"Survey {self.name!r}: pixels must be 8 or more, pixel_arcsec positive and "
@@ -80,6 +80,15 @@ class Survey:
         if self.psf_fwhm_arcsec < 0:
             cure = "give 0 for none"
             raise ParameterError(f"Survey {self.name!r}: psf_fwhm_arcsec is negative; {cure}.")
+
+    def _whole(self, name: str) -> int:
+        """A field that is a whole number, of numpy's too, as an int; ParameterError for others."""
+        value = getattr(self, name)
+        try:
+            return operator.index(value)
+        except TypeError:
+            reason = f"{name} is {value!r}; give a whole number"
+            raise ParameterError(f"Survey {self.name!r}: {reason}.") from None
 
 
 def diverse(pixels: int = 64, **changes: object) -> Survey:

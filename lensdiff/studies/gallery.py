@@ -78,7 +78,8 @@ def _parameters_row(model: str) -> list[str]:
     weakest = min(names, key=lambda name: fits[name]["correlation"])
     shown = ["einstein_radius_arcsec", weakest]
     each = [f"{_title(name)} {correlation(fits[name])}" for name in shown]
-    told = f"requested against measured, correlation: {each[0]}, {each[1]} (weakest of seven)"
+    each[1] = each[1].replace(")", "; weakest of seven)")
+    told = f"requested against measured, correlation: {each[0]}, {each[1]}"
     told += f", guidance {found['scales'][0]['guidance']:g}"
     fitted = fits[weakest]
     result = f"{told}, {fitted['n']} lenses; no lens fits {fitted['unfitted']} more"

@@ -70,7 +70,7 @@ def unfolded(side: int, fast: bool = True) -> Contender:
 def denoising_diffusion_pytorch(
     side: int, fast: bool = False, pixels: Tensor | None = None, fold: int = 1
 ) -> Contender:
-    """Sigmoid, x0, as in the best published FID; Adam at 8e-5, EMA 0.995, as its `Trainer`."""
+    """Its own sigmoid schedule, x0, chosen here; Adam at 8e-5, EMA 0.995, as its `Trainer`."""
     theirs = library("denoising_diffusion_pytorch")
     side, channels = grid(side, fold)
     device = best_device()

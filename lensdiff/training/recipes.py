@@ -57,7 +57,7 @@ LENS150 = Recipe(
     noiseless=True,
 )
 # lens150 in one stage of the minutes that latent150 and its autoencoder take together, to be
-# compared with it; its noise lies between those of the two stages of lens150.
+# compared with it; its noise lies between that of lens150 and that of lens150-long.
 LENS150_HOUR = replace(
     LENS150,
     name="lens150-hour",

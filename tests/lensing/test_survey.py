@@ -26,6 +26,10 @@ def test_whole_numbers_of_numpy_are_taken() -> None:
     """They come from arrays of sizes, and must be written as JSON."""
     survey = diverse(np.int64(16), supersampling=np.int32(2))
     assert json.dumps(asdict(survey)) == json.dumps(asdict(diverse(16, supersampling=2)))
+    for change in ({"pixels": 64.0}, {"supersampling": "2"}):
+        (name,) = change
+        with pytest.raises(ParameterError, match=rf"'diverse': {name} is .*; give a whole number"):
+            replace(diverse(16), **change)
 
 
 def test_unknown_fields_are_refused() -> None:

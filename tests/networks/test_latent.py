@@ -28,6 +28,7 @@ def test_it_encodes_and_decodes(tmp_path: Path, kind: str) -> None:
     assert found.shape == images.shape
     assert 0 <= found.min() <= found.max() <= 1
     torch.testing.assert_close(found, ends.reconstruct(torch.from_numpy(images)))
+    torch.testing.assert_close(z, ends.encode(images.astype(">f4")))  # as FITS files have it
 
 
 def test_other_sizes_come_back_as_they_were(tmp_path: Path) -> None:

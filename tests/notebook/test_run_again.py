@@ -1,4 +1,4 @@
-"""Any cell of a page can be run again, after any other.
+"""A cell of a page that is run again, after any other, finds the names that it found at first.
 
 A name that one cell hands to another is written by that cell alone, and a parameter by no other:
 else a cell that is run again would take what a later one left there.
@@ -15,6 +15,8 @@ import pytest
 
 from lensdiff.storage import root
 
+# Functions run when they are called, these where they stand (a lambda mostly)
+AT_ONCE = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<lambda>")
 PAGES = sorted((root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
@@ -27,7 +29,8 @@ def traffic(code: CodeType, before: frozenset = frozenset()) -> tuple[set, set]:
         elif step.opname in ("LOAD_NAME", "LOAD_GLOBAL") and step.argval not in written:
             taken.add(step.argval)
         elif isinstance(step.argval, CodeType):
-            inner, more = traffic(step.argval, frozenset(written))
+            known = frozenset(written) if step.argval.co_name in AT_ONCE else frozenset()
+            inner, more = traffic(step.argval, known)
             taken |= inner
             written |= more
     return taken, written
@@ -78,6 +81,7 @@ def a_page(*cells: str, parameters: str = "n = 3") -> str:
     [
         (("x = 1", "print(x)", "x = 2"), {"x": ["1", "3"]}),
         (("x = 1", "def f():\n    return x", "x = 2"), {"x": ["1", "3"]}),
+        (("x = 1\ndef f():\n    return x", "x = 2", "f()"), {"x": ["1", "2"]}),
         (("x = [1]", "y = [x for _ in range(2)]", "x = 2"), {"x": ["1", "3"]}),
         (("x = 1", "x = x + 1"), {"x": ["1", "2"]}),
         (("n = 4",), {"n": ["1", "parameters"]}),

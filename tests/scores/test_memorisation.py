@@ -36,6 +36,8 @@ def test_mirrored_arrays_are_compared():
     images = np.random.default_rng(0).random((3, 1, 4, 4)).astype(np.float32)[..., ::-1]
     away, index, _ = nearest(images, images)
     assert away == pytest.approx(0, abs=1e-6) and index.tolist() == [0, 1, 2]
+    away, _, _ = nearest(images.astype(">f4"), images)
+    assert away == pytest.approx(0, abs=1e-6)
 
 
 def test_nearest_refuses_other_sizes():

@@ -208,7 +208,7 @@ def test_peers_are_trained_resumed_and_scored(
         assert min(row["distance_by_weights"].values()) > 0
         assert row["card"]["excess_error"] > 0 and row["card"]["distance"] > row["card"]["floor"]
         picture = tmp_path / "out" / "benchmark" / f"{row['row'].replace(', ', '-')}.png"
-        assert Image.open(str(picture).replace(" ", "-")).size == (8 * 64, 3 * 64)
+        assert Image.open(str(picture).replace(" ", "-")).size == (8 * 64, 2 * 64)
 
 
 @pytest.mark.parametrize("name", peer_quality.BUILDERS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lensdiff.networks.unet import UNet
 from lensdiff.storage import read_json, studies_folder
@@ -14,6 +15,7 @@ from lensdiff.studies import (
     benchmark_whole,
     gallery,
     paired,
+    peer_quality,
     peers,
     samplers,
 )
@@ -131,8 +133,13 @@ def test_few_calls_are_as_good_as_many() -> None:
     assert sum(gap > error for gap, error in gaps.values()) > 1  # more is not always better
 
 
-def test_a_peer_was_trained_and_drawn() -> None:
-    assert "denoising-diffusion-pytorch, equal time" in part("quality")
+@pytest.mark.parametrize("name", peers.BUILDERS)
+def test_a_peer_was_trained_and_drawn(name: str) -> None:
+    row = part("quality")[f"{name}, {peer_quality.EQUAL}"]
+    file = row.get("picture", f"{name}-equal-time.png")
+    picture = Image.open(studies_folder() / "benchmark" / file)
+    assert picture.size == (8 * 64, 2 * 64)
+    assert 5 < np.std(np.asarray(picture)) < 60  # images, and no noise or blank
 
 
 @pytest.mark.parametrize("name", part("quality"))
