@@ -117,10 +117,14 @@ def address(log: Path, seconds: float = 120) -> str:
     raise AssertionError(f"{refused}\n{log.read_text()[-2000:]}")
 
 
-def run_all(page: Page, base: str, name: str) -> None:
-    """Open a notebook and run all its cells, by the menu; again where the menu was not ready."""
+def opened(page: Page, base: str, name: str) -> None:
+    """Open a notebook."""
     page.goto(f"{base}/lab/tree/{name}?token=lens&reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
+
+
+def run_all(page: Page, name: str) -> None:
+    """Run all cells of an open notebook, by the menu; again where the menu was not ready."""
     page.wait_for_selector(f"{TOOLBAR} [data-status='idle']", timeout=60_000)
     # a committed page has numbers from its last run
     numbered = page.locator(".jp-InputPrompt").filter(has_text=re.compile(r"\[\d"))
@@ -167,9 +171,9 @@ def test_the_first_page_runs_whole(chromium, lab: str, theme: str) -> None:
     context = chromium.new_context(viewport={"width": 1300, "height": 1000})
     page = context.new_page()
     watched = Watched(page)
-    page.goto(f"{lab}/lab/tree/{WHOLE}?token=lens&reset")
+    opened(page, lab, WHOLE)
     page.wait_for_function(BADGE, timeout=60_000)
-    run_all(page, lab, WHOLE)
+    run_all(page, WHOLE)
     until_idle(page)
     code = code_of_saved(page, lab)
     assert all(cell["execution_count"] for cell in code)
@@ -215,7 +219,8 @@ def try_page(chromium, lab: str, theme: str, path: Path) -> None:
     context = chromium.new_context(viewport={"width": 1300, "height": 1000})
     page = context.new_page()
     watched = Watched(page)
-    run_all(page, lab, path.name)
+    opened(page, lab, path.name)
+    run_all(page, path.name)
     page.wait_for_selector(".widget-image", timeout=90_000)
     dark = page.evaluate("document.body.dataset.jpThemeLight") == "false"
     assert dark == ("Dark" in theme)

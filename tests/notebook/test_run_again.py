@@ -22,7 +22,8 @@ PAGES = sorted((root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 def traffic(code: CodeType, before: frozenset = frozenset()) -> tuple[set, set]:
     """Global names that a cell takes from outside, and those that it writes."""
-    taken, written = set(), set(before)
+    taken = set()
+    written = set(before)
     for step in dis.get_instructions(code):
         if step.opname in ("STORE_NAME", "STORE_GLOBAL"):
             written.add(step.argval)
