@@ -18,6 +18,7 @@ from ..errors import DataError
 from ..lensing import parameters
 from ..lensing.population import KINDS
 from ..scores.card import Card
+from ..scores.spread import share_error
 from ..storage import checkpoints, read_json, root, shipped, studies_folder, write_json, write_text
 from . import benchmark, census, conditional, paired, peer_quality
 from .conditional_report import correlation
@@ -155,8 +156,8 @@ def _quality(rows: dict) -> str:
 
 def _with_error(count: int, n: int) -> str:
     """A share of n and its binomial standard error, in per cent."""
-    share = count / n
-    return f"{100 * share:.1f} ± {100 * math.sqrt(share * (1 - share) / n):.1f} %"
+    share, error = share_error(count, n)
+    return f"{100 * share:.1f} ± {100 * error:.1f} %"
 
 
 def _census_row() -> list[str]:
