@@ -43,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
 
 
+def file_of(model: Model) -> str:
+    """The table's file: `FILE` for 150 pixels; for others their number stands in its name."""
+    side = model.shape[-1]
+    return FILE if side == 150 else FILE.replace(".", f"-{side}.")
+
+
 class Guided(nn.Module):
     """Two denoisers as one, in the place of a model's own."""
 
@@ -93,7 +99,8 @@ def look(
     images = as_stored(
         replace(model, denoiser=denoiser).draw(real.n, FIRST_SEED, sampling=sampling)
     )
-    keep_pictures(out / "autoguidance" / f"{scale:g}-{steps}.png", images[:SHOWN], SHOWN)
+    folder = out / Path(file_of(model)).stem
+    keep_pictures(folder / f"{scale:g}-{steps}.png", images[:SHOWN], SHOWN)
     found = statistics(net, torch.from_numpy(images).split(64), real.n, f"scale {scale:g}")
     precision, recall = precision_recall(real.rows, found.rows)
     calls = sampling.calls * (1 if scale == 1 else 2)
@@ -106,7 +113,7 @@ def run(args: argparse.Namespace) -> None:
     net = extractor("efficientnet", best_device())
     about = {"model_sha256": model.spec["sha256"], "weak_sha256": weak.spec["sha256"]}
     about |= {"n": args.n, "extractor_sha256": net.sha256}
-    table = Table(args.out / FILE, about)
+    table = Table(args.out / file_of(model), about)
     test = lenses("test", model.shape[-1])
     check_numbers(test, args.n, model.shape)
     real = reference(net, test, range(args.n))

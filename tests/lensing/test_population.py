@@ -14,9 +14,10 @@ from lensdiff.lensing.population import (
     KINDS,
     MAX_SUBHALOS,
     einstein_radius_arcsec,
+    rotated,
     sample_params,
 )
-from lensdiff.lensing.simulate import point_masses, render
+from lensdiff.lensing.simulate import point_masses, render, simulate
 from lensdiff.lensing.survey import Survey, diverse, model_i
 
 
@@ -154,3 +155,33 @@ def test_unknown_kinds_and_numbers_are_refused() -> None:
         sample_params(-1)
     assert len(sample_params(0)) == 0
     assert render(sample_params(0), diverse(16)).shape == (0, 16, 16)
+
+
+def test_a_rotated_lens_is_the_rotated_image_of_it() -> None:
+    """By a quarter turn pixels go to pixels: from x (columns) towards y (rows)."""
+    survey = diverse(32)
+    truth = sample_params(6, "mixed", 5, survey)
+    light = np.concatenate(list(simulate(truth, survey, noiseless=True)))
+    turned = rotated(truth, np.full(6, np.pi / 2))
+    again = np.concatenate(list(simulate(turned, survey, noiseless=True)))
+    error = np.abs(again - np.rot90(light, -1, (1, 2))).max((1, 2)) / light.max((1, 2))
+    assert (error < 1e-3).all(), error
+    assert (np.abs(again - light).max((1, 2)) > 0.1 * light.max((1, 2))).all()
+
+
+def test_rotations_add_up_and_leave_what_has_no_direction() -> None:
+    truth = sample_params(9, "mixed", 6, diverse())
+    angles = np.linspace(0, 6, 9)
+    there = rotated(truth, angles)
+    back = rotated(there, -angles)
+    whole = rotated(rotated(truth, angles), 2 * np.pi - angles)
+    for name in truth.dtype.names:
+        assert back[name] == pytest.approx(truth[name], abs=1e-9), name
+        if not name.endswith("angle_rad"):
+            assert whole[name] == pytest.approx(truth[name], abs=1e-9), name
+    still = ("einstein_radius_arcsec", "lens_axis_ratio", "n_subhalos", "exposure_s", "label")
+    for name in still:
+        assert (there[name] == truth[name]).all(), name
+    assert (there["string_angle_rad"][truth["label"] != 2] == 0).all()
+    for x, y in (("source_x_arcsec", "source_y_arcsec"), ("shear_1", "shear_2")):
+        assert np.hypot(there[x], there[y]) == pytest.approx(np.hypot(truth[x], truth[y]))

@@ -36,7 +36,7 @@ def command(out, *words: str) -> dict:
     parser = argparse.ArgumentParser()
     autoguidance.add_arguments(parser)
     autoguidance.run(parser.parse_args([*words, "-n", "16", "--out", str(out)]))
-    return read_json(out / autoguidance.FILE, "")
+    return read_json(out / f"autoguidance-{SIDE}.json", "")
 
 
 def test_each_scale_is_scored_at_its_own_and_at_equal_calls(two, tmp_path, monkeypatch):
@@ -46,7 +46,7 @@ def test_each_scale_is_scored_at_its_own_and_at_equal_calls(two, tmp_path, monke
     assert rows == [(1, 4, 4), (2, 4, 8), (2, 2, 4)]
     assert found["rows"][0]["distance"] != found["rows"][1]["distance"]
     assert all(0 <= row["recall"] <= 1 for row in found["rows"])
-    assert (tmp_path / "autoguidance" / "2-2.png").exists()
+    assert (tmp_path / f"autoguidance-{SIDE}" / "2-2.png").exists()
     monkeypatch.setattr(autoguidance, "look", None)  # to draw again would fail
     assert command(tmp_path, *names, "--scales", "1", "2") == found
 

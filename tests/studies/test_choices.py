@@ -1,0 +1,124 @@
+"""What the long training leaves open, beside a control, with a small network and few lenses."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from toys_ours import OURS, SIDE, take_small
+from toys_scores import Pooled
+
+from lensdiff.data.images import lenses
+from lensdiff.diffusion.process import LogNormal
+from lensdiff.errors import ParameterError
+from lensdiff.model import Sampling
+from lensdiff.storage import read_json, studies_folder
+from lensdiff.studies import choices, muon
+from lensdiff.training.diffusion import DiffusionTask
+from lensdiff.training.fit import fit
+
+PLAN = replace(OURS, sampling=Sampling(steps=4, high=64.0, low=0.1))
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """Its networks are small, its lenses few."""
+    take_small(monkeypatch)
+
+    def few(split: str, pixels: int, n: int = 40, noiseless: bool = False) -> object:
+        return lenses(split, pixels, n, noiseless=noiseless)
+
+    monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(choices, "lenses", few)
+    monkeypatch.setattr(choices, "PIXELS", SIDE)
+    monkeypatch.setattr(choices, "extractor", lambda *_: Pooled(2))
+    monkeypatch.setattr(choices, "TINY", PLAN)
+    known = fit(PLAN.scaled(steps=2), PLAN.images("train"), tmp_path / "known")
+    monkeypatch.setattr(choices, "SHIPPED", str(known.folder))
+    choices.images_of.cache_clear()
+    yield known
+    choices.images_of.cache_clear()
+
+
+def command(out, *words: str) -> dict:
+    parser = argparse.ArgumentParser()
+    choices.add_arguments(parser)
+    given = ["-n", "16", "--steps", "2", "--out", str(out), "--work", str(out / "w")]
+    choices.run(parser.parse_args([*words, *given]))
+    return read_json(out / choices.FILE, "")
+
+
+@pytest.mark.skipif(not muon.HAS, reason="this PyTorch has no Muon")
+def test_each_choice_is_trained_scored_and_kept(small, tmp_path, monkeypatch):
+    found = command(tmp_path, "--seeds", "0")
+    *rows, timed, gap = found["rows"]
+    assert list(timed["seconds"]) == [row["name"] for row in rows[:5]]
+    assert all(len(x) == 7 and min(x) > 0 for x in timed["seconds"].values())
+    assert [row["name"] for row in rows] == list(choices.CHOICES)
+    assert len({row["sha256"] for row in rows}) == len(rows)
+    for row in rows:
+        assert row["images_seen"] == 64  # equal for all
+        assert len(row["errors"]) == len(choices.LEVELS) and min(row["errors"]) > 0
+        assert 0 <= row["recall"] <= 1 and row["distance"] > 0
+    assert rows[3]["recipe"]["train"]["batch"] == 16 and rows[3]["recipe"]["train"]["steps"] == 4
+    assert gap["n"] == 32 and len(gap["gap"]) == len(gap["gap_error"]) == len(choices.LEVELS)
+    monkeypatch.setattr(choices, "trained", None)  # a second training would fail
+    assert command(tmp_path, "--seeds", "0") == found
+
+
+def test_all_images_are_simulated_for_what_they_are(small):
+    own, (learnt, held) = choices.images_of("own")
+    for learns in ("rotated", "more"):
+        images, (rows, again) = choices.images_of(learns)
+        assert (again == held).all() and not np.isin(held, rows).any()
+        assert len(rows) == (1 + choices.COPIES) * len(learnt) == len(np.unique(rows))
+        assert (images.pixels[: len(own)] == own.pixels).all()
+        assert images.pixels.min() == 0 and images.pixels.max() == 1
+        assert images.fingerprint != own.fingerprint
+        first = images.truth["einstein_radius_arcsec"][len(own) : len(own) + len(learnt)]
+        same = first == own.truth["einstein_radius_arcsec"][learnt]
+        assert same.all() == (learns == "rotated")
+
+
+def test_a_balanced_loss_is_even_over_noise_levels():
+    """Each part's loss over its mean: a level of large losses no longer drowns the others."""
+    plan = PLAN.scaled(steps=4, batch=32, sigmas=LogNormal(0.0, 1.0), weight="edm")
+    plan = replace(plan, prediction="x0")
+    images = lenses("train", SIDE, 40, noiseless=True)
+    stretch = choices.models.load("lens64-long").stretch
+    given = (plan.denoiser("fp32"), images, plan.train, stretch, images.split())
+    task = choices.Balanced(*given)
+    parts = task.part_of(torch.tensor([0.01, 0.999, 1.001, 100.0]))
+    assert parts.tolist() == [0, choices.PARTS // 2 - 1, choices.PARTS // 2, choices.PARTS - 1]
+    batch = task.batch(0, torch.device("cpu"))
+    losses = task.saved.loss(*batch, "l2", "edm")
+    assert losses.max() > 10 * losses.min()
+    first = task.loss(task.module, batch)
+    # all means are those of this batch: the balanced loss is the plain one
+    plain = DiffusionTask(*given).loss(task.module, batch)
+    torch.testing.assert_close(first, plain, rtol=1e-4, atol=0)
+    where = task.part_of(batch[1])
+    even = losses * task.means.mean() / task.means[where]
+    by_part = torch.stack([even[where == k].mean() for k in range(choices.PARTS)])
+    torch.testing.assert_close(by_part, by_part.mean().expand(choices.PARTS), rtol=1e-4, atol=0)
+
+
+def test_an_error_is_that_of_the_guess(small):
+    clean = lenses("test", SIDE, 70, noiseless=True).pixels
+    found = choices.errors(small, clean)
+    assert found.shape == (70, len(choices.LEVELS))
+    assert (found[:3] == choices.errors(small, clean[:3])).all()  # whatever follows
+    far = replace(small, denoiser=lambda x, sigma: torch.zeros_like(x))
+    far.denoiser.parameters = small.denoiser.parameters
+    expected = small.stretch(torch.tensor(clean)).square().mean((1, 2, 3)).double().numpy()
+    assert choices.errors(far, clean)[:, 0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_is_unknown_or_a_trial_is_refused(tmp_path):
+    with pytest.raises(ParameterError, match="There is no 'adam'; there are control, lower"):
+        command(tmp_path, "adam")
+    with pytest.raises(ParameterError, match="make a trial: give it --out"):
+        command(studies_folder(), "--out", str(studies_folder()))
