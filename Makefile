@@ -32,7 +32,7 @@ help:
 	@echo "make notebooks  execute the committed notebooks again, in place, and strip what GitHub can't render"
 	@echo "make figures    draw the drawings of figures/drawings again"
 	@echo "make site       build the series as a site into runs/site/html, to be read without a network"
-	@echo "make clean      delete runs/ and the tools' caches; .venv and data/cache stay"
+	@echo "make clean      delete runs/, with all models and states trained there, and caches; .venv and data/cache stay"
 	@echo "Each makes .venv first if there is none. PYTHON=... chooses the interpreter for it (3.11 or newer)."
 	@echo "TORCH=cpu then installs torch without its libraries for CUDA, from $(CPU_INDEX)"
 	@echo 'ARGS=... goes to python -m lensdiff notebooks or JupyterLab, e.g. make run ARGS="--only 03"'

@@ -31,7 +31,8 @@ from .networks.latent import SPEC, WEIGHTS, Latent
 from .networks.transformer import DiT
 from .networks.unet import UNet
 from .runtime import best_device, best_precision, progress
-from .storage import FORMAT, checkpoints, half_precision, read_folder, set_aside, write_folder
+from .storage import FORMAT, half_precision, read_folder, write_folder
+from .storage.checkpoints import find
 
 NETWORKS = {"UNet": UNet, "DiT": DiT}
 CURE = "Take another copy of the folder, or train the model again."
@@ -215,9 +216,13 @@ class Model:
 
     def _one_for_each(self, label: object, n: int) -> Sequence[str | int] | np.ndarray:
         """`label` repeated where it is one for all `n` images."""
-        if np.ndim(label) == 0:
+        try:
+            depth = np.ndim(label)
+        except ValueError as error:
+            raise SamplingError(f"label: its rows are not equally long ({error}).") from error
+        if depth == 0:
             return [label] * n
-        single = self.denoiser.net.conditions and np.ndim(label) == 1
+        single = self.denoiser.net.conditions and depth == 1
         return np.repeat(np.asarray(label)[None], n, 0) if single else label
 
 
@@ -253,21 +258,6 @@ def save(
         inside[latent.INSIDE] = autoencoder.folder
     write_folder(folder, half_precision(folder, denoiser.net), WEIGHTS, SPEC, about, inside)
     return folder
-
-
-def find(name: Path | str) -> Path:
-    """The folder of a model: a path as it is given, else the name of a shipped one.
-
-    Raises CheckpointError for a bare name of neither.
-    """
-    folder = Path(name)
-    if folder.exists() or folder.name != str(name) or set_aside(folder):
-        return folder
-    place = checkpoints.ensure(folder.name)
-    if place is None:
-        where = f"no shipped model ({', '.join(checkpoints.known())})"
-        raise CheckpointError(f"{name}: there is no such folder, and {where}.")
-    return place
 
 
 def load(

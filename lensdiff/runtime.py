@@ -32,7 +32,9 @@ def best_device(wanted: torch.device | str | None = None) -> torch.device | str:
     run would follow.
     """
     there = [name for name, available in DEVICES.items() if available()]
-    chosen = wanted or os.environ.get(DEVICE) or there[0]
+    # `accelerate launch --cpu` trains there, whatever else there is
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    chosen = wanted or os.environ.get(DEVICE) or ("cpu" if on_cpu else there[0])
     kind, _, number = str(chosen).partition(":")
     if number and not wanted:
         cure = f"Set it to {kind!r}; CUDA_VISIBLE_DEVICES chooses one of several"

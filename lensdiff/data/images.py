@@ -91,6 +91,9 @@ class ImageSet:
                 if learnt.get("rows") == CHOSEN:
                     reason = "the model learnt rows of it that were chosen by hand"
                     raise ParameterError(f"{self.name}: {reason}. Give images of another folder.")
+            elif self.truth is None and str(learnt.get("name")).startswith(f"{self.name}, "):
+                reason = f"the model learnt a part of it ({learnt['name']}), and not which is known"
+                raise ParameterError(f"{self.name}: {reason}. Give images of another folder.")
             elif learnt.get("name") == self.name and self.truth is None:  # of files
                 words = "its files are others than the model learnt under this name in a stage"
                 print(f"{self.name}: {words}; some of these may be among them.")

@@ -223,4 +223,7 @@ class Denoiser(nn.Module):
         target = (x0 - self.scaling.skip(s) * x) / out
         error = CRITERIA[criterion](self._net(x.float(), sigma.float(), label), target)
         more = (self.data_std,) if weight == "edm" else ()
-        return error.mean((1, 2, 3)) * WEIGHTS[weight](sigma, out.flatten(), *more)
+        size = out.flatten()
+        if criterion == "l1":  # |D - x0| has the factor |out|, where its square has out^2
+            size = size.abs().sqrt()
+        return error.mean((1, 2, 3)) * WEIGHTS[weight](sigma, size, *more)

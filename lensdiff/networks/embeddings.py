@@ -51,7 +51,8 @@ class VectorEmbedding(nn.Module):
         self.null = nn.Parameter(torch.zeros(width))
 
     def forward(self, values: Tensor) -> Tensor:
-        if values.shape[-1:] != (self.count,) or not values.is_floating_point():
+        fits = values.ndim == 2 and values.shape[1] == self.count
+        if not fits or not values.is_floating_point():
             got = f"{values.dtype}, {tuple(values.shape)}"
             raise ParameterError(
                 f"This network is conditioned on {self.count} numbers an image; got {got}."

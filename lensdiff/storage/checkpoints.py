@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..errors import CheckpointError
-from . import SPEC, WEIGHTS, atomic, is_working_copy, sha256_of_file, shipped
+from . import SPEC, WEIGHTS, atomic, is_working_copy, set_aside, sha256_of_file, shipped
 
 MANIFEST = "checkpoints.json"
 FIXED = (SPEC, WEIGHTS)  # what a model is; the others may be made anew
@@ -95,3 +95,22 @@ def fetch(source: str, place: Path, sha256: str) -> None:
         found = sha256_of_file(part)
         if found != sha256:
             raise CheckpointError(f"{source} has the SHA-256 {found}, not {sha256}. {cure}")
+
+
+def find(name: Path | str) -> Path:
+    """The folder of a model: a path as it is given, else the name of a shipped one.
+
+    Raises CheckpointError for a bare name of neither.
+    """
+    folder = Path(name)
+    if folder.exists():
+        return folder
+    if left := set_aside(folder):  # of a save that was killed while it renamed
+        return left[-1]
+    if folder.name != str(name):
+        return folder
+    place = ensure(folder.name)
+    if place is None:
+        where = f"no shipped model ({', '.join(known())})"
+        raise CheckpointError(f"{name}: there is no such folder, and {where}.")
+    return place

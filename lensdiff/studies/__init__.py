@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "benchmark",
         "benchmark_parts",
         "census",
+        "choice_training",
         "choices",
         "conditional",
         "conditional_report",

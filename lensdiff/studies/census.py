@@ -24,7 +24,7 @@ from ..scores import memorisation, references
 from ..scores.card import ENOUGH, FIRST_SEED
 from ..scores.distances import precision_recall, two_sample
 from ..scores.features import extractor
-from ..scores.statistics import as_stored, statistics
+from ..scores.statistics import KEPT, as_stored, statistics
 from ..storage import studies_folder
 from .samplers import lens_model
 from .table import Table
@@ -164,8 +164,9 @@ def run(args: argparse.Namespace) -> None:
     """Draw, measure and keep what is missing, a model at a time; other test lenses first."""
     models = {name: lens_model(name, args.pixels).spec["sha256"] for name in args.models}
     test = lenses("test", args.pixels)
-    if not 64 <= args.n <= len(test) // 2:
-        raise ParameterError(f"-n must be 64 to {len(test) // 2}, not {args.n}.")
+    most = min(KEPT, len(test) // 2)
+    if not 64 <= args.n <= most:
+        raise ParameterError(f"-n must be 64 to {most}, not {args.n}.")
     net = extractor("efficientnet", best_device())
     table = Table(args.out / FILES[args.pixels], {"n": args.n, "extractor": net.name})
     real, other = (

@@ -36,8 +36,10 @@ MOST = 682  # images of a class: features of more than 2,048 images are not kept
 REFERENCE = 1_998  # test images that distances are taken from, 666 a class; the floor's come next
 
 
-def stored(folder: Path) -> dict:
+def stored(folder: Path, most: int | None = None) -> dict:
     """What conditional.json of a model holds, arranged by what its rows are for.
+
+    The second look is that of `most` images a class, by default of the most that has all its rows.
 
     A model of classes has `floor`, `scales` (a list by guidance), `best` (by extractor) and
     `best_floor`, and `more` and `more_floor`, None where they were not made; one of parameters has
@@ -55,16 +57,22 @@ def stored(folder: Path) -> dict:
             real = _rows_for("real", rows)[0]["fits"]
             return {**found, "scales": scales, "real": real, "real_of_classes": classes}
         floor = _rows_for("floor", rows)[0]
-        best_floor = _rows_for("best floor", rows)[-1]
-        most = best_floor["most"]
-        again = {row["guidance"]: row for row in _rows_for("best", rows) if row["most"] == most}
         chosen = {name: conditional.nearest(scales, name) for name in floor["distance"]}
-        best = {name: again[row["guidance"]] for name, row in chosen.items()}
-        looks = {"best": best, "best_floor": best_floor}
-        looks |= _more(found["judge_extractor"], best, rows)
+        looks = _second_look({name: row["guidance"] for name, row in chosen.items()}, rows, most)
+        looks |= _more(found["judge_extractor"], looks["best"], rows)
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise MetricError(f"{path}: it is not complete. {cure}") from error
     return {**found, "scales": scales, "floor": floor, **looks}
+
+
+def _second_look(chosen: dict[str, float], rows: list[dict], most: int | None) -> dict:
+    """The rows of the chosen guidance, by extractor, and their floor. KeyError where one lacks."""
+    floors = {row["most"]: row for row in _rows_for("best floor", rows)}
+    again = {(row["guidance"], row["most"]): row for row in _rows_for("best", rows)}
+    whole = [n for n in floors if all((scale, n) in again for scale in chosen.values())]
+    most = max(whole, default=None) if most is None else most
+    best = {name: again[scale, most] for name, scale in chosen.items()}
+    return {"best": best, "best_floor": floors[most]}
 
 
 def _more(judge: str, best: dict, rows: list[dict]) -> dict:
@@ -176,7 +184,7 @@ def of_classes(
     classes.fill_more(table, nets[-1].name, more)
     answers = classifier.predict(judge, test)
     table.write(real=report(answers, test.labels, judge.classes))
-    return stored(model.folder)
+    return stored(model.folder, most)
 
 
 def _describe_fits(row: dict) -> str:

@@ -15,6 +15,7 @@ from ..errors import ParameterError
 from ..model import Model, Sampling
 from ..notebook import html
 from ..storage import atomic, fingerprint_of
+from ..storage.places import check_writable
 from . import pages, shards
 from .shards import Shard
 
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> None:
     sampling = asked_for(model, args)
     out = _named(args.out or Path(f"{model.folder.resolve().name}-seed{args.seed}"))
     array = out.with_name(out.name + ".npy")
+    check_writable(array.parent)
     about = {"model": args.model, "first seed": args.seed, "sampling": sampling}
     about |= {} if label is None else {"label": " ".join(args.label), "guidance": args.guidance}
 

@@ -104,7 +104,8 @@ def at_mark(model: Model, path: Path, update: int) -> Path:
 def bands(folder: Path | str, n: int) -> dict:
     """What `study where` finds of a model: its floor and a row a level."""
     table = where.measure(str(folder), n, where.SIGMAS)
-    rows = [{k: v for k, v in row.items() if k != "computed_on"} for row in table.rows]
+    found = [table.find(sigma=sigma) for sigma in (*sorted(where.SIGMAS), None)]
+    rows = [{k: v for k, v in row.items() if k != "computed_on"} for row in found]
     return {"floor": table.more["floor"], "levels": rows}
 
 

@@ -31,6 +31,7 @@ EXAMPLE = "python -m lensdiff study samplers runs/my-model --calls 10 20 --most 
 WAYS = (("ddim", 0.0), ("ddim", 1.0), ("heun", 0.0), ("dpmpp_2m", 0.0))
 CALLS = (5, 10, 20, 50)
 OWN = ("folder-", "pictures-")  # what the names of sets read from files begin with
+SCORED = ("diverse-", "colour-", "digits-")  # and those of sets with test images of their kind
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +107,7 @@ def learnt_by(spec: dict) -> str:
 def check_of_lenses(model: Model, name: str) -> None:
     """Raises ParameterError for a model that did not learn the lenses it is to be held against."""
     learnt = learnt_by(model.spec)
-    if learnt.startswith((*OWN, "digits-", "colour-")):
+    if learnt and not learnt.startswith("diverse-"):
         cure = "This study is for models of simulated lenses"
         raise ParameterError(f"{name} learnt {learnt}. {cure}.")
 

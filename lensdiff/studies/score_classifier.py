@@ -12,7 +12,7 @@ from ..errors import DataError, ParameterError
 from ..networks import classifier
 from ..networks.classifier import predict
 from ..scores import classification
-from ..storage import write_json
+from ..storage import is_shipped, write_json
 from ..training.fit import HELD_OUT
 from ..training.recipes import CLASSIFIERS
 from .samplers import learnt_by
@@ -54,7 +54,8 @@ def of_classifier(
     too small for its tenth is reported as a whole. Returns the accuracies in words. Raises
     ParameterError where no recipe has its training set.
     """
-    refuse_a_trial(folder, dry, data)
+    other = recipe and is_shipped(folder) and recipe != recipe_of(folder)
+    refuse_a_trial(folder, dry, data or other)
     recipe = recipe or ("" if data else recipe_of(folder))
     train, test = _images_of(folder, recipe, data)
     model = classifier.load(folder)

@@ -12,6 +12,7 @@ from ..errors import ParameterError
 from ..scores.card import Card, keep_features
 from ..scores.statistics import Statistics
 from ..storage import is_shipped, read_json, write_json
+from ..storage.places import check_writable
 from . import shards
 from .shards import Shard
 
@@ -19,7 +20,12 @@ PARTIAL = "statistics.npz"  # its parts; the whole is not stored
 
 
 def refuse_a_trial(folder: Path, dry: bool, trial: object, parts: bool = False) -> None:
-    """Raise ParameterError where what is shipped would be replaced by a score of another kind."""
+    """Raise ParameterError where what is shipped would be replaced by a score of another kind.
+
+    And StorageError where nothing could be kept beside the weights, before anything is drawn.
+    """
+    if not dry:
+        check_writable(folder)
     if trial and not dry and is_shipped(folder):
         reason = "this is a shipped model, and what is stored of it has its own images and sampling"
         cure = "Score a copy of the folder" if parts else "Add --dry, or score a copy of the folder"

@@ -40,13 +40,14 @@ from ..scores.statistics import Statistics, batches_of, statistics, to_uint8
 from ..storage import fingerprint_of, write_json
 from . import conditional, score_parts, shards
 from .draw import asked_for
-from .samplers import OWN, learnt_by
+from .samplers import OWN, SCORED, learnt_by
 from .score_classifier import of_classifier
 from .shards import Shard
 from .train import ENOUGH_FILES
 
 LEGACY_IMAGES = 2_500
 LEGACY_SIDE = 128
+KEPT_IMAGES = 1_024  # of shipped models, which fewer would replace
 STANDARD = {"extractor": "efficientnet", "each": 192, "most": 300}  # of options; else not given
 # the options of `score` that a kind of model takes
 FOR_CARDS = ("n", "extractor", "inception_weights", "data", "sampler", "steps", "levels", "high")
@@ -79,11 +80,14 @@ def run(args: argparse.Namespace) -> bool:
         raise ParameterError(f"{args.model} draws digits, and scores are of lenses. {cure}.")
     elif model.denoiser.net.conditions:
         n = 200 if args.n is None else args.n
+        score_parts.refuse_a_trial(model.folder, False, args.scales or n != 200, parts=True)
         found = conditional.of_parameters(model, args.scales or [1.0, 2.0], n)
         print(f"{model.folder / conditional.FILE}: {len(found['scales'])} scales of guidance")
     elif model.denoiser.net.classes:
         judge = models.find(args.judge or "judge64")
         scales = args.scales or [1.0, 1.5, 2.5, 4.0]
+        others = args.scales or judge.name != "judge64" or (args.each, args.most) != (192, 300)
+        score_parts.refuse_a_trial(model.folder, False, others, parts=True)
         found = conditional.of_classes(model, judge, scales, args.each, args.most)
         print(f"{model.folder / conditional.FILE}: {len(found['scales'])} scales of guidance")
     else:
@@ -97,14 +101,15 @@ def run(args: argparse.Namespace) -> bool:
 def _refuse_others(model: object, args: argparse.Namespace) -> None:
     """Raise ParameterError for options that don't apply to such a model, or exclude each other."""
     judge = isinstance(model, LensClassifier)
+    grey = judge or model.shape[0] == 1
     labelled = not judge and bool(model.denoiser.net.classes or model.denoiser.net.conditions)
     cure = "Start one process." if processes() > 1 else "Leave --shard out."
     if args.shard and (judge or labelled):
         raise ParameterError(f"Only the card of an unconditional model is made in parts. {cure}")
     if args.recipe and args.data:
         raise ParameterError("--recipe names simulated test images, --data others: give one.")
-    if args.legacy and args.data:
-        raise ParameterError("--legacy is for a model of simulated lenses: no --data with it.")
+    if args.legacy and (args.data or not grey):
+        raise ParameterError("--legacy is for a model of simulated grey lenses: no --data with it.")
     if args.shard and (args.dry or args.images or args.legacy):
         raise ParameterError(f"Parts of a card take no --dry, --images or --legacy. {cure}")
     kind = _kind(model)
@@ -126,12 +131,16 @@ def _kind(model: object) -> str:
 
 
 def _refuse_own_files(model: object, args: argparse.Namespace) -> None:
-    """Raise ParameterError for a model of files that would be held against simulated lenses."""
+    """Raise ParameterError for a model of other images that would be held against test lenses."""
     judge = isinstance(model, LensClassifier)
     spec = classifier.read(models.find(args.model))[1] if judge else model.spec
     learnt = learnt_by(spec)
-    if args.data or not learnt.startswith(OWN):
+    known = judge or not learnt or learnt.startswith(SCORED)
+    if args.data or (known and not learnt.startswith(OWN)):
         return
+    if not learnt.startswith(OWN):
+        cure = "Score it in Python, with images that it did not learn: ld.score(model, images)."
+        raise ParameterError(f"{args.model} learnt {learnt}, not the test lenses' kind. {cure}")
     cure = "Give the same folder by --data: what was held out of it is taken."
     if judge:
         cure = "Give --data a folder of Common Test I, whose test images it gets."
@@ -173,6 +182,7 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
     n = min(ENOUGH, len(real) // 2) if args.n is None else args.n
     check_numbers(real, n, model.shape)
     other = sampling != model.sampling or n != ENOUGH or args.extractor != "efficientnet"
+    other = other or 0 < args.images < KEPT_IMAGES
     score_parts.refuse_a_trial(model.folder, args.dry, args.data or other, bool(args.shard))
     net = extractor(args.extractor, best_device(), args.inception_weights)
     shard = Shard.parse(args.shard) if args.shard else None
@@ -198,9 +208,9 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
     if not args.dry:
         if args.images:
             keep_images(model.folder, pictures[: args.images], images_key(model, sampling))
+        score_parts.keep(model.folder, found, key, made)
         if args.legacy:
             write_json(model.folder / "legacy.json", legacy(net, pictures, model))
-        score_parts.keep(model.folder, found, key, made)
     return made
 
 

@@ -35,7 +35,7 @@ class Shard:
     def parse(cls, text: str) -> Shard:
         """From the command line: "3/8". Raises ParameterError for anything else."""
         number, _, parts = text.partition("/")
-        if not (number.isdigit() and parts.isdigit() and 1 <= int(number) <= int(parts)):
+        if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
             raise ParameterError(f"--shard {text}: write 3/8 for the third part of eight.")
         return cls(int(number), int(parts))
 
@@ -90,6 +90,9 @@ def own(given: str | None) -> str | None:
     if given:
         reason = f"--shard {given}: these {processes()} processes share the work already"
         raise ParameterError(f"{reason}. Take either torchrun or --shard.")
+    if "RANK" not in os.environ:
+        reason = f"WORLD_SIZE says {processes()} processes, and no RANK which of them this is"
+        raise ParameterError(f"{reason}. Start them by torchrun, or unset WORLD_SIZE.")
     take_gpu()
     return f"{int(os.environ['RANK']) + 1}/{processes()}"
 

@@ -210,6 +210,7 @@ def _train_classifier(args: argparse.Namespace, recipe: object, each: Callable) 
     from ..training.recipe import images_of
 
     _refuse(args, recipe.name, "minutes", "width", "autoencoder", "sigmas", "learns")
+    _check_files(args, recipe, classes=True)
     recipe = recipe.scaled(**_given(args, "steps", "batch", "lr", "seed"))
     chosen = _given(args, "head", "size", "backbone", "weights")
     recipe = replace(recipe, model={**recipe.model, **chosen})

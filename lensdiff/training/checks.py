@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import DataError, ParameterError
 from ..storage import SPEC, check_free
+from ..storage.places import check_writable
 
 LEAST = {"save_every": 1, "held_out_every": 0, "held_out_images": 1, "warmup_steps": 0, "seed": 0}
 LEAST |= {"weight_decay": 0}
@@ -31,7 +32,7 @@ def check_settings(config: object) -> None:
     """
     for name, least in LEAST.items():
         value = getattr(config, name, least)
-        if value < least:
+        if not value >= least:  # NaN, too
             raise ParameterError(f"{name} must be {least} or more, got {value}.")
     for name in SHARES:
         value = getattr(config, name, None)
@@ -49,7 +50,7 @@ def check_budget(config: object) -> None:
         raise ParameterError("Give a budget: either steps or minutes, not both.")
     budget = config.minutes if config.steps is None else config.steps
     shared = config.batch > 0 and config.accumulation > 0
-    if budget <= 0 or not shared or config.batch % config.accumulation:
+    if not budget > 0 or not shared or config.batch % config.accumulation:
         reason = "steps or minutes must be positive, and batch a multiple of accumulation"
         raise ParameterError(f"{reason}.")
 
@@ -65,12 +66,15 @@ def check_rows(rows: tuple[np.ndarray, np.ndarray], held_out: bool) -> None:
 def check_places(folder: Path | str, state: Path | str | None) -> None:
     """See that a run can end well before it begins: that `folder` is free for the model.
 
-    Raises StorageError where it holds something else than a model, ParameterError where `state` is
-    or lies in it.
+    Raises StorageError where it holds something else than a model or can't be written, or `state`
+    can't; ParameterError where `state` is or lies in it.
     """
-    check_free(Path(folder), SPEC)
+    place = Path(folder)
+    check_free(place, SPEC)
+    check_writable((place.resolve() if place.is_symlink() else place.absolute()).parent)
     if state is None:
         return
+    check_writable(Path(state))
     place = Path(state).resolve()
     if Path(folder).resolve() in (place, *place.parents):
         cure = "give the state a folder outside of it"

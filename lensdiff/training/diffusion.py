@@ -128,7 +128,8 @@ class Batches:
             dropped = torch.from_numpy(rng.random(len(rows)) < config.label_dropout)
             label[dropped] = self.net.null(int(dropped.sum()), self.device)
         x = x.to(self.device, memory_format=torch.channels_last)
-        generator = torch.Generator(self.device).manual_seed(config.seed * 1_000_003 + update)
+        own = (config.seed * 1_000_003 + update) % 2**64  # as large as torch takes it
+        generator = torch.Generator(self.device).manual_seed(own)
         eps = torch.randn(x.shape, generator=generator, device=self.device)
         eps = eps.contiguous(memory_format=torch.channels_last)
         return x, sigma.to(self.device), eps, label

@@ -73,7 +73,7 @@ def _begin(
     nets = (start.denoiser.net, denoiser.net)
     _check_widths(recipe, start)
     if all(isinstance(net, UNet) for net in nets) and nets[0].unshuffle != nets[1].unshuffle:
-        _check_field(recipe, images, start)
+        _check_field(recipe.name, nets[1].unshuffle, images, start)
         try:
             transplant(start.denoiser, denoiser)
         except CheckpointError as error:
@@ -87,18 +87,17 @@ def _begin(
     return denoiser, start.stretch if same_kind else Stretch.of(images.pixels)
 
 
-def _check_field(recipe: Recipe, images: ImageSet, start: models.Model) -> None:
+def _check_field(name: str, fold: int, images: ImageSet, start: models.Model) -> None:
     """Raise CheckpointError for coarser pixels than the start's that can't be of the same field.
 
     Both networks fold their pixels into cells, which then are about as many.
     """
-    fold = recipe.network["unshuffle"]
     known = start.denoiser.net.unshuffle
     side = images.pixels.shape[-1]
     cells = -(-side // fold)
     has = -(-start.denoised_shape[-1] // known)
     if fold < known and not 0.8 <= cells / has <= 1.25:
-        reason = f"it folds its images into {has} x {has} cells, {recipe.name} into {cells}"
+        reason = f"it folds its images into {has} x {has} cells, {name} into {cells}"
         cure = f"Take a recipe that folds {side} pixels as it does, or its own"
         raise CheckpointError(f"{start.folder}: {reason} x {cells}. {cure}.")
 

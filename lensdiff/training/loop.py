@@ -253,7 +253,7 @@ class Run:
         device = accelerator.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             process = accelerator.process_index
-            torch.manual_seed(task.random_seed(self.settings, update, process))
+            torch.manual_seed(task.random_seed(self.settings, update, process) % 2**64)
             loss = self._gradients(task.batch(update, device))
         loss = mean_over(accelerator, loss)
         number = update + 1 + self.settings.first_update

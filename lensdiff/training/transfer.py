@@ -60,6 +60,9 @@ def copy_weights(start: Model, denoiser: Denoiser) -> None:
             raise RuntimeError(f"its network is a {type(old).__name__}")
         same_labels = old.classes == new.classes and old.conditions == new.conditions
         same_labels &= _taken_in(old) == _taken_in(new)
+        spins = [tuple(getattr(getattr(net, "planes", None), "spins", ())) for net in (old, new)]
+        if all(spins) and spins[0] != spins[1]:
+            raise RuntimeError(f"its numbers turn by other spins: {spins[0]}, not {spins[1]}")
         new.load_state_dict(old.state_dict() if same_labels else _relabelled(old, new))
     except RuntimeError as error:
         reason = f"training can't go on from here with this recipe ({error})"

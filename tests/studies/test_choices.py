@@ -16,10 +16,11 @@ from lensdiff.diffusion.process import LogNormal
 from lensdiff.errors import ParameterError
 from lensdiff.model import Sampling
 from lensdiff.storage import read_json, studies_folder
-from lensdiff.studies import choices, muon
+from lensdiff.studies import choice_training, choices, muon
 from lensdiff.training.diffusion import DiffusionTask
 from lensdiff.training.fit import fit
 
+PARTS = choice_training.PARTS
 PLAN = replace(OURS, sampling=Sampling(steps=4, high=64.0, low=0.1))
 
 
@@ -32,15 +33,16 @@ def small(monkeypatch, tmp_path):
         return lenses(split, pixels, n, noiseless=noiseless)
 
     monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(choices, "lenses", few)
-    monkeypatch.setattr(choices, "PIXELS", SIDE)
+    for module in (choices, choice_training):
+        monkeypatch.setattr(module, "lenses", few)
+    monkeypatch.setattr(choice_training, "PIXELS", SIDE)
     monkeypatch.setattr(choices, "extractor", lambda *_: Pooled(2))
-    monkeypatch.setattr(choices, "TINY", PLAN)
+    monkeypatch.setattr(choice_training, "TINY", PLAN)
     known = fit(PLAN.scaled(steps=2), PLAN.images("train"), tmp_path / "known")
-    monkeypatch.setattr(choices, "SHIPPED", str(known.folder))
-    choices.images_of.cache_clear()
+    monkeypatch.setattr(choice_training, "SHIPPED", str(known.folder))
+    choice_training.images_of.cache_clear()
     yield known
-    choices.images_of.cache_clear()
+    choice_training.images_of.cache_clear()
 
 
 def command(out, *words: str) -> dict:
@@ -65,16 +67,16 @@ def test_each_choice_is_trained_scored_and_kept(small, tmp_path, monkeypatch):
         assert 0 <= row["recall"] <= 1 and row["distance"] > 0
     assert rows[3]["recipe"]["train"]["batch"] == 16 and rows[3]["recipe"]["train"]["steps"] == 4
     assert gap["n"] == 32 and len(gap["gap"]) == len(gap["gap_error"]) == len(choices.LEVELS)
-    monkeypatch.setattr(choices, "trained", None)  # a second training would fail
+    monkeypatch.setattr(choice_training, "trained", None)  # a second training would fail
     assert command(tmp_path, "--seeds", "0") == found
 
 
 def test_all_images_are_simulated_for_what_they_are(small):
-    own, (learnt, held) = choices.images_of("own")
+    own, (learnt, held) = choice_training.images_of("own")
     for learns in ("rotated", "more"):
-        images, (rows, again) = choices.images_of(learns)
+        images, (rows, again) = choice_training.images_of(learns)
         assert (again == held).all() and not np.isin(held, rows).any()
-        assert len(rows) == (1 + choices.COPIES) * len(learnt) == len(np.unique(rows))
+        assert len(rows) == (1 + choice_training.COPIES) * len(learnt) == len(np.unique(rows))
         assert (images.pixels[: len(own)] == own.pixels).all()
         assert images.pixels.min() == 0 and images.pixels.max() == 1
         assert images.fingerprint != own.fingerprint
@@ -88,11 +90,16 @@ def test_a_balanced_loss_is_even_over_noise_levels():
     plan = PLAN.scaled(steps=4, batch=32, sigmas=LogNormal(0.0, 1.0), weight="edm")
     plan = replace(plan, prediction="x0")
     images = lenses("train", SIDE, 40, noiseless=True)
-    stretch = choices.models.load("lens64-long").stretch
+    stretch = choice_training.models.load("lens64-long").stretch
     given = (plan.denoiser("fp32"), images, plan.train, stretch, images.split())
-    task = choices.Balanced(*given)
+    task = choice_training.Balanced(*given)
     parts = task.part_of(torch.tensor([0.01, 0.999, 1.001, 100.0]))
-    assert parts.tolist() == [0, choices.PARTS // 2 - 1, choices.PARTS // 2, choices.PARTS - 1]
+    assert parts.tolist() == [
+        0,
+        PARTS // 2 - 1,
+        PARTS // 2,
+        PARTS - 1,
+    ]
     batch = task.batch(0, torch.device("cpu"))
     losses = task.saved.loss(*batch, "l2", "edm")
     assert losses.max() > 10 * losses.min()
@@ -102,8 +109,8 @@ def test_a_balanced_loss_is_even_over_noise_levels():
     torch.testing.assert_close(first, plain, rtol=1e-4, atol=0)
     where = task.part_of(batch[1])
     even = losses * task.means.mean() / task.means[where]
-    by_part = torch.stack([even[where == k].mean() for k in range(choices.PARTS)])
-    torch.testing.assert_close(by_part, by_part.mean().expand(choices.PARTS), rtol=1e-4, atol=0)
+    by_part = torch.stack([even[where == k].mean() for k in range(PARTS)])
+    torch.testing.assert_close(by_part, by_part.mean().expand(PARTS), rtol=1e-4, atol=0)
 
 
 def test_an_error_is_that_of_the_guess(small):
@@ -122,3 +129,36 @@ def test_what_is_unknown_or_a_trial_is_refused(tmp_path):
         command(tmp_path, "adam")
     with pytest.raises(ParameterError, match="make a trial: give it --out"):
         command(studies_folder(), "--out", str(studies_folder()))
+
+
+def test_a_model_of_other_circumstances_is_trained_anew(small, tmp_path):
+    args = argparse.Namespace(work=tmp_path / "w", steps=2)
+    first = choice_training.trained("control", 0, args)
+    assert choice_training.trained("control", 0, args).spec["sha256"] == first.spec["sha256"]
+    args.steps = 3
+    again = choice_training.trained("control", 0, args)
+    assert again.folder == first.folder and again.spec["images_seen"] == 96
+
+
+@pytest.mark.skipif(not muon.HAS, reason="this PyTorch has no Muon")
+def test_muon_without_its_scaler_is_refused(small, monkeypatch):
+    plan = choice_training.recipe("muon", 0, 2)
+    scaled = type("Scaled", (choice_training.Run,), {})
+    monkeypatch.setattr(choice_training, "Run", scaled)
+    real = scaled.__init__
+
+    def with_scaler(self, *given):
+        real(self, *given)
+        self.accelerator.scaler = object()
+
+    monkeypatch.setattr(scaled, "__init__", with_scaler)
+    with pytest.raises(ParameterError, match="Muon is not scaled for fp16"):
+        choice_training.training(choice_training.CHOICES["muon"], plan, small)
+
+
+def test_without_muon_the_others_are_tried(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(muon, "HAS", False)
+    found = command(tmp_path, "--seeds", "0")
+    assert "muon" not in [row.get("name") for row in found["rows"]]
+    assert {row.get("role") for row in found["rows"]} == {None, "times", "gap"}
+    assert "has no Muon, which is left out" in capsys.readouterr().out

@@ -94,6 +94,9 @@ def test_more_scales_and_more_images_join_what_is_stored(study):
     others = study.run([1.0], most=14)
     assert all(row["n"] == 42 for row in (others["best_floor"], *others["best"].values()))
     assert len(study.generated) == len(set(study.generated))
+    # a look at fewer images is returned, but does not take the place of the larger one
+    assert study.run([1.0], most=8)["best_floor"]["n"] == 24
+    assert conditional.stored(study.folder)["best_floor"]["n"] == 42
     assert study.run([1.0], each=9)["floor"]["n"] == 27  # other circumstances: all anew
 
 

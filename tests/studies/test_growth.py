@@ -122,3 +122,12 @@ def test_what_is_left_is_of_all_images_and_of_each_group_left_out() -> None:
     ratio, of_ratio = growth.with_error(two / one)
     shares = [growth.with_error(x)[1] / x[0] for x in (one, two)]
     assert ratio * abs(shares[0] - shares[1]) <= of_ratio <= ratio * sum(shares) * 1.2
+
+
+def test_other_levels_that_a_model_has_too_are_left_out(small, tmp_path):
+    """Whatever else `study where` was asked for, the last level is noise alone."""
+    found = command(tmp_path)
+    where.measure(str(small.folder), 16, (1.0, 3.0))
+    rows = growth.bands(small.folder, 16)["levels"]
+    assert [row["sigma"] for row in rows] == [*where.SIGMAS, None]
+    assert rows == found["rows"][-1]["levels"]

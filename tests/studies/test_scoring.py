@@ -15,15 +15,16 @@ from toys_scores import NETWORK, Pooled, small_model
 from lensdiff import storage
 from lensdiff.__main__ import parser_for
 from lensdiff.data.folders import folder
-from lensdiff.data.images import CHOSEN
-from lensdiff.errors import MetricError, ParameterError
+from lensdiff.data.images import CHOSEN, simulated
+from lensdiff.errors import MetricError, ParameterError, StorageError
+from lensdiff.lensing.survey import model_i
 from lensdiff.model import Model, load, save
 from lensdiff.networks import classifier
 from lensdiff.scores import card
 from lensdiff.scores.distances import frechet
 from lensdiff.scores.statistics import reference, statistics, to_uint8
 from lensdiff.storage import shipped
-from lensdiff.studies import score_classifier, scoring
+from lensdiff.studies import samplers, score_classifier, scoring
 
 pytestmark = pytest.mark.filterwarnings("ignore::lensdiff.scores.card.SampleSizeWarning")
 
@@ -314,3 +315,44 @@ def test_legacy_is_for_simulated_lenses(tmp_path):
     words = ["score", str(shipped("lens64")), "--data", str(tmp_path), "--legacy"]
     with pytest.raises(ParameterError, match="no --data with it"):
         scoring.run(parser_for(words).parse_args(words))
+
+
+def test_nothing_is_drawn_where_nothing_can_be_kept(model, monkeypatch):
+    """`model` lies in a folder that takes no file any more."""
+    monkeypatch.setattr(Model, "draw", None)  # to draw would fail
+    monkeypatch.setattr(storage.Path, "touch", mock.Mock(side_effect=PermissionError("no")))
+    with pytest.raises(StorageError, match=r"can't be written \(no\)\. Give it room"):
+        scoring.run(arguments(model.folder, "-n", "12"))
+
+
+def test_a_model_of_another_population_is_not_held_against_test_lenses(model):
+    other = simulated(model_i(16), 20, 1)
+    learnt_from(model, other)
+    with pytest.raises(ParameterError, match=r"learnt model_i-16, .*ld\.score\(model, images\)"):
+        scoring.run(arguments(model.folder, "-n", "12"))
+    with pytest.raises(ParameterError, match=r"learnt model_i-16\. This study is for models of"):
+        samplers.check_of_lenses(load(model.folder), "mine")
+
+
+def test_a_part_of_a_folder_that_was_learnt_is_not_called_unseen(model, tmp_path):
+    images = own_folder(tmp_path / "mine")
+    learnt_from(model, images.subset(np.arange(9), "bright"))
+    with pytest.raises(ParameterError, match=r"learnt a part of it \(folder-mine, bright\)"):
+        scoring.real_images(load(model.folder), tmp_path / "mine")
+
+
+def test_fewer_images_and_another_recipe_are_trials_of_what_is_shipped(
+    model, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(storage, "shipped", lambda name: tmp_path / name)
+    monkeypatch.setattr(scoring, "ENOUGH", 12)
+    with pytest.raises(ParameterError, match=r"a shipped model.*Add --dry"):
+        scoring.run(arguments(model.folder, "--images", "2"))
+    about = {"name": "diverse-64", "fingerprint": "f"}
+    place = classifier.save(tmp_path / "c", small_classifier(), data=about)
+    with pytest.raises(ParameterError, match=r"a shipped model.*Add --dry"):
+        scoring.run(arguments(place, "--recipe", "lensnet"))
+    classes = small_model(tmp_path / "k", classes=3).folder
+    for more in (("--most", "16"), ("--scales", "7"), ("--judge", str(place))):
+        with pytest.raises(ParameterError, match=r"a shipped model.*Score a copy"):
+            scoring.run(arguments(classes, *more))
