@@ -116,7 +116,8 @@ def diffusion(folder: Path, steps: int, precision: str, stop: int | None = None)
     folder.mkdir(exist_ok=True)
     net = UNet((16, 32), blocks=1, attention_levels=(1,), classes=3)
     looks = {"held_out_every": 2, "save_every": 2}
-    config = TrainConfig(steps=steps, batch=8, warmup_steps=10, accumulation=2, **looks)
+    settings = {"steps": steps, "batch": 8, "warmup_steps": 10, "accumulation": 2, "balance": True}
+    config = TrainConfig(**settings, **looks)
     rows = np.arange(33), np.arange(33, 40)  # neither shares out evenly
     denoiser = Denoiser(net, precision=precision)
     for step in train(denoiser, toy(40, 16), config, rows=rows, state=folder):

@@ -211,8 +211,7 @@ class Denoiser(nn.Module):
     ) -> Tensor:
         """Loss of each image, (n,): criterion(net, (x0 - skip x) / out), the mean over pixels.
 
-        The weight at sigma, (n,), multiplies it. Raises ParameterError for another criterion or
-        weight.
+        The weight at sigma multiplies it. Raises ParameterError for another criterion or weight.
         """
         if criterion not in CRITERIA or weight not in WEIGHTS:
             known = f"criterion must be one of {tuple(CRITERIA)}, weight one of {tuple(WEIGHTS)}"
@@ -223,7 +222,5 @@ class Denoiser(nn.Module):
         target = (x0 - self.scaling.skip(s) * x) / out
         error = CRITERIA[criterion](self._net(x.float(), sigma.float(), label), target)
         more = (self.data_std,) if weight == "edm" else ()
-        size = out.flatten()
-        if criterion == "l1":  # |D - x0| has the factor |out|, where its square has out^2
-            size = size.abs().sqrt()
+        size = out.flatten() if criterion == "l2" else out.flatten().abs().sqrt()  # of |D - x0|
         return error.mean((1, 2, 3)) * WEIGHTS[weight](sigma, size, *more)

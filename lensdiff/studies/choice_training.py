@@ -1,4 +1,4 @@
-"""The trainings of `study choices`: what each tries, its images, its loss, its optimiser."""
+"""The trainings of `study choices`: what each tries, its images, its optimiser."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import functools
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from .. import model as models
 from ..data.images import ImageSet, lenses
@@ -29,9 +27,8 @@ from .muon import Muon
 SHIPPED = "lens64-long"
 PIXELS = 64
 STEPS = 1_000  # updates of 32 images, from random weights
-STEPS_ON = 400  # from the weights of the shipped model
+STEPS_ON = 300  # from the weights of the shipped model
 COPIES = 3  # of each learnt lens, by other angles; as many others in their place
-PARTS = 16  # of the noise levels, equally likely, over which the loss is balanced
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,6 @@ class Choice:
 
     words: str
     changes: dict = field(default_factory=dict)
-    balanced: bool = False
     muon: bool = False
     learns: str = "own"
     goes_on: bool = False
@@ -49,10 +45,11 @@ class Choice:
 CHOICES = {
     "control": Choice("ln σ ~ N(0.6, 1.5²), batch 32, AdamW"),
     "lower": Choice("ln σ ~ N(−1.2, 1.4²)", {"sigmas": LogNormal(-1.2, LENS150.train.sigmas.std)}),
-    "balanced": Choice("loss balanced over noise levels", balanced=True),
+    "balanced": Choice("loss balanced over noise levels", {"balance": True}),
     "batch-16": Choice("batch 16, twice the updates", {"batch": 16, "steps": 2 * STEPS}),
     "muon": Choice("Muon for matrices and convolutions", muon=True),
     "on": Choice("the 9,000 lenses that it knows", goes_on=True),
+    "on-balanced": Choice("the same, loss balanced", {"balance": True}, goes_on=True),
     "rotated": Choice("each by three more angles", learns="rotated", goes_on=True),
     "more": Choice("27,000 others beside them", learns="more", goes_on=True),
 }
@@ -71,34 +68,6 @@ def recipe(name: str, seed: int, steps: int | None = None) -> Recipe:
     if steps is not None:
         changes["steps"] = steps * 32 // changes.get("batch", 32)
     return replace(plan.scaled(**changes), name=f"choices-{name}")
-
-
-class Balanced(DiffusionTask):
-    """A denoiser whose loss at each noise level is divided by its running mean there."""
-
-    def __init__(self, *given: object):
-        super().__init__(*given)
-        self.means = torch.ones(PARTS)
-        self.known = torch.zeros(PARTS, dtype=torch.bool)
-
-    def part_of(self, sigma: Tensor) -> Tensor:
-        """Which of the equally likely parts of the noise levels each sigma (n,) lies in."""
-        sigmas = self.config.sigmas
-        share = torch.special.ndtr((sigma.double().log() - sigmas.mean) / sigmas.std)
-        return (share * PARTS).long().clamp(0, PARTS - 1)
-
-    def loss(self, module: nn.Module, part: tuple) -> Tensor:
-        x0, sigma, eps, label = part
-        config = self.config
-        losses = self.saved.loss(x0, sigma, eps, label, config.criterion, config.weight)
-        where = self.part_of(sigma.cpu())  # in float64, which a Mac's GPU lacks
-        for k in where.unique():
-            now = losses.detach().cpu()[where == k].mean()
-            self.means[k] = now if not self.known[k] else self.means[k].lerp(now, 0.05)
-            self.known[k] = True
-        # the mean stays what it was, so that the clipping of gradients means the same
-        even = self.means[self.known].mean() / self.means[where]
-        return (losses * even.to(losses.device)).mean()
 
 
 @functools.cache
@@ -135,8 +104,7 @@ def training(choice: Choice, plan: Recipe, shipped: Model) -> Run:
     """The training of a choice, which has not begun; its network may be that of `shipped`."""
     images, rows = images_of(choice.learns)
     denoiser = shipped.denoiser if choice.goes_on else plan.denoiser()
-    kind = Balanced if choice.balanced else DiffusionTask
-    task = kind(denoiser, images, plan.train, shipped.stretch, rows)
+    task = DiffusionTask(denoiser, images, plan.train, shipped.stretch, rows)
     found = Run(task, plan.train.settings(denoiser.precision))
     if choice.muon and found.accelerator.scaler is not None:
         cure = "Set LENSDIFF_PRECISION to fp32"

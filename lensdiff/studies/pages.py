@@ -125,6 +125,7 @@ def made(spec: dict) -> Iterator[tuple[str, object]]:
     rows = {"recipe": recipe.get("name"), "predicts": spec.get("prediction")}
     rows |= {"noise levels": listed(train.get("sigmas") or {})}
     rows |= {"weights that learn": ", ".join(train.get("learns") or ())}
+    rows |= {"loss": "balanced over noise levels"} if train.get("balance") else {}
     rows |= {name: train.get(name) for name in SETTINGS}
     rows |= {"data": dict(spec.get("data") or {}).get("name")}
     for name, value in rows.items():

@@ -39,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=kind, help=f"{what}, in place of the recipe's")
     noise = "noise levels of a denoiser: mean and standard deviation of ln(sigma)"
     parser.add_argument("--sigmas", type=float, nargs=2, metavar=("MEAN", "STD"), help=noise)
+    even = "divide the loss of a denoiser at each noise level by its running mean there"
+    parser.add_argument("--balance", action="store_const", const=True, help=even)
     which = "only weights of a denoiser with such a part in their dotted names learn, the others "
     which += "stay as in --start: stem exit noise down.0; without a part: all learn"
     parser.add_argument("--learns", nargs="*", metavar="PART", help=which)
@@ -147,6 +149,7 @@ def _train_autoencoder(args: argparse.Namespace, recipe: object, each: Callable)
         "autoencoder",
         "sigmas",
         "learns",
+        "balance",
     )
     _refuse(args, recipe.name, *others)
     _check_files(args, recipe, classes=False)
@@ -177,6 +180,8 @@ def _train_denoiser(args: argparse.Namespace, recipe: object, each: Callable) ->
     recipe = recipe.scaled(**_given(args, *BUDGET), **_levels(args))
     if args.learns is not None:
         recipe = recipe.scaled(learns=tuple(args.learns))
+    if args.balance:
+        recipe = recipe.scaled(balance=True)
     recipe = recipe if args.width is None else recipe.widened(args.width)
     if args.data and recipe.autoencoder and recipe.data != "digits":
         recipe = _latents_of_files(args, recipe)
@@ -209,7 +214,7 @@ def _train_classifier(args: argparse.Namespace, recipe: object, each: Callable) 
     from ..training.fit import HELD_OUT, fit
     from ..training.recipe import images_of
 
-    _refuse(args, recipe.name, "minutes", "width", "autoencoder", "sigmas", "learns")
+    _refuse(args, recipe.name, "minutes", "width", "autoencoder", "sigmas", "learns", "balance")
     _check_files(args, recipe, classes=True)
     recipe = recipe.scaled(**_given(args, "steps", "batch", "lr", "seed"))
     chosen = _given(args, "head", "size", "backbone", "weights")

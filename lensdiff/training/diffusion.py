@@ -19,6 +19,7 @@ from ..data.images import ELEMENTS, ImageSet, Shuffle, Stretch, some_of, symmetr
 from ..data.labels import labels_for, network_labels
 from ..diffusion.process import CRITERIA, WEIGHTS, Denoiser, LogNormal, Uniform
 from ..errors import ParameterError
+from .balance import Balance
 from .checks import check_budget, check_finite, check_rows, check_settings
 from .loop import Run, Settings, Step, Task, at_once
 from .state import run_identity, turned, unshaped
@@ -54,6 +55,8 @@ class TrainConfig:
     save_every: int = 500  # updates between saved states, or three minutes
     # only weights with one of these in their dotted names learn, "stem" or "down.0"; empty: all do
     learns: tuple[str, ...] = field(default=(), repr=False)
+    # each loss is divided by the running mean of those at its noise level (`balance.Balance`)
+    balance: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         check_budget(self)
@@ -196,6 +199,7 @@ class DiffusionTask(Task):
         self.config = config
         self.rows = rows
         self.batches = Batches(images, rows[0], stretch, config, net=denoiser.net)
+        denoiser.balance = Balance(config.sigmas) if config.balance else None
 
     def batch(self, update: int, device: torch.device) -> tuple:
         self.batches.device = device
@@ -208,7 +212,14 @@ class DiffusionTask(Task):
             denoiser = Denoiser(module, scaling, denoiser.data_std, denoiser.precision)
         x0, sigma, eps, label = part
         config = self.config
-        return denoiser.loss(x0, sigma, eps, label, config.criterion, config.weight).mean()
+        losses = denoiser.loss(x0, sigma, eps, label, config.criterion, config.weight)
+        if self.saved.balance is not None:
+            losses = self.saved.balance(losses, sigma)
+        return losses.mean()
+
+    def after_update(self, accelerator: Accelerator) -> None:
+        if self.saved.balance is not None:
+            self.saved.balance.update(accelerator)
 
     def held_out(self, model: Denoiser) -> dict[str, float]:
         given = (self.images, self.rows[1], self.batches.stretch, self.config)

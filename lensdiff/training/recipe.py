@@ -147,8 +147,9 @@ class Recipe(_OfImages):
         for name, value in standard.items():
             if fields[name] == value:
                 del fields[name]
-        if not self.train.learns:
-            del fields["train"]["learns"]
+        for name in ("learns", "balance"):
+            if not fields["train"][name]:
+                del fields["train"][name]
         fields["sampling"] = sampling_fields(self.sampling)
         return fields
 

@@ -157,7 +157,8 @@ def reflow(
     for step in progress(run.steps(state), config.steps, f"reflow of {model.folder.name}"):
         curve.add(step)
     about = {key: model.spec[key] for key in ("telescope", "classes") if key in model.spec}
-    settings = {name: value for name, value in asdict(config).items() if name != "learns" or value}
+    later = ("learns", "balance")  # fields that are left out where they have their defaults
+    settings = {name: x for name, x in asdict(config).items() if name not in later or x}
     about |= {"data": images.as_dict(), "reflow": settings, "sampling": sampling_fields(sampling)}
     about |= {"curve": curve.rows, "images_seen": step.images_seen, "machine": processor()}
     about |= {"seconds": round(step.seconds), "stages": stages_of(model.spec, "recipe")}

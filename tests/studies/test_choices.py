@@ -12,15 +12,12 @@ from toys_ours import OURS, SIDE, take_small
 from toys_scores import Pooled
 
 from lensdiff.data.images import lenses
-from lensdiff.diffusion.process import LogNormal
 from lensdiff.errors import ParameterError
 from lensdiff.model import Sampling
 from lensdiff.storage import read_json, studies_folder
 from lensdiff.studies import choice_training, choices, muon
-from lensdiff.training.diffusion import DiffusionTask
 from lensdiff.training.fit import fit
 
-PARTS = choice_training.PARTS
 PLAN = replace(OURS, sampling=Sampling(steps=4, high=64.0, low=0.1))
 
 
@@ -83,34 +80,6 @@ def test_all_images_are_simulated_for_what_they_are(small):
         first = images.truth["einstein_radius_arcsec"][len(own) : len(own) + len(learnt)]
         same = first == own.truth["einstein_radius_arcsec"][learnt]
         assert same.all() == (learns == "rotated")
-
-
-def test_a_balanced_loss_is_even_over_noise_levels():
-    """Each part's loss over its mean: a level of large losses no longer drowns the others."""
-    plan = PLAN.scaled(steps=4, batch=32, sigmas=LogNormal(0.0, 1.0), weight="edm")
-    plan = replace(plan, prediction="x0")
-    images = lenses("train", SIDE, 40, noiseless=True)
-    stretch = choice_training.models.load("lens64-long").stretch
-    given = (plan.denoiser("fp32"), images, plan.train, stretch, images.split())
-    task = choice_training.Balanced(*given)
-    parts = task.part_of(torch.tensor([0.01, 0.999, 1.001, 100.0]))
-    assert parts.tolist() == [
-        0,
-        PARTS // 2 - 1,
-        PARTS // 2,
-        PARTS - 1,
-    ]
-    batch = task.batch(0, torch.device("cpu"))
-    losses = task.saved.loss(*batch, "l2", "edm")
-    assert losses.max() > 10 * losses.min()
-    first = task.loss(task.module, batch)
-    # all means are those of this batch: the balanced loss is the plain one
-    plain = DiffusionTask(*given).loss(task.module, batch)
-    torch.testing.assert_close(first, plain, rtol=1e-4, atol=0)
-    where = task.part_of(batch[1])
-    even = losses * task.means.mean() / task.means[where]
-    by_part = torch.stack([even[where == k].mean() for k in range(PARTS)])
-    torch.testing.assert_close(by_part, by_part.mean().expand(PARTS), rtol=1e-4, atol=0)
 
 
 def test_an_error_is_that_of_the_guess(small):
