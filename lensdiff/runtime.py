@@ -27,13 +27,15 @@ DEVICES = {
 def best_device(wanted: torch.device | str | None = None) -> torch.device | str:
     """The first that there is of 'cuda', 'mps' and 'cpu'.
 
-    `wanted`, else LENSDIFF_DEVICE, takes its place; `wanted` may have a number, as 'cuda:1'. Raises
+    `wanted`, else LENSDIFF_DEVICE, takes its place; `wanted` may have a number, as 'cuda:1'. Under
+    `accelerate launch --cpu` it is the CPU. Raises
     ParameterError for one that isn't there, and for a number in the variable, which not all of a
     run would follow.
     """
     there = [name for name, available in DEVICES.items() if available()]
     # `accelerate launch --cpu` trains there, whatever else there is
-    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    told = os.environ.get("ACCELERATE_USE_CPU", "").lower()
+    on_cpu = told in ("1", "true", "yes", "y", "t", "on")
     chosen = wanted or os.environ.get(DEVICE) or ("cpu" if on_cpu else there[0])
     kind, _, number = str(chosen).partition(":")
     if number and not wanted:

@@ -49,6 +49,18 @@ def test_a_place_below_a_file_is_refused_and_nothing_is_made(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["notes.md"]
 
 
+def test_a_place_that_can_not_be_entered_is_refused(tmp_path: Path, monkeypatch) -> None:
+    """Where asking for it raises, Python 3.11 hands that on."""
+
+    def stat(*_: object, **__: object) -> None:
+        raise PermissionError("no entry")
+
+    monkeypatch.setattr("lensdiff.storage.places.os.stat", stat)
+    monkeypatch.setattr(Path, "touch", stat)
+    with pytest.raises(StorageError, match=r"can't be written \(no entry\)"):
+        check_writable(tmp_path / "a")
+
+
 def test_a_training_sees_first_that_its_model_can_be_kept(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "notes.md").write_text("mine")
     monkeypatch.setattr("lensdiff.training.fit.train", None)  # to train would fail

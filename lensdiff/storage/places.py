@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 from ..errors import StorageError
@@ -14,8 +15,9 @@ def check_writable(folder: Path) -> None:
 
     Nothing stays behind. A folder that is not there is not made.
     """
-    place = Path(folder).absolute()
-    while not place.exists() and place != place.parent:
+    place = Path(os.path.realpath(folder))  # a link is written where it leads
+    # Path.exists would raise where a folder can't be entered
+    while not os.path.exists(place) and place != place.parent:
         place = place.parent
     probe = place / f".{own_name()}.part"
     try:

@@ -27,7 +27,7 @@ from .muon import Muon
 SHIPPED = "lens64-long"
 PIXELS = 64
 STEPS = 1_000  # updates of 32 images, from random weights
-STEPS_ON = 300  # from the weights of the shipped model
+STEPS_ON = 150  # from the weights of the shipped model
 COPIES = 3  # of each learnt lens, by other angles; as many others in their place
 
 
@@ -92,7 +92,7 @@ def images_of(learns: str) -> tuple[ImageSet, tuple[np.ndarray, np.ndarray]]:
         own,
         name=f"{own.name}, and turned",
         pixels=np.concatenate([own.pixels, min_max(light)[:, None]]),
-        fingerprint=fingerprint_of([own.fingerprint, "turned", COPIES]),
+        fingerprint=fingerprint_of([own.fingerprint, "turned", angles.tolist()]),
         folder=None,
         labels=np.concatenate([own.labels, truth["label"]]),
         truth=np.concatenate([own.truth, truth]),
@@ -120,7 +120,9 @@ def trained(name: str, seed: int, args: argparse.Namespace) -> Model:
     choice = CHOICES[name]
     plan = recipe(name, seed, args.steps)
     shipped = models.load(SHIPPED)
-    made_of = fingerprint_of([plan.as_dict(), repr(choice), COPIES, shipped.spec["sha256"]])
+    data = images_of(choice.learns)[0].as_dict()
+    what = [plan.as_dict(), choice.muon, choice.goes_on, data, shipped.spec["sha256"]]
+    made_of = fingerprint_of(what)
     if folder.exists():
         model = models.load(folder)
         if model.spec.get("made_of") == made_of:
@@ -129,7 +131,7 @@ def trained(name: str, seed: int, args: argparse.Namespace) -> Model:
     *_, last = progress(steps, plan.train.steps, f"training {plan.name}")
     kept = {key: shipped.spec[key] for key in ("telescope", "sampling", "classes")}
     about = {"recipe": plan.as_dict(), "seconds": round(last.seconds)}
-    about |= {"made_of": made_of, "data": images_of(choice.learns)[0].as_dict()}
+    about |= {"made_of": made_of, "data": data}
     about |= {"images_seen": last.images_seen, "curve": [], "stages": []}
     network = shipped.spec["network"]["arguments"] if choice.goes_on else plan.network
     given = (folder, last.ema, network, shipped.stretch, PIXELS)

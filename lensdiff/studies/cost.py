@@ -78,7 +78,8 @@ def update_seconds(denoiser: Denoiser, shape: tuple[int, int, int], recipe: dict
     """
     settings = {name: recipe["train"][name] for name in ("batch", "accumulation")}
     learns = tuple(recipe["train"].get("learns", ()))
-    config = TrainConfig(steps=TIMED_UPDATES, learns=learns, **settings)
+    even = bool(recipe["train"].get("balance"))
+    config = TrainConfig(steps=TIMED_UPDATES, learns=learns, balance=even, **settings)
     n = max(64, 2 * config.batch)
     pixels = np.random.default_rng(0).random((n, *shape), np.float32)
     own = copy.deepcopy(denoiser).requires_grad_(True)

@@ -144,14 +144,21 @@ def _quality(rows: dict) -> str:
     peer = cards[name]
     nearest = f", the nearest of {len(cards)} peers," if len(cards) > 1 else ""
     recipes = read_json(studies_folder() / "recipes.json", "Restore data/studies/recipes.json")
-    ours = next(row["card"] for row in recipes["rows"] if row["name"] == "ours")
+    own = {row["name"]: row["card"] for row in recipes["rows"] if "card" in row}
+    ours = own["ours-balanced"]
+    return (
+        f"after equal time {name}{nearest} has {_over(peer, ours)} times the excess of ours "
+        f"({ours['distance'] - ours['floor']:.1f} ± {ours['excess_error']:.1f}; without a balanced "
+        f"loss {_over(peer, own['ours'])} times; one training each, {peer['calls']} calls a lens "
+        f"against {ours['calls']}, and ours was tuned on this score)"
+    )
+
+
+def _over(peer: dict, ours: dict) -> str:
+    """How many times the excess of one card is that of another, and the error of that."""
     theirs, own = (card["distance"] - card["floor"] for card in (peer, ours))
     error = theirs / own * math.hypot(peer["excess_error"] / theirs, ours["excess_error"] / own)
-    return (
-        f"after equal time {name}{nearest} has {theirs / own:.1f} ± {error:.1f} times the excess "
-        f"of ours ({own:.1f} ± {ours['excess_error']:.1f}; one training each, {peer['calls']} "
-        f"calls a lens against {ours['calls']}, and ours was tuned on this score)"
-    )
+    return f"{theirs / own:.1f} ± {error:.1f}"
 
 
 def _with_error(count: int, n: int) -> str:

@@ -44,12 +44,15 @@ COLUMNS = 8  # of that picture
 OWN = 128  # images by the source's own sampler
 OWN_CALLS = 50  # at most, of that sampler
 FITTED = 48
+# recipes of our own that are no solution of the task's history; their pictures are not kept
+_OURS = PUBLISHED["ours"].recipe.scaled(balance=True)
+FURTHER = {"ours-balanced": replace(PUBLISHED["ours"], recipe=replace(_OURS, name="ours-balanced"))}
 NO_SIGNAL = 1_000  # a schedule whose last level is higher ends without any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
-    known = ", ".join(PUBLISHED)
+    known = ", ".join([*PUBLISHED, *FURTHER])
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"all, or some of {known}")
     parser.add_argument("--time", action="store_true", help="only time updates, and store nothing")
     in_turn = "time network calls of all solutions in turn, store them, and nothing else"
@@ -168,7 +171,7 @@ def compute(solution: Published, net: nn.Module, args: argparse.Namespace) -> di
     draw, calls = own_images(solution, model)
     own_key = fingerprint_of([model.spec["sha256"], calls, solution.eta, args.own])
     own, own_constant = mended(kept(place / f"{name}-own.npz", own_key, draw, args.own))
-    folder = args.out / "recipes"
+    folder = (args.work if solution.name in FURTHER else args.out) / "recipes"
     grey = images.shape[1] == 1
     shown = SHOWN if grey else SHOWN_IN_COLOUR
     keep_pictures(folder / f"{solution.name}.png", images[:shown], COLUMNS)
@@ -232,13 +235,14 @@ def run(args: argparse.Namespace) -> None:
     A solution that fails is named, and the others are gone on with. Raises ParameterError for a
     name that there isn't, for a trial in the place of the results, and at the end for failures.
     """
-    names = list(PUBLISHED) if "all" in args.names else list(dict.fromkeys(args.names))
+    every = PUBLISHED | FURTHER
+    names = list(every) if "all" in args.names else list(dict.fromkeys(args.names))
     for name in names:
-        if name not in PUBLISHED:
-            known = ", ".join(PUBLISHED)
+        if name not in every:
+            known = ", ".join(every)
             raise ParameterError(f"There is no solution {name!r}; there are all, {known}.")
     if args.time:
-        time_all({name: PUBLISHED[name] for name in names})
+        time_all({name: every[name] for name in names})
         return
     trial = args.steps is not None or (args.n, args.own) != (SCORED, OWN)
     check_trial(trial, args.out, "--steps, -n and --own")
@@ -254,7 +258,7 @@ def run(args: argparse.Namespace) -> None:
     failed = []
     for name in names:
         try:
-            rows_of(table, PUBLISHED[name], net, args)
+            rows_of(table, every[name], net, args)
         except LensdiffError as error:
             print(f"{name}: {error}")
             failed.append(name)

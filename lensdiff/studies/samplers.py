@@ -100,8 +100,15 @@ def timed(model: Model, sampling: Sampling, what: str, samples: int = 16) -> dic
 
 
 def learnt_by(spec: dict) -> str:
-    """The name of the set that a model with this description learnt, or nothing."""
-    return str(dict(spec.get("data") or {}).get("name", ""))
+    """The name of the set that a model with this description learnt, or nothing.
+
+    Of pairs that a teacher drew (`training.reflow`), it is what the teacher learnt.
+    """
+    name = str(dict(spec.get("data") or {}).get("name", ""))
+    before = spec.get("stages") or []
+    if name.startswith("pairs of ") and before:
+        return learnt_by({"data": before[-1].get("data"), "stages": before[:-1]})
+    return name
 
 
 def check_of_lenses(model: Model, name: str) -> None:

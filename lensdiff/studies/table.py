@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import DataError, ParameterError
 from ..runtime import machine
 from ..storage import locked, read_json, root, studies_folder, write_json
+from ..storage.places import check_writable
 
 
 def check_trial(trial: object, out: Path, options: str) -> None:
@@ -75,8 +76,9 @@ class Table:
         """
         found = self.find(**key)
         if found is None:
+            check_writable(self.path.parent)  # a computed row would be lost
             with locked(self.path):
-                pass  # a computed row would be lost where there can be no lock
+                pass  # and where there can be no lock
             computed = {**key, **compute()}
             with locked(self.path):
                 self._take_in()

@@ -15,10 +15,11 @@ MOVES = 0.05  # of the way to an update's mean, at each update
 class Balance(nn.Module):
     """Divides each loss by the running mean of the losses at its noise level.
 
-    The levels are cut into parts that are drawn equally often. No part then drowns another,
-    whatever the weight; Karras et al. 2024 (arXiv:2312.02696) learn such a divisor as a function of
-    sigma. The mean over all parts stays what it was, so that learning rate and clipping mean the
-    same. `means` is saved with a run, of which it is part.
+    The levels are cut into parts that are drawn equally often (of a table's levels nearly so). No
+    part then drowns another, whatever the weight; Karras et al. 2024 (arXiv:2312.02696) learn such
+    a divisor as a function of sigma. The mean over all parts stays what it was, so that learning
+    rate and clipping mean the same. `means` is saved with a run, of which it is part. The training
+    loss that a run shows is the balanced one; what is held out is not.
     """
 
     def __init__(self, sigmas: LogNormal | Uniform, parts: int = PARTS):
@@ -50,6 +51,6 @@ class Balance(nn.Module):
         total, number = accelerator.reduce(self.sums, "sum")
         now = total / number.clamp(min=1)
         moved = torch.where(self.means > 0, self.means.lerp(now, MOVES), now)
-        # fp16's gradient scaler leaves out an update that is not finite
+        # a loss that is not finite ends the run elsewhere; here it only must not stay
         self.means.copy_(torch.where((number > 0) & now.isfinite(), moved, self.means))
         self.sums.zero_()

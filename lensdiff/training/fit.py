@@ -161,9 +161,10 @@ def fit(
     folder, in place of the recipe's, a diffusion model learns its latents. Returns the model as it
     was saved. Raises DataError where the images don't suit the recipe, CheckpointError where the
     start or the autoencoder doesn't, TrainingError where training fails, StorageError where
-    `folder` holds something else than a model, ParameterError where `state` lies in `folder`, or
-    `folder` in the autoencoder's, where there are no rows, where turned latents are to have lens
-    parameters, or where only some weights are to learn and there is no start.
+    `folder` holds something else than a model or can't be written, ParameterError where `state`
+    lies in `folder`, or `folder` in the autoencoder's, where there are no rows, where turned
+    latents are to have lens parameters, or where only some weights are to learn and there is no
+    start.
     """
     check_places(folder, state)
     if isinstance(recipe, AutoencoderRecipe):

@@ -54,7 +54,7 @@ class Published:
 
     @property
     def name(self) -> str:
-        """Its name, by which `study recipes` and `train` know it."""
+        """Its name, by which `study recipes` knows it, and `train` where it is published."""
         return self.recipe.name
 
     @property

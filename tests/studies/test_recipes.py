@@ -41,6 +41,7 @@ def study(tmp_path, monkeypatch):
         ),
     }
     monkeypatch.setattr(recipes, "PUBLISHED", known)
+    monkeypatch.setattr(recipes, "FURTHER", {})
     monkeypatch.setattr(recipes, "OWN_CALLS", 5)
     monkeypatch.setattr(recipes, "FITTED", 2)
     monkeypatch.setattr(recipes, "SHOWN", 16 * 4)
@@ -88,6 +89,17 @@ def test_a_solution_is_trained_scored_and_stored_once(study, tmp_path, monkeypat
 
     monkeypatch.setattr(recipes, "compute", never)
     assert study("all") == found
+
+
+def test_a_recipe_of_our_own_leaves_no_pictures_in_the_results(study, tmp_path, monkeypatch):
+    ours = recipes.PUBLISHED["ours"]
+    plan = replace(ours.recipe.scaled(balance=True), name="even")
+    monkeypatch.setattr(recipes, "FURTHER", {"even": replace(ours, recipe=plan)})
+    row = study("even")["rows"][-1]
+    assert row["name"] == "even" and row["recipe"]["train"]["balance"] is True
+    assert (tmp_path / "w" / "recipes" / "even.png").exists()
+    assert not (tmp_path / "recipes").exists()
+    assert [row["name"] for row in study("all")["rows"]][-1] == "ours"
 
 
 def test_a_schedule_without_signal_is_sampled_from_a_lower_level_too(study, tmp_path, monkeypatch):

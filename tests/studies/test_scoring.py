@@ -325,6 +325,18 @@ def test_nothing_is_drawn_where_nothing_can_be_kept(model, monkeypatch):
         scoring.run(arguments(model.folder, "-n", "12"))
 
 
+def test_a_dry_run_needs_no_room(model, monkeypatch):
+    monkeypatch.setattr(storage.Path, "touch", mock.Mock(side_effect=PermissionError("no")))
+    assert scoring.run(arguments(model.folder, "-n", "12", "--dry"))
+
+
+def test_what_a_reflowed_model_learnt_is_what_its_teacher_did():
+    stages = [{"data": {"name": "diverse-64"}}, {"data": {"name": "pairs of lens64"}}]
+    spec = {"data": {"name": "pairs of once"}, "stages": stages}
+    assert samplers.learnt_by(spec) == "diverse-64"
+    assert samplers.learnt_by({"data": {"name": "pairs of x"}}) == "pairs of x"
+
+
 def test_a_model_of_another_population_is_not_held_against_test_lenses(model):
     other = simulated(model_i(16), 20, 1)
     learnt_from(model, other)

@@ -29,7 +29,7 @@ def excess(name: str, card: str = "card") -> float:
 def test_every_recipe_is_stored():
     assert {*SOURCES, OURS} <= set(TRAINED) <= set(ROWS)
     known = {*PUBLISHED, *(f"{name} from a lower level" for name in PUBLISHED), "test lenses"}
-    known.add(study.CALLS)
+    known |= {study.CALLS, *study.FURTHER}
     assert set(ROWS) <= known and len(ROWS) == len(STORED["rows"])
 
 
@@ -114,6 +114,18 @@ def test_a_schedule_without_signal_is_sampled_from_a_lower_level_too():
     far = excess("ddpm-cosine", "own_card")
     near = excess("ddpm-cosine from a lower level")
     assert near < 0.4 * far and near < excess("ddpm-cosine", "like_own")
+
+
+def test_a_balanced_loss_is_all_that_differs():
+    """From `ours`, whose excess is larger by more than both errors leave open."""
+    one, other = ROWS["ours-balanced"], ROWS["ours"]
+    balanced = json.loads(json.dumps(one["recipe"]))
+    assert balanced["train"].pop("balance") is True
+    assert balanced.pop("name") == "ours-balanced"
+    assert balanced == {name: x for name, x in other["recipe"].items() if name != "name"}
+    assert one["images_seen"] == other["images_seen"] and one["says"] == other["says"]
+    error = np.hypot(one["card"]["excess_error"], other["card"]["excess_error"])
+    assert excess("ours") - excess("ours-balanced") > 3 * error
 
 
 def test_calls_took_turns():

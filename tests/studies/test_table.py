@@ -193,3 +193,10 @@ def test_a_trial_is_kept_from_the_results_by_whatever_path(monkeypatch, tmp_path
             check_trial(True, place, "-n")
     check_trial(False, studies_folder(), "-n")
     check_trial(True, tmp_path, "-n")
+
+
+def test_no_row_is_computed_that_could_not_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("mine")
+    table = Table(tmp_path / "notes.md" / "table.json", {})
+    with pytest.raises(StorageError, match="can't be written"):
+        table.row({"name": "long"}, None)  # to compute would fail

@@ -10,8 +10,11 @@ import torch
 from accelerate import Accelerator
 from toys_training import config, run, tiny, weights
 
+from lensdiff.__main__ import parser_for
 from lensdiff.data.images import ImageSet
 from lensdiff.diffusion.process import LogNormal, Uniform
+from lensdiff.errors import ParameterError
+from lensdiff.studies import train as command
 from lensdiff.training.balance import MOVES, PARTS, Balance
 from lensdiff.training.diffusion import train
 from lensdiff.training.recipes import TINY
@@ -84,6 +87,31 @@ def test_a_broken_off_balanced_run_resumes_as_if_it_never_was(
     plain = run(tiny(), lenses16, replace(settings, balance=False))
     assert plain[0].loss == whole[0].loss and plain[-1].loss != whole[-1].loss
     assert "balance.means" not in plain[-1].model.state_dict()
+
+
+def test_a_denoiser_that_was_trained_so_can_be_trained_plainly(lenses16: ImageSet) -> None:
+    looks = {"steps": 2, "held_out_every": 1, "held_out_images": 8}
+    even = tiny()
+    balanced = run(even, lenses16, config(balance=True, **looks))
+    again = run(even, lenses16, config(**looks))
+    assert again[-1].model.balance is None
+    plain = run(tiny(), lenses16, config(**looks))
+    # what is held out is never balanced: after the first update, which is the plain one, too
+    assert balanced[0].held_out == plain[0].held_out
+
+
+def test_the_command_takes_it_for_denoisers_alone(monkeypatch) -> None:
+    learnt = []
+    monkeypatch.setattr("lensdiff.training.recipe.images_of", lambda *_: [])
+    monkeypatch.setattr("lensdiff.training.fit.fit", lambda recipe, *_: learnt.append(recipe))
+    for more, expected in ((["--balance"], True), ([], False)):
+        words = ["train", "tiny", "x", *more]
+        command._train_recipe(parser_for(words).parse_args(words), print)
+        assert learnt[-1].train.balance is expected
+    for recipe in ("lensnet", "digits-vq"):
+        words = ["train", recipe, "x", "--balance"]
+        with pytest.raises(ParameterError, match="--balance does not apply to the recipe"):
+            command._train_recipe(parser_for(words).parse_args(words), print)
 
 
 def test_a_recipe_says_so_where_its_loss_is_balanced() -> None:
