@@ -118,7 +118,8 @@ def test_a_schedule_without_signal_is_sampled_from_a_lower_level_too():
 
 def test_a_balanced_loss_is_all_that_differs():
     """From `ours`, whose excess is larger by more than both errors leave open."""
-    one, other = ROWS["ours-balanced"], ROWS["ours"]
+    one = ROWS["ours-balanced"]
+    other = ROWS["ours"]
     balanced = json.loads(json.dumps(one["recipe"]))
     assert balanced["train"].pop("balance") is True
     assert balanced.pop("name") == "ours-balanced"
