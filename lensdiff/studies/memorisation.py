@@ -3,7 +3,9 @@
 Of each n both learn the light of other lenses, without flips, for equal numbers of updates. A model
 that has learnt its images copies them, and its twin draws other images from the same noise; one
 that has learnt the distribution draws what its twin draws (Kadkhodaie et al. 2024, section 2).
-The lenses have 32 pixels a side: hundreds of epochs of six models take an hour.
+Of the middle n one is trained anew, four times as long: does it begin to copy?
+The lenses have 32 pixels a side: hundreds of epochs of six models take an hour, and the last one
+half of another.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ SIZES = (20, 200, 5_000)  # lenses of a model, of which it learns nine tenths
 HALVES = (0, 1)
 PIXELS = 32
 UPDATES = 2_000
+LONGER = (200, 8_000)  # lenses of the model that is trained longer, and its updates
 SCORED = 512
 SHOWN = 8
 ROWS = ("drawn-0", "nearest-0", "drawn-1", "nearest-1")  # of a picture
@@ -91,9 +94,14 @@ def nearness(drawn: np.ndarray, training: np.ndarray, held_out: np.ndarray) -> d
     }
 
 
-def compute(size: int, half: int, net: nn.Module, args: argparse.Namespace) -> dict:
-    """Train one model, draw its lenses, and hold them against what it has seen."""
-    plan = recipe(size, half, args.updates)
+def compute(
+    size: int, half: int, net: nn.Module, args: argparse.Namespace, updates: int = 0
+) -> dict:
+    """Train one model, draw its lenses, and hold them against what it has seen.
+
+    It learns for `updates`, or for those that all have (0).
+    """
+    plan = recipe(size, half, updates or args.updates)
     images = part(plan.images("train"), size, half)
     model = fit(plan, images, args.work / plan.name, args.work / f"{plan.name}-state")
     light = model.draw(args.n, FIRST_SEED, observed=False).numpy()
@@ -109,6 +117,31 @@ def compute(size: int, half: int, net: nn.Module, args: argparse.Namespace) -> d
         "recipe": plan.as_dict(),
         "sha256": model.spec["sha256"],
     }
+
+
+def in_words(stored: dict) -> list[list[str]]:
+    """A line of each number of lenses, and of the model trained longer, of a stored table.
+
+    Lenses learnt, epochs, copies; the median distance to the nearest lens learnt, of drawn and of
+    held-out images; the correlation of both models' images of the same noise, and of other noise.
+    """
+    found = []
+    pairs = [row for row in stored["rows"] if "half" not in row]
+    for pair in sorted(pairs, key=lambda row: (row["images"], row["role"])):
+        rows = [row for row in stored["rows"] if row["images"] == pair["images"] and "half" in row]
+        rows = rows if pair["role"] == "agreement" else [pair]
+        plan = rows[0]["recipe"]["train"]
+        epochs = plan["steps"] * plan["batch"] / rows[0]["learnt"]
+        line = [f"{rows[0]['learnt']:,}", f"{epochs:,.0f}"]
+        line.append(" and ".join(str(row["copies"]) for row in rows))
+        for name in ("nearest", "nearest_held_out"):
+            line.append(" and ".join(f"{np.median(row[name]):.3f}" for row in rows))
+        for name in ("same_noise", "other_noise"):
+            x = np.array(pair.get(name, []))
+            error = x.std(ddof=1) / len(x) ** 0.5 if len(x) else 0.0
+            line.append(f"{x.mean():.2f} ± {error:.2f}" if len(x) else "")
+        found.append(line)
+    return found
 
 
 def drawn(size: int, half: int, args: argparse.Namespace) -> np.ndarray:
@@ -161,4 +194,11 @@ def run(args: argparse.Namespace) -> None:
             {"images": size, "role": "agreement"},
             lambda size=size: agreement(size, table, args),
             lambda row: f"correlation {np.mean(row['same_noise']):.2f}",
+        )
+    size, updates = LONGER
+    if size in args.sizes and not trial:
+        table.row(
+            {"images": size, "role": "longer"},
+            lambda: compute(size, HALVES[0], net, args, updates),
+            lambda row: f"{row['copies']} of {args.n} are copies",
         )

@@ -91,7 +91,8 @@ def test_the_stored_pairs_copy_few_lenses_and_agree_on_many():
             assert row["limit"] == pytest.approx(min(row["nearest_held_out"]), abs=1e-5)
             assert row["copies"] == sum(x < row["limit"] for x in row["nearest"])
         copies.append([row["copies"] / stored["n"] for row in halves])
-        (pair,) = [row for row in stored["rows"] if row["images"] == size and "role" in row]
+        of_size = [row for row in stored["rows"] if row["images"] == size]
+        (pair,) = [row for row in of_size if row.get("role") == "agreement"]
         assert len(pair["same_noise"]) == len(pair["other_noise"]) == stored["n"]
         assert abs(np.mean(pair["other_noise"])) < 0.1
         alike.append(np.mean(pair["same_noise"]))
@@ -99,3 +100,34 @@ def test_the_stored_pairs_copy_few_lenses_and_agree_on_many():
         assert picture.size == (8 * PIXELS, len(memorisation.ROWS) * PIXELS)
     assert min(copies[0]) > 0.9 and max(copies[1] + copies[2]) < 0.01
     assert alike[0] < 0.2 < 0.7 < alike[1] < alike[2]
+
+
+def test_the_model_that_was_trained_longer_begins_to_copy():
+    """Two hundred lenses, of which hardly any was copied before: one in so many is chance."""
+    stored = read_json(studies_folder() / memorisation.FILE, "")
+    size, updates = memorisation.LONGER
+    (row,) = [row for row in stored["rows"] if row.get("role") == "longer"]
+    assert (row["images"], row["recipe"]["train"]["steps"]) == (size, updates)
+    assert row["learnt"] == round(0.9 * size)
+    assert row["copies"] == sum(x < row["limit"] for x in row["nearest"])
+    halves = [one for one in stored["rows"] if one["images"] == size and "half" in one]
+    assert row["copies"] > 20 * max(one["copies"] for one in halves)
+    assert np.median(row["nearest"]) < min(np.median(one["nearest"]) for one in halves)
+    curve = [point["held_out"] for point in row["curve"]]
+    assert curve[-1] > min(curve)  # it has overfitted
+    lines = memorisation.in_words(stored)
+    assert [line[0] for line in lines] == ["18", "180", "180", "4,500"]
+    assert lines[2][2] == str(row["copies"]) and lines[2][-2:] == ["", ""]
+    assert " and " in lines[1][2] and " ± " in lines[1][-1]
+
+
+def test_one_model_is_trained_longer_and_held_against_its_half(tmp_path, monkeypatch):
+    """The study's own settings, made small."""
+    for name, value in (("SCORED", 16), ("UPDATES", 2), ("LONGER", (20, 4))):
+        monkeypatch.setattr(memorisation, name, value)
+    found = command(tmp_path)
+    *_, both, longer = found["rows"]
+    assert both["role"] == "agreement"
+    assert longer["role"] == "longer" and "half" not in longer
+    assert longer["recipe"]["train"]["steps"] == 4
+    assert longer["index"] and set(longer["index"]) <= set(range(20))  # the first half's
