@@ -55,7 +55,7 @@ print(benchmark_parts.own_peak(sys.argv[1], int(sys.argv[2])))
 
 def rounded(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
     """Seconds to five digits."""
-    return {name: [float(f"{x:.5g}") for x in found] for name, found in seconds.items()}
+    return {name: [cost.significant(x) for x in found] for name, found in seconds.items()}
 
 
 # ---- training ------------------------------------------------------------------------------------
@@ -138,7 +138,11 @@ def frechet_distance(n: int, rounds: int, width: int = WIDTH) -> dict:
         seconds = alternate(works, max(3, rounds - 2))
         values = {name: float(work()) for name, work in works.items()}
     error_s = cost.seconds(lambda: frechet_error(a, b), repeats=1)
-    return {"seconds": rounded(seconds), "distances": values, "error_s": round(error_s, 2)}
+    return {
+        "seconds": rounded(seconds),
+        "distances": values,
+        "error_s": cost.significant(error_s, 3),
+    }
 
 
 # ---- data ----------------------------------------------------------------------------------------
@@ -190,7 +194,7 @@ def reading(rounds: int, files: int = FILES) -> dict:
 
         works = {"ours": ours, "DataLoader": theirs}
         seconds = alternate(works, rounds)
-    return {"files": files, "first_s": round(filled, 3), "seconds": rounded(seconds)}
+    return {"files": files, "first_s": cost.significant(filled, 3), "seconds": rounded(seconds)}
 
 
 # ---- sampling ------------------------------------------------------------------------------------
@@ -217,7 +221,7 @@ def calls(
     x = torch.randn(16, *model.shape, device=next(model.denoiser.parameters()).device)
     with torch.no_grad():
         call = cost.seconds(lambda: model.denoiser(x, 1.0), rounds) / len(x)
-    return {"n": n, "call_s": float(f"{call:.4g}"), "samplers": found}
+    return {"n": n, "call_s": cost.significant(call, 4), "samplers": found}
 
 
 def drawing(

@@ -48,8 +48,9 @@ def scores(n: int) -> dict:
         "KID": lambda: distances.kid(a, b),
         "precision and recall": lambda: distances.precision_recall(*rows),
     }
-    found = {name: float(f"{cost.seconds(work, REPEATS):.4g}") for name, work in works.items()}
-    return {"n": n, "width": width, "score_s": found, "features_image_s": round(features_s, 5)}
+    found = {name: cost.significant(cost.seconds(work, REPEATS), 4) for name, work in works.items()}
+    features_s = cost.significant(features_s, 4)
+    return {"n": n, "width": width, "score_s": found, "features_image_s": features_s}
 
 
 def first_lens(repository: Path | None = None) -> dict:
@@ -102,5 +103,5 @@ def limits(rounds: int) -> dict:
         for work, (run, operations) in works.items():
             many = max(1, round(LEAST_S / cost.seconds(run, 1)))
             taken = cost.seconds(lambda run=run, many=many: [run() for _ in range(many)], rounds)
-            found[f"{work}, {name}"] = float(f"{many * operations / taken:.4g}")
+            found[f"{work}, {name}"] = cost.significant(many * operations / taken, 4)
     return {"operations_per_s": found}

@@ -31,6 +31,7 @@ from ..scores.statistics import Statistics, as_stored, reference, statistics
 from ..storage import root, studies_folder
 from . import choice_training, muon
 from .choice_training import CHOICES
+from .cost import significant
 from .paired import alternate
 from .samplers import with_groups
 from .table import Table, check_trial
@@ -128,7 +129,7 @@ def times(rounds: int = 7) -> dict:
             updates = range(TIMED // plan.train.batch)
             works[name] = lambda one=one, updates=updates: [one.update(k, 0.0) for k in updates]
     found = alternate(works, rounds)
-    rounded = {name: [round(x, 4) for x in seconds] for name, seconds in found.items()}
+    rounded = {name: [significant(x, 4) for x in seconds] for name, seconds in found.items()}
     return {"images": TIMED, "machine": machine(), "seconds": rounded}
 
 

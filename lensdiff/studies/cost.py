@@ -71,6 +71,11 @@ def seconds(work: Callable[[], object], repeats: int = 5) -> float:
     return float(np.median(times))
 
 
+def significant(value: float, n: int = 5) -> float:
+    """A positive number to `n` significant digits: a short time does not become zero."""
+    return float(f"{value:.{n}g}")
+
+
 def update_seconds(denoiser: Denoiser, shape: tuple[int, int, int], recipe: dict) -> float:
     """Median seconds of an update of the weights in the training loop, of a few on a copy.
 

@@ -14,7 +14,7 @@ from ..runtime import best_device, machine
 from ..training.fit import fit
 from ..training.recipe import AutoencoderRecipe
 from ..training.solution import Published
-from .cost import TIMED_UPDATES, update_seconds
+from .cost import TIMED_UPDATES, significant, update_seconds
 from .paired import alternate
 
 MINUTES = 30
@@ -63,5 +63,5 @@ def call_times(solutions: dict[str, Published]) -> dict:
         works[name] = functools.partial(denoiser, x, torch.ones(CALLED, device=x.device))
     with torch.no_grad():
         taken = alternate(works)
-    seconds = {name: [float(f"{one:.4g}") for one in each] for name, each in taken.items()}
+    seconds = {name: [significant(one, 4) for one in each] for name, each in taken.items()}
     return {"images": CALLED, "seconds": seconds, "machine": machine()}

@@ -25,6 +25,7 @@ from ..scores.distances import compared, frechet, kid
 from ..scores.features import extractor
 from ..scores.jackknife import standard_error, without_groups
 from ..scores.statistics import Statistics, reference, statistics
+from .cost import significant
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study samplers runs/my-model --calls 10 20 --most 0"
@@ -95,7 +96,7 @@ def timed(model: Model, sampling: Sampling, what: str, samples: int = 16) -> dic
     list(model.generate(range(1), replace(sampling, steps=1)))  # a device's first call takes longer
     start = time.perf_counter()
     list(model.generate(range(samples), sampling))
-    seconds = round(time.perf_counter() - start, 2)
+    seconds = significant(time.perf_counter() - start, 4)
     return {"what": what, "samples": samples, "calls": sampling.calls, "seconds": seconds}
 
 
