@@ -1,0 +1,128 @@
+"""What a further stage buys lens150-long: its own loss, and one that is balanced over noise levels.
+
+Both stages go on from the shipped weights, alike in all but the loss. Each is scored as a card has
+it, measured as `study census` does, and asked by `study where` at which noise level its error is
+born; and its guesses of test lenses stand beside those of the shipped model. One seed each.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .. import model as models
+from ..data.images import ImageSet, lenses
+from ..errors import ParameterError
+from ..model import Model
+from ..runtime import best_device
+from ..scores.card import ENOUGH, FIRST_SEED, check_numbers, features_key, stored_features
+from ..scores.distances import compared
+from ..scores.features import extractor
+from ..scores.jackknife import excess_errors
+from ..scores.statistics import Statistics, as_stored, reference, statistics
+from ..storage import root, studies_folder
+from ..training.fit import fit
+from ..training.recipe import Recipe
+from ..training.recipes import LENS150_LONG
+from . import census, choices, growth, where
+from .samplers import with_groups
+from .table import Table, check_trial
+
+EXAMPLE = "python -m lensdiff study growth_on"
+FILE = "growth-on.json"
+START = "lens150-long"
+STAGES = {"on-balanced": True, "on": False}  # is the loss balanced?
+STEPS = 4_500
+GUESSED = 512  # test lenses
+LEAST = 20  # images that a two-sample test needs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The study's own options."""
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(STAGES)}; both, if none")
+    parser.add_argument("--steps", type=int, default=STEPS, help="updates of 32 images")
+    parser.add_argument("-n", type=int, default=ENOUGH, help="images to generate")
+    parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
+    parser.add_argument("--work", type=Path, default=root() / "runs" / "growth", help="models")
+
+
+def recipe(name: str, steps: int = STEPS) -> Recipe:
+    """The recipe of a stage: that of lens150-long, with batches and a rate for one that goes on."""
+    changes = {"steps": steps, "batch": 32, "lr": 4e-4, "decay_share": 0.9, "save_every": 250}
+    changes |= {"held_out_every": max(1, steps // 9), "balance": STAGES[name]}
+    return replace(LENS150_LONG.scaled(**changes), name=f"growth-{name}")
+
+
+def guesses(model: Model, shipped: Model, clean: np.ndarray) -> dict:
+    """How far the squared error of a guess lies from the shipped model's, at `choices.LEVELS`.
+
+    `guess` is the mean of ln(error / shipped model's) over lenses (n, 1, H, W), `guess_error` its
+    standard error.
+    """
+    apart = np.log(choices.errors(model, clean) / choices.errors(shipped, clean))
+    error = apart.std(0, ddof=1) / len(apart) ** 0.5
+    return {"guess": apart.mean(0).tolist(), "guess_error": error.tolist()}
+
+
+def compute(name: str, shipped: Model, test: ImageSet, args: argparse.Namespace) -> dict:
+    """Train a stage where that is still to do, and measure it."""
+    plan = recipe(name, args.steps)
+    folders = args.work / plan.name, args.work / f"{plan.name}-state"
+    model = fit(plan, plan.images("train"), *folders, start=shipped)
+    row = {key: model.spec[key] for key in ("recipe", "images_seen", "seconds", "sha256")}
+    clean = lenses("test", test.pixels.shape[-1], noiseless=True).pixels[: min(GUESSED, args.n)]
+    row |= guesses(model, shipped, clean)
+    net = extractor("efficientnet", best_device())
+    images = as_stored(model.draw(args.n, FIRST_SEED))
+    drawn = statistics(net, torch.from_numpy(images).split(where.BATCH), args.n, name)
+    row |= scored(drawn, *(reference(net, test, rows) for rows in halves(args.n)))
+    parts = [as_stored(np.asarray(test.pixels[rows.start : rows.stop])) for rows in halves(args.n)]
+    row |= {"census": census.row(net, images, parts[0], parts[0][: census.HELD_OUT])}
+    return row | {"bands": growth.bands(model.folder, min(where.MOST, args.n))}
+
+
+def halves(n: int) -> tuple[range, range]:
+    """The test images of reference and floor."""
+    return range(n), range(n, 2 * n)
+
+
+def scored(drawn: Statistics, first: Statistics, second: Statistics) -> dict:
+    """Distance, its parts without each group, floor, and excess with its standard error."""
+    found = with_groups(drawn, first)
+    floor = compared(second, first)
+    excess = [found["distance"] - floor["distance"], excess_errors(drawn, first, second).excess]
+    return {**found, "floor": floor["distance"], "kid_floor": floor["kid"], "excess": excess}
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, score and measure each stage that is not stored already, beside the shipped model.
+
+    Raises ParameterError for an unknown name, or a trial in the place of the results.
+    """
+    unknown = sorted({*args.names} - {*STAGES})
+    if unknown:
+        raise ParameterError(f"There is no stage {unknown[0]!r}; there are {', '.join(STAGES)}.")
+    trial = args.n != ENOUGH or args.steps != STEPS
+    check_trial(trial, args.out, "--steps and -n")
+    if args.n < LEAST:
+        raise ParameterError(f"-n must be {LEAST} or more, not {args.n}.")
+    shipped = models.load(START)
+    test = lenses("test", shipped.shape[-1])
+    check_numbers(test, args.n)
+    net = extractor("efficientnet", best_device())
+    about = {"n": args.n, "steps": args.steps, "start_sha256": shipped.spec["sha256"]}
+    table = Table(args.out / FILE, about | {"extractor_sha256": net.sha256})
+    if "shipped" not in table.more:
+        kept = stored_features(shipped.folder, features_key(shipped, net, shipped.sampling))
+        sides = (reference(net, test, rows) for rows in halves(args.n))
+        table.write(shipped=scored(Statistics.of(kept.rows[: args.n]), *sides))
+    for name in args.names or STAGES:
+        table.row({"name": name}, lambda name=name: compute(name, shipped, test, args), _words)
+
+
+def _words(row: dict) -> str:
+    return "excess {:.2f} ± {:.2f}".format(*row["excess"])

@@ -1,0 +1,116 @@
+"""A further stage of a shipped model, with its own loss and a balanced one, on a small network."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toys_ours import OURS, SIDE, take_small
+from toys_scores import Pooled
+
+from lensdiff import model as models
+from lensdiff.data.images import lenses
+from lensdiff.errors import ParameterError
+from lensdiff.model import Model, Sampling
+from lensdiff.scores.card import FIRST_SEED, features_key, keep_features
+from lensdiff.scores.statistics import as_stored, statistics
+from lensdiff.storage import read_json
+from lensdiff.studies import census, choices, growth_on, where
+from lensdiff.training.fit import fit
+
+PLAN = replace(OURS, sampling=Sampling(steps=4, high=80.0, low=0.1))
+N = 20
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Model:
+    """A small model in the place of lens150-long, with the features of its card."""
+    take_small(monkeypatch)
+
+    def few(split: str, pixels: int, noiseless: bool = False) -> object:
+        return lenses(split, pixels, 40, noiseless=noiseless)
+
+    net = Pooled(2)
+    for study in (growth_on, where):
+        monkeypatch.setattr(study, "lenses", few)
+        monkeypatch.setattr(study, "extractor", lambda *_: net)
+    monkeypatch.setattr(census, "lenses", few)
+    monkeypatch.setattr(growth_on, "LENS150_LONG", PLAN)
+    monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
+    model = fit(PLAN.scaled(steps=2), PLAN.images("train"), tmp_path / "start")
+    monkeypatch.setattr(growth_on, "START", str(model.folder))
+    found = statistics(net, [model.draw(N, FIRST_SEED)], N, "drawn")
+    keep_features(model.folder, found, features_key(model, net, model.sampling))
+    return model
+
+
+def command(out: Path, *words: str) -> dict:
+    parser = argparse.ArgumentParser()
+    growth_on.add_arguments(parser)
+    given = ["-n", str(N), "--steps", "3", "--out", str(out), "--work", str(out / "w")]
+    growth_on.run(parser.parse_args([*words, *given]))
+    return read_json(out / growth_on.FILE, "")
+
+
+def test_both_stages_go_on_alike_but_for_the_loss(
+    start: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = command(tmp_path)
+    assert found["start_sha256"] == start.spec["sha256"]
+    even, own = (row["recipe"] for row in found["rows"])
+    differ = {key for key in even["train"] if even["train"][key] != own["train"].get(key)}
+    assert differ == {"balance"} and even["train"]["balance"]
+    assert even | {"name": "", "train": 0} == own | {"name": "", "train": 0}
+    for row in found["rows"]:
+        kept = models.load(tmp_path / "w" / row["recipe"]["name"])
+        assert [stage["sha256"] for stage in kept.spec["stages"]] == [start.spec["sha256"]]
+        assert row["images_seen"] == 3 * 32 and row["sha256"] == kept.spec["sha256"]
+        assert row["excess"][0] == pytest.approx(row["distance"] - row["floor"])
+        assert row["floor"] == pytest.approx(found["shipped"]["floor"])
+        assert row["census"]["n"] == N
+        assert row["bands"]["levels"][-1]["sigma"] is None
+    monkeypatch.setattr(growth_on, "compute", None)  # a second training would fail
+    assert command(tmp_path) == found
+
+
+def test_the_shipped_model_is_scored_on_what_its_card_drew(start: Model, tmp_path: Path) -> None:
+    found = command(tmp_path, "on")
+    images = as_stored(start.draw(N, FIRST_SEED))
+    net = Pooled(2)
+    again = statistics(net, [start.draw(N, FIRST_SEED)], N, "drawn").rows
+    assert np.allclose(again, statistics(net, np.split(images, 2), N, "drawn").rows)
+    first, second = (
+        growth_on.reference(net, lenses("test", SIDE, 40), rows) for rows in growth_on.halves(N)
+    )
+    scored = growth_on.scored(statistics(net, np.split(images, 2), N, "drawn"), first, second)
+    assert found["shipped"]["distance"] == pytest.approx(scored["distance"], rel=1e-2)
+    assert [row["name"] for row in found["rows"]] == ["on"]
+
+
+def test_a_guess_is_held_against_the_shipped_models(start: Model) -> None:
+    clean = lenses("test", SIDE, 40, noiseless=True).pixels[:12]
+    found = growth_on.guesses(start, start, clean)
+    assert found == {"guess": [0.0] * len(choices.LEVELS), "guess_error": [0.0] * 6}
+    worse = models.load(start.folder)
+    for weight in worse.denoiser.parameters():
+        weight.data.zero_()
+    found = growth_on.guesses(worse, start, clean)
+    assert len(found["guess"]) == 6 and np.ptp(found["guess"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["off"], "There is no stage 'off'; there are on-balanced, on."),
+        ([], "make a trial"),
+        (["-n", "16", "--out", "runs"], "-n must be 20 or more, not 16."),
+    ],
+)
+def test_what_can_not_be_is_a_sentence(words: list[str], sentence: str) -> None:
+    parser = argparse.ArgumentParser()
+    growth_on.add_arguments(parser)
+    with pytest.raises(ParameterError, match=sentence):
+        growth_on.run(parser.parse_args([*words, "--steps", "3"]))
