@@ -18,6 +18,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from packaging.requirements import Requirement
+from toys_setup import git
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -36,17 +37,15 @@ def colab(test: object) -> object:
 def repository(folder: Path) -> Path:
     """A clone of the files as they are, whose only commit carries the version's tag."""
     place = folder / "origin"
-    listed = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
-    names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True).stdout.split(b"\0")
+    names = git("ls-files", "-co", "--exclude-standard", "-z", folder=ROOT).split(b"\0")
     for name in filter(None, names):
         path = Path(os.fsdecode(name))
         if (ROOT / path).is_file():
             (place / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / path, place / path)
-    who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "all"]):
-        subprocess.run(["git", *words], cwd=place, check=True)
-    subprocess.run(["git", "tag", f"v{PROJECT['version']}"], cwd=place, check=True)
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
+        git(*words, folder=place)
+    git("tag", f"v{PROJECT['version']}", folder=place)
     return place
 
 

@@ -15,6 +15,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from toys_setup import MAKES_OWN
 
 from lensdiff.notebook import files
 
@@ -28,7 +29,7 @@ MADE = (".venv/", "runs/", "data/cache/")  # what the commands themselves make
 @pytest.fixture(autouse=True)
 def outside_make(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests call make, and may themselves be called by it."""
-    for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
+    for name in MAKES_OWN:
         monkeypatch.delenv(name, raising=False)
 
 

@@ -21,6 +21,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from toys_setup import MAKES_OWN
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -43,7 +44,7 @@ HOSTS = re.compile(
 @pytest.fixture(autouse=True)
 def outside_make(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests call make, and may themselves be called by it."""
-    for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
+    for name in MAKES_OWN:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -70,7 +71,7 @@ def text_files() -> Iterator[tuple[str, str]]:
     made = re.compile(r"runs|__pycache__|cache|.*\.egg-info|\.(?!ci$).*")
     for folder, inside, names in os.walk(ROOT):
         inside[:] = [name for name in inside if not made.fullmatch(name)]
-        for path in (Path(folder, name) for name in names):
+        for path in (Path(folder, name) for name in names if name != ".git"):  # of a worktree
             try:
                 text = path.read_text(encoding="utf-8")
             except UnicodeDecodeError:

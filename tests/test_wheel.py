@@ -52,6 +52,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "wheel",
         "-q",
         "--no-deps",
+        "--no-build-isolation",
         "-w",
         str(folder),
         str(source),

@@ -20,6 +20,7 @@ from unittest import mock
 import nbformat
 import numpy as np
 from IPython.core.inputtransformer2 import TransformerManager
+from toys_setup import MAKES_OWN
 
 import lensdiff as ld
 from lensdiff import runtime
@@ -130,8 +131,7 @@ def old_python(here: Path) -> str:
     old.chmod(0o755)
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, here)
-    names = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
-    own = {name: value for name, value in os.environ.items() if name not in names}
+    own = {name: value for name, value in os.environ.items() if name not in MAKES_OWN}
     words = ["make", "run", f"PYTHON={old}"]
     return subprocess.run(words, cwd=here, env=own, capture_output=True, text=True).stderr
 

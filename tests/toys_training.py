@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from lensdiff.data.images import ImageSet
 from lensdiff.diffusion.process import Denoiser, LogNormal
 from lensdiff.networks.unet import UNet
+from lensdiff.training import loop
 from lensdiff.training.diffusion import TrainConfig, train
 from lensdiff.training.loop import Step
 
@@ -45,6 +48,21 @@ def run(
 ) -> list[Step]:
     """All steps of a training."""
     return list(train(denoiser, images, settings, **arguments))
+
+
+class Clock:
+    """The loop's clock, which each update moves by `each` seconds, and nothing else."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, each: float):
+        self.now = 0.0
+        update = loop.Run.update
+
+        def timed(run: loop.Run, number: int, seconds: float) -> tuple[float, float]:
+            self.now += each
+            return update(run, number, seconds)
+
+        monkeypatch.setattr(loop.Run, "update", timed)
+        monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 class Spy(nn.Module):

@@ -81,7 +81,7 @@ def record(seconds: Mapping[str, float], measured: dict[str, float], path: Path)
         "date": date.today().isoformat(),
         "versions": {"torch": torch.__version__.split("+")[0]},
         "measurement": measured,
-        "seconds": {name: round(spent) for name, spent in seconds.items()},
+        "seconds": {name: max(1, round(spent)) for name, spent in seconds.items()},
     }
     write_json(path, {**records(path), kind(): entry})
 

@@ -76,7 +76,7 @@ def first_lens(repository: Path | None = None) -> dict:
         for name, words in steps.items():
             start = time.perf_counter()
             done = subprocess.run(words, env=given, capture_output=True, text=True)
-            seconds[name] = round(time.perf_counter() - start, 1)
+            seconds[name] = cost.significant(time.perf_counter() - start, 3)
             if done.returncode:
                 said = (done.stderr or done.stdout).strip().splitlines()[-1:]
                 raise ParameterError(f"{name} failed: {''.join(said)}. Mend it, and run it again.")

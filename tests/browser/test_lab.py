@@ -98,7 +98,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory, theme: str) -> Iterator[str]:
         yield address(home / "log.txt")
     finally:
         server.terminate()
-        server.wait(20)
+        try:
+            server.wait(60)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
 def address(log: Path, seconds: float = 120) -> str:

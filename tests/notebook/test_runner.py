@@ -183,14 +183,14 @@ def test_a_whole_run_is_recorded_and_the_next_says_what_it_will_take(
     [
         (["--profile", "smoke"], "profile standard"),
         (["-p", "seed", "1"], "without -p"),
-        ([], r"only those on 3 CPU cores are, and torch uses \d"),
+        ([], r"only those on 77 CPU cores are, and torch uses \d"),
     ],
 )
 def test_other_runs_are_not_recorded(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
 ) -> None:
     monkeypatch.setattr(times, "kind", lambda: "bf16")
-    monkeypatch.setattr(times, "CORES", 3)
+    monkeypatch.setattr(times, "CORES", 77)
     parser = argparse.ArgumentParser()
     runner.add_arguments(parser)
     assert re.search(reason, runner.unrecordable(parser.parse_args(arguments)))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -152,14 +152,32 @@ def test_pages_are_brought_up_to_date(path: Path, tmp_path: Path) -> None:
 # ---- the measurement -----------------------------------------------------------------------------
 
 
-def test_the_measurement_is_short_and_changes_no_random_numbers() -> None:
+def test_the_measurement_is_short_and_changes_no_random_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(times, "PART_SECONDS", 0.5)
     state = torch.random.get_rng_state()
-    start = time.perf_counter()
     measured = times.measure()
-    assert time.perf_counter() - start < 10
     assert set(measured) == {"update", "matmul"} and 0 < min(measured.values())
     assert measured["update"] > measured["matmul"], "an update is about ten products"
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.5, 6), (10.0, 2)])
+def test_a_part_of_the_measurement_ends_in_time(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, calls: int
+) -> None:
+    """By a clock that the work alone moves: for three seconds, or one work after the first."""
+    clock = [0.0]
+    called = []
+
+    def work() -> None:
+        called.append(clock[0])
+        clock[0] += seconds
+
+    monkeypatch.setattr(times, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    assert times._median(work, "cpu") == seconds
+    assert len(called) == calls and times.PART_SECONDS == 3
 
 
 def test_the_factor_is_the_mean_of_the_ratios_in_logarithms() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from toys_processes import command, start, wait
+from toys_processes import command, hasty, start, wait
 
 import lensdiff as ld
 from lensdiff.__main__ import main
@@ -65,9 +65,9 @@ def test_the_command_in_two_processes_writes_once_and_learns_the_same(tmp_path: 
 
 @pytest.mark.slow
 def test_a_budget_in_minutes_is_one_for_all(tmp_path: Path) -> None:
-    """Each process has a clock of its own; they stop after the same update."""
+    """Each process has a clock of its own, one of them fast; they stop after the same update."""
     words = training(tmp_path, "both", "--minutes", "0.03")
-    done = wait(start(command, words, tmp_path / "said", processes=2), PATIENCE)
+    done = wait(start(hasty, words, tmp_path / "said", processes=2), PATIENCE)
     said = [(tmp_path / f"said-{rank}.txt").read_text() for rank in "01"]
     assert done == [0, 0], said
     assert "trained." in said[0] and not said[1]

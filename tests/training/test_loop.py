@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
@@ -17,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.state import PartialState
 from torch import Tensor, nn
 from toys import perturb
-from toys_training import Spy, config, run, tiny, weights
+from toys_training import Clock, Spy, config, run, tiny, weights
 
 from lensdiff.data.images import ImageSet, Stretch
 from lensdiff.diffusion.process import Denoiser
@@ -126,17 +125,16 @@ def test_the_yielded_learning_rate_is_that_of_the_update(lenses16: ImageSet) -> 
     assert [s.lr for s in run(tiny(), lenses16, settings)] == expected
 
 
-def test_a_budget_in_minutes(lenses16: ImageSet) -> None:
+def test_a_budget_in_minutes(lenses16: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch, each=0.0625)
     budget = 2.0
     settings = config(steps=None, minutes=budget / 60, decay_share=0.5, held_out_every=10**6)
-    began = time.monotonic()
     steps = run(Denoiser(Spy()), lenses16, settings)
-    took = time.monotonic() - began
-    assert len(steps) > 20
-    assert took < budget + 2
-    assert steps[-2].seconds < budget <= steps[-1].seconds
-    assert steps[0].lr == 1e-3
-    assert steps[-1].lr < 2e-4
+    assert len(steps) == 32
+    assert steps[-1].seconds == budget
+    rates = [learning_rate(settings, k, k * 0.0625 / budget) for k in range(32)]
+    assert [step.lr for step in steps] == pytest.approx(rates)
+    assert rates[0] == 1e-3 and rates[-1] < 2e-4
     # always at the end
     assert [s.held_out is None for s in steps] == [True] * (len(steps) - 1) + [False]
 

@@ -55,7 +55,7 @@ def test_kill_9_at_any_moment_changes_no_bit(tmp_path: Path) -> None:
     never_killed = start(diffusion, whole, KILLED_STEPS, "bf16")
     for first, last in ((2, 24), (32, 50)):
         after = moment.randint(first, last)
-        begun = start(diffusion, state, KILLED_STEPS, "bf16")
+        begun = start(diffusion, state, KILLED_STEPS, "bf16", None, True)
         kill(begun, state, after, moment.uniform(0, 0.02))
         killed_at.append((after, newest(state)))
         assert newest(state) < KILLED_STEPS, killed_at

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from toys_training import Spy, config, run, tiny, weights
+from toys_training import Clock, Spy, config, run, tiny, weights
 
 from lensdiff.data.images import ImageSet, Stretch
 from lensdiff.diffusion.process import Denoiser, LogNormal
@@ -88,15 +87,19 @@ def test_a_state_is_saved_when_time_is_up(
     assert kept == [[], ["00000002"]]
 
 
-def test_seconds_go_on_after_a_resume(lenses16: ImageSet, tmp_path: Path) -> None:
+def test_seconds_go_on_after_a_resume(
+    lenses16: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch, each=0.25)
     settings = config(steps=6, save_every=3)
     for step in train(Denoiser(Spy()), lenses16, settings, state=tmp_path):
         if step.number == 3:
             break
-        time.sleep(0.2)
-    time.sleep(0.3)
+        clock.now += 2.0
+    clock.now += 1_000.0
     resumed = next(train(Denoiser(Spy()), lenses16, settings, state=tmp_path))
-    assert step.seconds <= resumed.seconds < step.seconds + 0.3
+    assert step.seconds == 3 * 0.25 + 2 * 2.0
+    assert resumed.seconds == step.seconds + 0.25
 
 
 # ---- what is refused -----------------------------------------------------------------------------
