@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import signal
 import sys
 from pathlib import Path
@@ -163,6 +164,9 @@ def parser_for(argv: list[str]) -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; lensdiff's own errors are one sentence on stderr, and the exit status 1."""
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a file of Windows has no sigma
     args = parser_for(argv).parse_args(argv)
     run = {"simulate": simulate.run, "train": train.run, "draw": _draw}
     run |= {"score": _score, "study": _study}

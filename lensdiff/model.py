@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .data.images import Stretch
-from .data.labels import wanted_labels
+from .data.labels import check_labels, wanted_labels
 from .diffusion.process import SCHEDULES, Denoiser, schedule
 from .diffusion.sampling import (
     Denoise,
@@ -159,8 +159,12 @@ class Model:
         `label`, one for each seed, comes from `labels`; `guidance` is the scale of classifier-free
         guidance (`sampling.guided`). Where the model has a telescope, images are what it records;
         with `observed=False`, the light as it arrives. Raises SamplingError where the labels don't
-        match the seeds.
+        match the seeds, and for guidance without them.
         """
+        if label is None and guidance != 1:
+            raise SamplingError("Guidance leads to what a label asks for: give one, or leave it 1.")
+        if label is not None:
+            check_labels(self.denoiser.net, label, self.folder.name)
         sampling = sampling or self.sampling
         seeds = list(seeds)
         samples = draw(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from ..errors import DataError
 from ..lensing.population import KINDS
 from ..lensing.telescope import min_max
 from ..runtime import quiet
-from ..storage import fingerprint_of, sha256_of_file
+from ..storage import fingerprint_of, own_name, sha256_of_file
 from ..storage.cache import cached, contents
 from .images import ImageSet
 from .npy import read_image
@@ -116,8 +117,7 @@ def folder(root: Path | str, symmetries: int = 1, cache: Path | str | None = Non
     shape = read_image(files[0]).shape
 
     def images() -> Iterator[np.ndarray]:
-        for path in files:
-            yield min_max(read_image(path, shape)[None])[:, None]
+        return (_scaled(path, shape) for path in files)
 
     name = f"folder-{root.resolve().name}"
     size = (len(files), 1, *shape)
@@ -218,19 +218,29 @@ def pictures(
     return ImageSet(name, pixels, fingerprint, symmetries=symmetries, folder=place)
 
 
+def _scaled(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """A file's image, (1, 1, H, W), spanning [0, 1]. Raises DataError, which names the file."""
+    image = read_image(path, shape)[None]
+    try:
+        return min_max(image)[:, None]
+    except DataError as error:
+        reason = str(error).replace("Image 0", "its image")
+        raise DataError(f"{path}: {reason} Leave it out, or scale it down.") from error
+
+
 def download(drive_id: str, destination: Path | str, sha256: str | None = None) -> Path:
     """Fetch a Google Drive file by its id with gdown; it gets its name when its SHA-256 is right.
 
-    Raises DataError offline, or for another SHA-256.
+    Raises DataError offline, where it can't be written, or for another SHA-256.
     """
     import gdown
 
     destination = Path(destination)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    part = destination.with_name(destination.name + ".part")
+    part = destination.with_name(f"{destination.name}.{own_name()}.part")
     address = f"https://drive.google.com/uc?id={drive_id}"
     cure = f"Download {address} in a browser and put it at {destination}."
     try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
         fetched = gdown.download(id=drive_id, output=str(part), quiet=quiet())
         if not fetched or not part.exists():
             raise OSError("nothing came")
@@ -244,5 +254,6 @@ def download(drive_id: str, destination: Path | str, sha256: str | None = None) 
         reason = f"could not be downloaded ({type(error).__name__}: {error})"
         raise DataError(f"{destination}: {reason}. Is there a network? {cure}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there is none below a file
+            part.unlink()
     return destination

@@ -82,6 +82,14 @@ def wanted_labels(
     return torch.tensor(numbers, dtype=torch.long)
 
 
+def check_labels(net: nn.Module, label: Tensor, who: str) -> None:
+    """Raise SamplingError for labels that are none of the network's classes, (n,), nor no class."""
+    whole = label.ndim == 1 and label.dtype == torch.long
+    if net.classes and not (whole and bool(((label >= 0) & (label <= net.classes)).all())):
+        known = f"takes whole numbers (n,), 0 to {net.classes - 1}"
+        raise SamplingError(f"{who} {known}, as its `labels` gives them; got {label}.")
+
+
 def _wanted_parameters(net: nn.Module, wanted: np.ndarray, who: str) -> Tensor:
     """Lens parameters (n, 7) as the network takes them."""
     needs = f"{who} takes {net.conditions} finite numbers an image"

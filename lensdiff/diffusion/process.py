@@ -188,17 +188,17 @@ class Denoiser(nn.Module):
         """Network output (n, C, H, W), float32, at noisy `x` and `sigma` (n,)."""
         s = sigma.view(-1, 1, 1, 1)
         with autocast(x.device, self.precision):
-            return self.net(self.scaling.inp(s) * x, sigma.log() / 4, label).float()
+            return self.net(self.scaling.inp(s) * x, sigma.clamp(min=1e-6).log() / 4, label).float()
 
     def forward(self, x: Tensor, sigma: Tensor | float, label: Tensor | None = None) -> Tensor:
-        """E[x0 | x] for x (n, C, H, W), sigma a number or (n,), label (n, ...) or None.
+        """E[x0 | x] for x (n, C, H, W), sigma >= 0 a number or (n,), label (n, ...) or None.
 
         The answer has the dtype of x; the network gets x in float32, and computes in its own.
         """
         sigma = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).expand(len(x))
-        s = sigma.to(x.dtype).view(-1, 1, 1, 1)
-        answer = self._net(x.float(), sigma, label).to(x.dtype)
-        return self.scaling.skip(s) * x + self.scaling.out(s) * answer
+        s = sigma.to(torch.promote_types(x.dtype, torch.float32)).view(-1, 1, 1, 1)
+        answer = self._net(x.float(), sigma, label).to(s.dtype)
+        return (self.scaling.skip(s) * x + self.scaling.out(s) * answer).to(x.dtype)
 
     def loss(
         self,

@@ -160,7 +160,7 @@ def _unit(light: Tensor) -> Tensor:
 
 
 def _checked(images: np.ndarray, survey: Survey) -> np.ndarray:
-    images = np.asarray(images, np.float32)
+    images = np.array(images, np.float32)  # a memory map can't be written, and torch warns of it
     size = (1, survey.pixels, survey.pixels)
     if images.shape[1:] != size or not len(images):
         needs = f"a fit needs those of the survey, (n, 1, {survey.pixels}, {survey.pixels})"

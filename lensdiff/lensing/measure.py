@@ -34,7 +34,8 @@ SCALARS = {  # name: (words for an axis, unit)
 
 def _checked(images: np.ndarray, pixel_arcsec: float) -> np.ndarray:
     x = np.asarray(images, np.float32)
-    if x.ndim != 4 or x.shape[1] != 1 or min(x.shape[2:]) < 16 or not pixel_arcsec > 0:
+    shaped = x.ndim == 4 and len(x) and x.shape[1] == 1 and min(x.shape[2:]) >= 16
+    if not shaped or not pixel_arcsec > 0:
         raise MetricError(
             f"Images of shape {x.shape}, {pixel_arcsec} arcsec a pixel: give (n, 1, H, W), 16 "
             "pixels or more, and a scale."

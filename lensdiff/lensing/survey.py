@@ -6,13 +6,16 @@ Two are made: `diverse`, the default, and DeepLenseSim's `model_i`.
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from ..errors import ParameterError
 
 MAX_SUBHALOS = 64  # a Poisson number with mean 25 exceeds this once in 10^11 images
+# pairs that are divided by, or whose logarithm is taken
+POSITIVE = ("lens_axis_ratio", "source_axis_ratio", "source_radius_arcsec", "source_amplitude_cps")
+POSITIVE += ("exposure_s", "axion_mass_ev", "subhalo_mass_msun")
 MOST_POISSON = 34  # mean of a Poisson number that exceeds it once in 10^6
 
 
@@ -67,7 +70,7 @@ class Survey:
         """Raise ParameterError for fields that can't be used."""
         for name in ("pixels", "supersampling"):
             object.__setattr__(self, name, self._whole(name))
-        if self.pixels < 8 or self.pixel_arcsec <= 0 or self.supersampling < 1:
+        if self.pixels < 8 or not self.pixel_arcsec > 0 or self.supersampling < 1:
             raise ParameterError(
                 f"Survey {self.name!r}: pixels must be 8 or more, pixel_arcsec positive and "
                 "supersampling 1 or more; "
@@ -77,9 +80,28 @@ class Survey:
         if not 0 <= self.subhalo_mean_number <= most:
             got = f"subhalo_mean_number is {self.subhalo_mean_number:g}"
             raise ParameterError(f"Survey {self.name!r}: {got}; give 0 to {most}.")
-        if self.psf_fwhm_arcsec < 0:
-            cure = "give 0 for none"
-            raise ParameterError(f"Survey {self.name!r}: psf_fwhm_arcsec is negative; {cure}.")
+        for name in ("psf_fwhm_arcsec", "background_rms_cps"):
+            if not getattr(self, name) >= 0:
+                got = f"{name} is {getattr(self, name)}; give 0 for none, or more"
+                raise ParameterError(f"Survey {self.name!r}: {got}.")
+        for name in (one.name for one in fields(self) if "tuple" in one.type):
+            object.__setattr__(self, name, self._pair(name))
+
+    def _pair(self, name: str) -> tuple[float, float] | None:
+        """A prior's (low, high), of lists too, as a tuple; ParameterError for what is none."""
+        value = getattr(self, name)
+        if value is None and name == "einstein_radius_arcsec":
+            return None
+        least = 0.0 if name in POSITIVE else -np.inf
+        try:
+            low, high = value
+            good = least < low <= high < np.inf
+        except (TypeError, ValueError):
+            good = False
+        if not good:
+            needs = "two finite numbers, the smaller first" + ", both positive" * (not least)
+            raise ParameterError(f"Survey {self.name!r}: {name} is {value}; give {needs}.")
+        return low, high
 
     def _whole(self, name: str) -> int:
         """A field that is a whole number, of numpy's too, as an int; ParameterError for others."""
@@ -106,7 +128,7 @@ def diverse(pixels: int = 64, **changes: object) -> Survey:
     survey = Survey(
         name="diverse",
         pixels=pixels,
-        pixel_arcsec=7.5 / pixels,
+        pixel_arcsec=7.5 / pixels if pixels else 0.0,
         supersampling=2 if pixels < 128 else 1,
         isotropic=True,
         einstein_radius_arcsec=(0.5, 2.0),
@@ -131,13 +153,14 @@ def model_i(pixels: int = 150, **changes: object) -> Survey:
     amplitude of 20 is, as lenstronomy has it, per square arcsec: 0.05 counts per second and pixel
     of 0.05 arcsec.
     """
-    amplitude = 20.0 * (7.5 / pixels) ** 2
+    pixel_arcsec = 7.5 / pixels if pixels else 0.0  # which the survey refuses
+    amplitude = 20.0 * pixel_arcsec**2
     lens_ratio, lens_angle = _axis_ratio_angle(0.1, 0.0)
     source_ratio, source_angle = _axis_ratio_angle(-0.1, 0.1)
     survey = Survey(
         name="model_i",
         pixels=pixels,
-        pixel_arcsec=7.5 / pixels,
+        pixel_arcsec=pixel_arcsec,
         isotropic=False,
         einstein_radius_arcsec=None,
         lens_axis_ratio=(lens_ratio,) * 2,

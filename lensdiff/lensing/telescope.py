@@ -27,7 +27,7 @@ def min_max(images: np.ndarray) -> np.ndarray:
     """
     axes = tuple(range(1, images.ndim))
     low = images.min(axes, keepdims=True)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         span = images.max(axes, keepdims=True) - low
     good = np.isfinite(span) & (span > 0)
     if not good.all():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -191,6 +192,18 @@ def half(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on)
 
 
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Let a module answer as it does when trained; afterwards each part is as it was."""
+    modes = [(part, part.training) for part in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
 @torch.no_grad()
 def predict(
     model: LensClassifier,
@@ -207,16 +220,15 @@ def predict(
     pixels = getattr(images, "pixels", images)
     rows = np.arange(len(pixels)) if rows is None else np.asarray(list(rows))
     device = next(model.parameters()).device
-    was = model.training
-    model.eval()
     answer = model.features if features else model
     found = []
-    for start in progress(range(0, len(rows), batch), what="classifying"):
-        part = pixels[rows[start : start + batch]]
-        part = part if isinstance(part, Tensor) else torch.from_numpy(np.array(part, np.float32))
-        with half(device):
-            found.append(answer(part.to(device, torch.float32)).float().cpu().numpy())
-    model.train(was)
+    with evaluating(model):
+        for start in progress(range(0, len(rows), batch), what="classifying"):
+            part = pixels[rows[start : start + batch]]
+            if not isinstance(part, Tensor):
+                part = torch.from_numpy(np.array(part, np.float32))
+            with half(device):
+                found.append(answer(part.to(device, torch.float32)).float().cpu().numpy())
     width = model.head.width if features else len(model.classes)
     return np.concatenate(found) if found else np.zeros((0, width), np.float32)
 

@@ -140,9 +140,9 @@ def too_large(notebook: nbformat.NotebookNode) -> str:
 
 
 def series(folder: Path) -> list[Path]:
-    """The notebooks of a folder, in their order, without the copies that JupyterLab makes."""
+    """The notebooks of a folder, in their order, without copies of JupyterLab and broken writes."""
     pages = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
-    return [page for page in pages if "-Copy" not in page.stem]
+    return [page for page in pages if "-Copy" not in page.stem and not page.stem.endswith(".part")]
 
 
 def open_again(folder: Path) -> list[Path]:

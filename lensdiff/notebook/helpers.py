@@ -15,7 +15,7 @@ import torch
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
-from ..errors import ParameterError
+from ..errors import ParameterError, StorageError
 from ..storage import atomic, checkpoints, root, set_aside
 from .pictures import alike, palette
 
@@ -80,10 +80,15 @@ def model_folder(name: str) -> Path:
 def results(profile: str, notebook: str) -> Path:
     """Folder for what a notebook makes, which later ones can use: runs/<profile>/<notebook>.
 
-    Where LENSDIFF_RUNS names a folder, <notebook> in that: give each profile its own.
+    Where LENSDIFF_RUNS names a folder, <notebook> in that: give each profile its own. Raises
+    StorageError where it can't be made.
     """
     base = Path(os.environ.get("LENSDIFF_RUNS") or root() / "runs" / profile)
-    (base / notebook).mkdir(parents=True, exist_ok=True)
+    try:
+        (base / notebook).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        cure = "Set LENSDIFF_RUNS to a folder that can be written"
+        raise StorageError(f"{base / notebook}: can't be made ({error}). {cure}.") from error
     return base / notebook
 
 

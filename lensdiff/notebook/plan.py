@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,9 +74,9 @@ def listings(root: Path, parameters: Mapping[str, object]) -> list[list]:
     """Names, sizes and times of each parameter's file, or of all below its folder."""
     texts = [value for value in parameters.values() if isinstance(value, str) and value]
     places = [place / text for text in texts for place in (Path(), root / "notebooks", root)]
-    found = {place for place in places if place.is_file()}
+    found = {place for place in places if os.path.isfile(place)}  # a long text is none
     for place in places:
-        if place.is_dir():
+        if os.path.isdir(place):
             found |= {path for path in place.rglob("*") if path.is_file()}
     files = sorted(found)
     return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]

@@ -142,6 +142,7 @@ def run_chain(waiting: list[Job], folder: Path, in_place: bool) -> bool:
         name = job.path.stem
         # later ones used the results replaced now
         stamps = {earlier: stamp for earlier, stamp in stamps.items() if earlier < name}
+        storage.write_json(record, stamps)  # before: it may be broken off
         good = execute(job, folder, wide)
         stamps |= {name: job.stamp} if good else {}
         storage.write_json(record, stamps)

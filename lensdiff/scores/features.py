@@ -138,4 +138,4 @@ def extractor(
         raise MetricError(f"{name!r} has no block to choose: leave `block` out.")
     if name == "inception":
         return Inception(path).to(device)
-    return LensNet(path or checkpoints.ensure("lensnet")).to(device)
+    return LensNet(path or checkpoints.find("lensnet")).to(device)

@@ -73,6 +73,8 @@ class Statistics:
         """
         if other.mean.shape != self.mean.shape or other.size != self.size:
             raise MetricError("Statistics of other features or images can't be joined.")
+        if not other.n:
+            return
         self.rows = np.concatenate([self.rows, other.rows])[:KEPT]
         self._add(other.n, other.mean, other.scatter)
 

@@ -162,7 +162,7 @@ def set_aside(folder: Path) -> list[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with atomic(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", newline="\n")  # fetched by its hash
 
 
 def write_json(path: Path, content: object) -> None:
@@ -249,7 +249,8 @@ def write_folder(
         (part / file_name).chmod(0o644)  # safetensors makes it private
         spec = {**spec, "sha256": sha256_of_file(part / file_name)}
         signed = {**spec, "spec_sha256": _spec_sha256(spec)}
-        (part / spec_name).write_text(json.dumps(signed, indent=1) + "\n")
+        text = json.dumps(signed, indent=1) + "\n"
+        (part / spec_name).write_text(text, encoding="utf-8", newline="\n")
 
 
 def read_folder(

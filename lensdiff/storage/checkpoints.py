@@ -33,14 +33,20 @@ def manifest() -> dict[str, dict[str, dict]]:
 def known() -> list[str]:
     """The names of the shipped models."""
     if is_working_copy():
-        return sorted(path.name for path in shipped("").glob("*") if path.is_dir())
+        return [path.name for path in _models(shipped(""))]
     return list(manifest())
+
+
+def _models(folder: Path) -> list[Path]:
+    """The models in a folder, without what a killed save left there."""
+    found = (path for path in folder.glob("*") if path.suffix not in (".part", ".old"))
+    return sorted(path for path in found if path.is_dir())
 
 
 def described(folder: Path) -> dict[str, dict[str, dict]]:
     """What the manifest has to say of the models in a folder."""
     found = {}
-    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
+    for place in _models(folder):
         needed = [place / name for name in NEEDED if (place / name).exists()]
         found[place.name] = {
             path.name: {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}

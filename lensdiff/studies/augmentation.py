@@ -30,6 +30,7 @@ from .samplers import check_of_lenses
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study augmentation classes64"
+FILE = "augmentation.json"
 REAL = (600, 2_400)
 KNOWN = 600  # training images on which a run is tested too
 FIRST_TEST = conditional.REFERENCE  # test images before it chose the guidance
@@ -43,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--updates", type=int, default=600, help="of the whole network; 50 of the head come first"
     )
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=studies_folder() / "augmentation.json")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
+    parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
 
 
 def best_guidance(folder: Path) -> float:
@@ -127,7 +128,7 @@ def run(args: argparse.Namespace) -> None:
     changes = {"steps": args.updates, "frozen_steps": 50, "warmup_steps": 50, "held_out_every": 0}
     # generated lenses, too, have no preferred direction
     config = replace(JUDGE64.train, **changes, elements=ELEMENTS[real.symmetries])
-    table = Table(args.out, about)
+    table = Table(args.out / FILE, about)
     ways = [("drawn", 0)] + [(learns, n) for n in REAL for learns in ("real", "both")]
     for learns, n, seed in [(*way, seed) for seed in range(args.seeds) for way in ways]:
 

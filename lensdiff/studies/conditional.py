@@ -182,8 +182,9 @@ def of_classes(
     classes = _Classes(model, test, scorer)
     classes.fill(table, scales, each, most)
     classes.fill_more(table, nets[-1].name, more)
-    answers = classifier.predict(judge, test)
-    table.write(real=report(answers, test.labels, judge.classes))
+    if "real" not in table.more:
+        answers = classifier.predict(judge, test)
+        table.write(real=report(answers, test.labels, judge.classes))
     return stored(model.folder, most)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ..lensing import parameters
 from ..networks import latent
 from ..scores.card import Card
@@ -94,9 +96,12 @@ def json_of(model: str, name: str) -> dict:
 
 def _where(machine: str) -> str:
     """The machine of a training, from what its spec.json has."""
-    if machine.startswith("NVIDIA"):
-        return f"an {machine}"
-    return "one CPU core" if machine.endswith(" 1 threads") else "two CPU cores"
+    gpu = re.search(r"NVIDIA [^,]*|GPU of a Mac", machine)
+    if gpu:
+        return f"{'an' if gpu[0].startswith('NVIDIA') else 'the'} {gpu[0]}"
+    threads = re.search(r"(\d+) threads", machine)
+    count = int(threads[1]) if threads else 2
+    return {1: "one CPU core", 2: "two CPU cores"}.get(count, f"{count} CPU cores")
 
 
 def training(model: str) -> str:

@@ -22,7 +22,7 @@ from ..data.images import ImageSet
 from ..errors import ParameterError
 from ..model import Model
 from ..scores.jackknife import standard_error
-from ..storage import atomic, half_precision, root, studies_folder
+from ..storage import atomic, atomic_folder, half_precision, root, studies_folder
 from ..training.fit import fit
 from ..training.loop import Step
 from ..training.recipe import Recipe
@@ -114,9 +114,11 @@ def folder_of(name: str, args: argparse.Namespace) -> Path:
     folder = models.find(name)
     if args.n == where.MOST:
         return folder
-    copy = args.work / f"{folder.name}-{args.n}"
+    copy = args.work / f"{folder.name}-{args.n}-{models.load(folder).spec['sha256'][:12]}"
     if not copy.exists():
-        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(where.FILE))
+        with atomic_folder(copy) as part:
+            left_out = shutil.ignore_patterns(where.FILE)
+            shutil.copytree(folder, part, ignore=left_out, dirs_exist_ok=True)
     return copy
 
 

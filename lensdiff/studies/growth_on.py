@@ -54,7 +54,8 @@ def recipe(name: str, steps: int = STEPS) -> Recipe:
     """The recipe of a stage: that of lens150-long, with batches and a rate for one that goes on."""
     changes = {"steps": steps, "batch": 32, "lr": 4e-4, "decay_share": 0.9, "save_every": 250}
     changes |= {"held_out_every": max(1, steps // 9), "balance": STAGES[name]}
-    return replace(LENS150_LONG.scaled(**changes), name=f"growth-{name}")
+    trial = "" if steps == STEPS else f"-{steps}"
+    return replace(LENS150_LONG.scaled(**changes), name=f"growth-{name}{trial}")
 
 
 def guesses(model: Model, shipped: Model, clean: np.ndarray) -> dict:

@@ -19,6 +19,7 @@ from ..training.recipes import LENSNET
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study heads"
+FILE = "heads.json"
 BOTH = ("attention", "plain")
 # (head, seed, training images, updates of the whole network): 50 of the head alone come first
 SHORT = [(head, seed, 30_000, 300) for seed in (0, 1) for head in BOTH]
@@ -29,7 +30,7 @@ TEST_IMAGES = 3_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The study's own options."""
-    parser.add_argument("--out", type=Path, default=studies_folder() / "heads.json")
+    parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
 
 
 def one_run(
@@ -48,7 +49,7 @@ def one_run(
 
 def run(args: argparse.Namespace) -> None:
     """Train what is missing, and keep the table after each run."""
-    table = Table(args.out, {"test_images": TEST_IMAGES})
+    table = Table(args.out / FILE, {"test_images": TEST_IMAGES})
     train = LENSNET.images("train")
     test = LENSNET.images("test").subset(np.arange(TEST_IMAGES), "first 3,000")
     for head, seed, n, updates in (*SHORT, *SIZES, *LONG):

@@ -14,7 +14,7 @@ from ..lensing import defects, fit, measure
 from ..lensing.survey import Survey, diverse
 from ..scores import light
 from ..scores.card import FIRST_SEED
-from ..storage import studies_folder
+from ..storage import is_shipped, studies_folder
 from .samplers import lens_model
 from .table import Table
 
@@ -91,12 +91,14 @@ def run(args: argparse.Namespace) -> None:
             if model.telescope is None:
                 raise  # what it draws is no light, and its cure stands in the error
             images = []
-        if len(images) < args.n and model.telescope is not None:
+        shipped = is_shipped(model.folder) and len(images)  # which no trial replaces
+        if len(images) < args.n and model.telescope is not None and not shipped:
             drawn = model.draw(max(args.light, args.n), FIRST_SEED, observed=False)
             print(light.keep_light(model, drawn))
             images = light.stored(model, args.n)
         if len(images) < args.n:
-            cure = f"Lower -n, or draw more: python -m lensdiff score {name} --images {args.n}"
+            more = f"draw more: python -m lensdiff score {name} --images {args.n}"
+            cure = f"Lower -n, or {'measure a copy of its folder' if shipped else more}"
             raise ParameterError(f"{name}: {len(images)} of {args.n} images are stored. {cure}")
         jobs.append(({"name": name, "model_sha256": model.spec["sha256"]}, images))
     for key, images in jobs:

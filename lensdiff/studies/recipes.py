@@ -21,7 +21,7 @@ from ..diffusion.process import ScheduleWarning
 from ..errors import LensdiffError, ParameterError
 from ..model import Model, Sampling
 from ..runtime import best_device
-from ..scores.card import FIRST_SEED, SampleSizeWarning, card_with_error, check_numbers
+from ..scores.card import FIRST_SEED, LEAST, SampleSizeWarning, card_with_error, check_numbers
 from ..scores.features import extractor
 from ..scores.statistics import as_stored, statistics, to_uint8
 from ..storage import fingerprint_of, root, studies_folder, write_arrays
@@ -254,6 +254,8 @@ def run(args: argparse.Namespace) -> None:
         return
     grey = observed(PUBLISHED["ours"].recipe)
     check_numbers(grey, args.n)
+    if args.own < LEAST:
+        raise ParameterError(f"--own {args.own}: an error bar needs {LEAST} images or more.")
     table.row({"name": "test lenses"}, lambda: real(grey, args.n))
     failed = []
     for name in names:

@@ -54,8 +54,8 @@ FOR_CARDS = ("n", "extractor", "inception_weights", "data", "sampler", "steps", 
 FOR_CARDS += ("low", "precision", "images", "legacy", "dry", "shard")
 TAKES = {
     "an unconditional model": FOR_CARDS,
-    "a model of classes": ("precision", "scales", "judge", "each", "most"),
-    "a model of lens parameters": ("precision", "scales", "n"),
+    "a model of classes": ("scales", "judge", "each", "most"),
+    "a model of lens parameters": ("scales", "n"),
     "a classifier": ("recipe", "data", "dry"),
 }
 
@@ -112,6 +112,8 @@ def _refuse_others(model: object, args: argparse.Namespace) -> None:
         raise ParameterError("--legacy is for a model of simulated grey lenses: no --data with it.")
     if args.shard and (args.dry or args.images or args.legacy):
         raise ParameterError(f"Parts of a card take no --dry, --images or --legacy. {cure}")
+    if args.inception_weights and args.extractor != "inception":
+        raise ParameterError("--inception-weights is of --extractor inception: give that, too.")
     kind = _kind(model)
     for name in dict.fromkeys(name for takes in TAKES.values() for name in takes):
         given = getattr(args, name) not in (None, False, 0, STANDARD.get(name))
@@ -182,7 +184,7 @@ def of_unconditional(model: Model, args: argparse.Namespace) -> Card | None:
     n = min(ENOUGH, len(real) // 2) if args.n is None else args.n
     check_numbers(real, n, model.shape)
     other = sampling != model.sampling or n != ENOUGH or args.extractor != "efficientnet"
-    other = other or 0 < args.images < KEPT_IMAGES
+    other = other or args.precision or 0 < args.images < KEPT_IMAGES
     score_parts.refuse_a_trial(model.folder, args.dry, args.data or other, bool(args.shard))
     net = extractor(args.extractor, best_device(), args.inception_weights)
     shard = Shard.parse(args.shard) if args.shard else None

@@ -22,12 +22,12 @@ def check_trial(trial: object, out: Path, options: str) -> None:
 class Table:
     """The rows of a study in `path`, for one set of circumstances `about`.
 
-    The file holds `about`, the machine, and `rows`, each with its key and its values. A row that is
-    there is not computed again, so that a study may be killed at any moment and called again; rows
-    of other circumstances (weights, numbers of images) are dropped when the first new one is kept.
-    Rows that another process has written meanwhile are taken in, so that parts of a study may run
-    beside each other. Raises DataError for a file that can't be read, ParameterError for one that
-    comes with the project and is of other circumstances.
+    The file holds `about`, the machine that computed last, and `rows`, each with its key and its
+    values. A row that is there is not computed again, so that a study may be killed at any moment
+    and called again; rows of other circumstances (weights, numbers of images) are dropped when the
+    first new one is kept. Rows that another process has written meanwhile are taken in, so that
+    parts of a study may run beside each other. Raises DataError for a file that can't be read,
+    ParameterError for one that comes with the project and is of other circumstances.
     """
 
     def __init__(self, path: Path, about: dict):
@@ -35,6 +35,7 @@ class Table:
         self.about = about
         self.rows: list[dict] = []
         self.more: dict = {}
+        self.machine = ""  # where the last row was computed
         self.read: set[str] = set()  # the file's rows as they were last read or written
         self._take_in()
 
@@ -50,6 +51,7 @@ class Table:
             self.rows += [row for row in old["rows"] if json.dumps(row) not in self.read]
             known = {*self.about, "rows", "machine"}
             self.more = {key: old[key] for key in old if key not in known} | self.more
+            self.machine = old.get("machine", "")
             self.read.update(map(json.dumps, old["rows"]))
         elif old["rows"] and self.path.resolve().is_relative_to(root() / "data"):
             differ = [key for key, value in self.about.items() if old.get(key) != value]
@@ -85,6 +87,7 @@ class Table:
                 found = self.find(**key) or computed
                 if found is computed:
                     self.rows.append(computed)
+                    self.machine = machine()
                 self._write()
             words = f": {describe(found)}" if describe else ""
             name = ", ".join(f"{name} {value}" for name, value in key.items())
@@ -99,6 +102,7 @@ class Table:
             self._write()
 
     def _write(self) -> None:
-        content = {**self.about, "machine": machine(), **self.more, "rows": self.rows}
+        by = self.machine or machine()
+        content = {**self.about, "machine": by, **self.more, "rows": self.rows}
         write_json(self.path, content)
         self.read.update(map(json.dumps, self.rows))

@@ -215,6 +215,9 @@ def _train_classifier(args: argparse.Namespace, recipe: object, each: Callable) 
     from ..training.recipe import images_of
 
     _refuse(args, recipe.name, "minutes", "width", "autoencoder", "sigmas", "learns", "balance")
+    if args.start and args.weights:
+        cure = "Leave --weights out"
+        raise ParameterError(f"--start {args.start} has weights for the backbone, too. {cure}.")
     _check_files(args, recipe, classes=True)
     recipe = recipe.scaled(**_given(args, "steps", "batch", "lr", "seed"))
     chosen = _given(args, "head", "size", "backbone", "weights")

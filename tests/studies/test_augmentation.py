@@ -52,7 +52,7 @@ def study(tmp_path, monkeypatch):
     def run(*more: str) -> list[dict]:
         parser = argparse.ArgumentParser()
         augmentation.add_arguments(parser)
-        given = [str(found.folder), "--seeds", "1", "--out", str(found.path), *more]
+        given = [str(found.folder), "--seeds", "1", "--out", str(tmp_path), *more]
         augmentation.run(parser.parse_args(given))
         return json.loads(found.path.read_text())["rows"]
 

@@ -39,7 +39,7 @@ def test_what_is_missing_alone_is_trained(lenses16, tmp_path, monkeypatch):
     monkeypatch.setattr(heads, "one_run", one_run)
     parser = argparse.ArgumentParser()
     heads.add_arguments(parser)
-    args = parser.parse_args(["--out", str(tmp_path / "heads.json")])
+    args = parser.parse_args(["--out", str(tmp_path)])
     heads.run(args)
     wanted = [*heads.SHORT, *heads.SIZES, *heads.LONG]
     assert len(trained) == len(wanted)

@@ -68,7 +68,8 @@ def _second(canvas: Canvas, model: object) -> None:
     how = model.sampling
     levels = how.sigmas()
     device = next(model.denoiser.parameters()).device
-    (x,) = draw(model.denoise(), model.denoised_shape, [SEED], levels, how.sampler, device=device)
+    where = {"device": device, **how.options()}
+    (x,) = draw(model.denoise(), model.denoised_shape, [SEED], levels, how.sampler, **where)
     light = model.images_of(x)
     drawn = model.stretch.inverse(x)[0].float().cpu().numpy()
     image = model.telescope.observe(light, [SEED])[0, 0].numpy()
