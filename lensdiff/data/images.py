@@ -231,13 +231,10 @@ def simulated(
     """`n` observed lenses, each scaled to span [0, 1], with their truth.
 
     They are simulated once, then read from the cache. With `noiseless`, the light before its noise.
-    Image i, from `first` on, is the same in all sets of a seed. Raises ParameterError for no lens,
-    or a seed below 0.
+    Image i, from `first` on, is the same in all sets of a seed. Raises ParameterError for no lens.
     """
     n = one_or_more(n)
     seed = operator.index(seed)
-    if seed < 0:
-        raise ParameterError(f"The seed is {seed}: give 0 or more.")
     description = {"simulator": VERSION, "survey": asdict(survey), "n": n, "seed": seed}
     description |= {"kind": kind, "scale": "min_max"}
     params = sample_params(n, kind, seed, survey, first)

@@ -34,12 +34,10 @@ SCALARS = {  # name: (words for an axis, unit)
 
 def _checked(images: np.ndarray, pixel_arcsec: float) -> np.ndarray:
     x = np.asarray(images, np.float32)
-    shaped = x.ndim == 4 and len(x) and x.shape[1] == 1 and min(x.shape[2:]) >= 16
-    if not shaped or not pixel_arcsec > 0:
-        raise MetricError(
-            f"Images of shape {x.shape}, {pixel_arcsec} arcsec a pixel: give (n, 1, H, W), 16 "
-            "pixels or more, and a scale."
-        )
+    shape = x.shape if x.ndim == 4 and len(x) else (0, 0, 0, 0)
+    if shape[1] != 1 or min(shape[2:]) < 16 or not pixel_arcsec > 0:
+        got = f"Images of shape {x.shape}, {pixel_arcsec} arcsec a pixel"
+        raise MetricError(f"{got}: give (n, 1, H, W), 16 pixels or more, and a scale.")
     if not np.isfinite(x).all():
         raise MetricError(
             f"Image {int(np.flatnonzero(~np.isfinite(x).all((1, 2, 3)))[0])} holds NaN or "

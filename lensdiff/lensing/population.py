@@ -82,13 +82,13 @@ def sample_params(
 
     `kind` is one of `KINDS`, or "mixed" for the three in turn; `first` is the number of the first
     image. The truth of image i depends on the seed and on i alone. Raises ParameterError for
-    another kind or a negative n.
+    another kind, a negative n or a negative seed.
     """
     survey = survey or diverse()
     if kind not in (*KINDS, "mixed"):
         raise ParameterError(f"kind must be one of {(*KINDS, 'mixed')}, not {kind!r}.")
-    if n < 0:
-        raise ParameterError(f"n must not be negative, got {n}.")
+    if n < 0 or seed < 0:
+        raise ParameterError(f"n and seed must not be negative, got {n} and {seed}.")
     params = np.zeros(n, PARAMS)
     params["label"] = np.arange(first, first + n) % 3 if kind == "mixed" else KINDS.index(kind)
     u = _uniforms([seed, 0], first, (n, 24)).T  # one row of u a parameter

@@ -38,10 +38,8 @@ def nearest(
         )
     if not len(x) or not len(training) or not x.isfinite().all():
         raise MetricError("Give images to compare, and to compare with, of finite pixels.")
-    # (symmetries, n, pixels)
-    turns = torch.stack(
-        [symmetry(x, torch.full((len(x),), k)).flatten(1) for k in ELEMENTS[symmetries]]
-    )
+    turned = (symmetry(x, torch.full((len(x),), k)) for k in ELEMENTS[symmetries])
+    turns = torch.stack([one.flatten(1) for one in turned])  # (symmetries, n, pixels)
     best = torch.full((len(x),), torch.inf)
     index = torch.zeros(len(x), dtype=torch.long)
     element = torch.zeros(len(x), dtype=torch.long)

@@ -161,9 +161,8 @@ def of_classes(
     if not model.denoiser.net.classes:
         raise MetricError(f"{model.folder.name} is not conditioned on classes. Take one that is.")
     if not 8 <= min(each, most, more) <= max(each, most, more) <= MOST:
-        raise MetricError(
-            f"{each}, {most} and {more} images of a class: from 8 to {MOST} can be judged."
-        )
+        numbers = f"{each}, {most} and {more} images of a class"
+        raise MetricError(f"{numbers}: from 8 to {MOST} can be judged.")
     test = lenses("test", model.shape[-1])
     judge = classifier.load(judge_folder, tuple(model.spec["classes"]))
     nets = [extractor("efficientnet"), extractor("lensnet", path=judge_folder)]

@@ -72,9 +72,9 @@ python -m lensdiff score runs/judge-digits --recipe judge-digits
 python -m lensdiff score runs/lensnet --recipe lensnet
 ```
 
-Other tables beside the weights: `study samplers MODEL`, `study where MODEL`; in `data/studies`, of
-`lens150` and `lens150-long`: `study physics` and `study census` (both names follow), and of
-`latent-digits` `study latents`.
+Other tables beside the weights: `study samplers MODEL` (of `lens64` with `-n 256`), `study where
+MODEL`; in `data/studies`, of `lens150` and `lens150-long`: `study physics` and `study census` (both
+names follow), and of `latent-digits` `study latents`.
 """
 
 

@@ -79,15 +79,16 @@ def lens_deflection(theta, einstein):
 
 
 def jumped(answer: object) -> np.ndarray:
-    """What a jump from 0.5 to 1.3 makes of five numbers."""
+    """What jumps from 0.5 to 1.3, and from 1 to 2, make of five numbers."""
     x = np.array([3.0, -1.0, 0.0, 2.0, 0.5])
-    return np.asarray(answer(x, 0.5, 1.3, np.array([1.0, -0.5, 2.0, 0.0, 0.3])))
+    eps = np.array([1.0, -0.5, 2.0, 0.0, 0.3])
+    return np.array([answer(x.copy(), *pair, eps.copy()) for pair in ((0.5, 1.3), (1.0, 2.0))])
 
 
 def traced(answer: object) -> np.ndarray:
-    """Where three rays come from, with an Einstein radius of 1.5."""
+    """Where three rays come from, each with an Einstein radius of its own."""
     rays = np.array([[2.0, 0.0], [0.0, -0.5], [0.6, 0.8]])
-    return np.array([answer(ray, 1.5) for ray in rays])
+    return np.array([answer(*pair) for pair in zip(rays, (1.5, 1.0, 0.7), strict=True)])
 
 
 EXERCISES = {

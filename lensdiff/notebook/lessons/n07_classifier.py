@@ -59,7 +59,7 @@ def area_sum(scores: np.ndarray, member: np.ndarray) -> float:
 
 
 def ranked(answer: object) -> float:
-    """The area of 80 scores, of which about a third belong to the class."""
+    """The area of 80 scores, of which two fifths belong to the class."""
     rng = np.random.default_rng(3)
     member = rng.random(80) < 0.4
     scores = rng.random(80) + 0.3 * member
@@ -127,7 +127,7 @@ EXERCISES = {
     ),
     2: Exercise(
         answer=1 / 3,
-        explanation="exp(−1.0986) = 1/3: it gives every class the same chance, and learns nothing.",
+        explanation="exp(−1.0986) = 1/3: no better than a guess among three classes.",
         mistakes=(
             (1.0986, "that is the cross-entropy; the chance is exp of minus it."),
             (0.5, "exp(−1.0986) is less; how many classes are there?"),
