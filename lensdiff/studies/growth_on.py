@@ -92,11 +92,12 @@ def halves(n: int) -> tuple[range, range]:
 
 
 def scored(drawn: Statistics, first: Statistics, second: Statistics) -> dict:
-    """Distance, its parts without each group, floor, and excess with its standard error."""
-    found = with_groups(drawn, first)
+    """Distance and floor, the errors of distance and excess, and the distance without each group."""
+    errors = excess_errors(drawn, first, second)
     floor = compared(second, first)
-    excess = [found["distance"] - floor["distance"], excess_errors(drawn, first, second).excess]
-    return {**found, "floor": floor["distance"], "kid_floor": floor["kid"], "excess": excess}
+    found = {"floor": floor["distance"], "kid_floor": floor["kid"]}
+    found |= {"distance_error": errors.distance, "excess_error": errors.excess}
+    return {**with_groups(drawn, first), **found}
 
 
 def run(args: argparse.Namespace) -> None:
@@ -126,4 +127,4 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _words(row: dict) -> str:
-    return "excess {:.2f} ± {:.2f}".format(*row["excess"])
+    return f"excess {row['distance'] - row['floor']:.2f} ± {row['excess_error']:.2f}"

@@ -68,7 +68,7 @@ def test_both_stages_go_on_alike_but_for_the_loss(
         kept = models.load(tmp_path / "w" / row["recipe"]["name"])
         assert [stage["sha256"] for stage in kept.spec["stages"]] == [start.spec["sha256"]]
         assert row["images_seen"] == 3 * 32 and row["sha256"] == kept.spec["sha256"]
-        assert row["excess"][0] == pytest.approx(row["distance"] - row["floor"])
+        assert row["excess_error"] > 0 and row["distance_error"] > 0
         assert row["floor"] == pytest.approx(found["shipped"]["floor"])
         assert row["census"]["n"] == N
         assert row["bands"]["levels"][-1]["sigma"] is None
