@@ -92,7 +92,7 @@ def halves(n: int) -> tuple[range, range]:
 
 
 def scored(drawn: Statistics, first: Statistics, second: Statistics) -> dict:
-    """Distance and floor, the errors of distance and excess, and the distance without each group."""
+    """Distance and floor, errors of distance and excess, and the distance without each group."""
     errors = excess_errors(drawn, first, second)
     floor = compared(second, first)
     found = {"floor": floor["distance"], "kid_floor": floor["kid"]}
