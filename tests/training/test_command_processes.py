@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from toys_processes import command, hasty, start, wait
+from toys_scores import small_model
 
 import lensdiff as ld
 from lensdiff.__main__ import main
+from lensdiff.data.images import ImageSet
 from lensdiff.training import recipes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,3 +90,27 @@ def test_two_processes_draw_what_one_draws(tmp_path: Path) -> None:
     found = torch.from_numpy(np.load(tmp_path / "lenses.npy"))
     assert found.std() > 0.01
     assert torch.allclose(found, alone, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::lensdiff.scores.card.SampleSizeWarning")
+def test_two_processes_score_what_one_scores(tmp_path: Path, lenses16: ImageSet) -> None:
+    """Each draws and looks at a part; one joins the statistics and writes the card."""
+    (tmp_path / "files").mkdir()
+    for number, image in enumerate(lenses16.pixels[:24]):
+        np.save(tmp_path / "files" / f"{number:02}.npy", image[0])
+    cards = []
+    for name, processes in (("both", 2), ("one", 1)):
+        folder = small_model(tmp_path / name).folder
+        words = ["score", str(folder), "--data", str(tmp_path / "files"), "-n", "11"]
+        done = wait(start(command, words, tmp_path / name, processes=processes), PATIENCE)
+        said = [(tmp_path / f"{name}-{rank}.txt").read_text() for rank in range(processes)]
+        assert done == [0] * processes, said
+        assert sum("excess over the floor" in one for one in said) == 1
+        cards.append(json.loads((folder / "card.json").read_text()))
+    both, one = cards
+    numbers = {key for key, value in one.items() if isinstance(value, float)}
+    assert both["n_generated"] == 11 and both["distance"] > 0 and len(numbers) > 5
+    for key in one:
+        wanted = pytest.approx(one[key], rel=1e-3, abs=1e-6) if key in numbers else one[key]
+        assert both[key] == wanted, key
