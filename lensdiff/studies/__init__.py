@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "autoencoders",
         "autoguidance",
         "benchmark",
+        "benchmark_memory",
         "benchmark_parts",
         "census",
         "choice_training",

@@ -24,6 +24,7 @@ from ..lensing.population import KINDS
 from ..notebook import times
 from ..runtime import best_device, best_precision, cpu_has_bf16, machine
 from ..storage import root, studies_folder
+from . import benchmark_memory as memory
 from . import benchmark_parts as parts
 from . import benchmark_whole, peer_quality
 from .recipes import SCORED
@@ -66,6 +67,9 @@ PARTS = {
     "growth": Part(
         {what: lambda rounds, what=what: parts.growth(what, rounds) for what in parts.GROWING}, 4
     ),
+    "memory": Part(
+        {what: lambda _, w=what: memory.drawing(w, parts.GROWING[w]) for what in parts.GROWING}, 2
+    ),
     "scores": Part(
         {f"{n}": lambda _, n=n: benchmark_whole.scores(n) for n in benchmark_whole.SCORES},
         2,
@@ -88,6 +92,7 @@ SMALL: dict[str, Callable[[int], dict]] = {
     "sixteen": lambda rounds: parts.sixteen(rounds, n=1),
     "batches": lambda rounds: parts.batches(rounds, sizes=(1, 4)),
     "growth": lambda rounds: parts.growth("side", rounds, values=(8, 32)),
+    "memory": lambda _: memory.drawing("side", values=(16, 64)),
     "scores": lambda _: benchmark_whole.scores(64),
     "limits": benchmark_whole.limits,
 }

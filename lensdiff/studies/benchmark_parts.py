@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import subprocess
-import sys
 import tempfile
 import warnings
 from dataclasses import replace
@@ -29,6 +27,7 @@ from ..scores.statistics import Statistics, reference
 from ..training import recipes
 from ..training.diffusion import Batches, TrainConfig, train
 from . import cost, peers, samplers
+from .benchmark_memory import MODEL, peak_bytes
 from .paired import alternate
 from .peer_files import Files
 from .peer_lenses import Lenstronomy
@@ -36,7 +35,6 @@ from .peer_lenses import Lenstronomy
 SIDES = (64, 128, 150)
 ROWS = (2_500, 10_000)  # images a side of a distance
 WIDTH = 2_048  # of features, as Inception's
-MODEL = "lens64"
 LARGEST = "lens150-long"
 SCORED = 512
 SLOW_CALLS = 250  # of DDIM, beside which the model's own sampler is held
@@ -46,11 +44,6 @@ BATCHES = (1, 4, 16, 64)
 FILES = 1_000
 SIMULATED = 24  # lenses
 GROWING = {"side": (32, 64, 128, 256), "batch": (2, 8, 32, 64), "width": (32, 48, 96)}
-PEAK = """
-import sys
-from lensdiff.studies import benchmark_parts
-print(benchmark_parts.own_peak(sys.argv[1], int(sys.argv[2])))
-"""
 
 
 def rounded(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -59,37 +52,6 @@ def rounded(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
 
 
 # ---- training ------------------------------------------------------------------------------------
-
-
-def own_peak(name: str, side: int) -> int | None:
-    """Bytes that two updates of a contender need at most, in a process of its own.
-
-    On a CPU what the process holds more at its peak than after a small update, by which the library
-    was loaded (what that has left free is used again, and not counted); None without a /proc.
-    """
-    cuda = best_device() == "cuda"
-    if not cuda and not Path("/proc/self/status").exists():
-        return None
-    next(peers.contender(name, 16).updates)  # its library's import is no cost of an update
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
-    before = 0 if cuda else _status("VmRSS")
-    made = peers.contender(name, side)
-    for _ in range(2):
-        next(made.updates)
-    return torch.cuda.max_memory_allocated() if cuda else _status("VmHWM") - before
-
-
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
-
-
-def peak_bytes(name: str, side: int) -> int | None:
-    """`own_peak`, in a fresh process."""
-    words = [sys.executable, "-c", PEAK, name, str(side)]
-    said = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()[-1]
-    return None if said == "None" else int(said)
 
 
 def timed(made: dict[str, peers.Contender], rounds: int) -> dict:

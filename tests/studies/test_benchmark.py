@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tomllib
 from argparse import Namespace
@@ -25,6 +26,7 @@ from lensdiff.notebook.lessons.n11_benchmark import MEASURED
 from lensdiff.storage import read_json
 from lensdiff.studies import (
     benchmark,
+    benchmark_memory,
     benchmark_parts,
     benchmark_whole,
     cost,
@@ -113,10 +115,21 @@ def test_a_missing_library_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_memory_of_a_larger_image_is_larger() -> None:
     if not Path("/proc/self/status").exists():
-        assert benchmark_parts.own_peak("ours", 16) is None
+        assert benchmark_memory.own_peak("ours", 16) is None
         return
-    small, large = (benchmark_parts.peak_bytes("ours without folding", side) for side in (16, 64))
+    small, large = (benchmark_memory.peak_bytes("ours without folding", side) for side in (16, 64))
     assert 0 < small < large
+
+
+@pytest.mark.parametrize(("what", "values"), [("side", (16, 128)), ("batch", (1, 32))])
+def test_a_larger_drawing_needs_more_memory(what: str, values: tuple[int, int]) -> None:
+    if not Path("/proc/self/status").exists():
+        assert benchmark_memory.drawing_peak(what, values[0]) is None
+        return
+    found = benchmark_memory.drawing(what, values)
+    few, many = (one["peak_bytes"] for one in found["measured"])
+    weights = 2 * peers.count(recipes.every()["lens64"].denoiser("fp32"))
+    assert weights < many < 2e9 and few < many
 
 
 def test_both_distances_are_the_same_number() -> None:
@@ -397,7 +410,7 @@ def test_every_part_runs_small(name: str) -> None:
     (compute,) = benchmark.measured(name, small=True).values()
     found = benchmark.numbers(compute(3))
     assert found and all(np.isfinite(list(found.values())))
-    timed = [value for place, value in found.items() if "seconds" in place or "_s" in place]
+    timed = [value for place, value in found.items() if re.search("seconds|_s|_bytes", place)]
     assert timed and min(timed) > 0
 
 

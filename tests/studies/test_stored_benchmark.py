@@ -120,6 +120,10 @@ def test_how_cost_grows() -> None:
     assert 1.5 < exponent("side", "update_s") < 2.1 and 1.5 < exponent("side", "kept_bytes") < 2.1
     assert 0.8 < exponent("batch", "update_s") < 1.1 and 0.8 < exponent("batch", "kept_bytes") < 1.1
     assert 1 < exponent("width", "update_s") < 2
+    for what, (low, high) in {"side": (1, 2.1), "batch": (0.4, 1.1), "width": (1, 2.3)}.items():
+        peaks = [one["peak_bytes"] for one in ROWS["memory", what]["measured"]]
+        values = [one["value"] for one in ROWS["memory", what]["measured"]]
+        assert low < np.polyfit(np.log(values[1:]), np.log(peaks[1:]), 1)[0] < high, what
     few, _, many = (ROWS["scores", f"{n}"]["score_s"] for n in benchmark_whole.SCORES)
     assert many["precision and recall"] > 8 * few["precision and recall"]
 
@@ -158,7 +162,7 @@ def test_a_peer_had_the_time_of_ours_and_its_lenses_are_further_away(name: str) 
 
 
 def test_the_stored_widths_are_those_of_the_networks():
-    (row,) = [row for row in STORED if row["row"] == "width"]
+    row = ROWS["growth", "width"]
     for one in row["measured"]:
         plan = recipes.every()[benchmark_parts.MODEL].widened(one["value"])
         with torch.device("meta"):

@@ -20,6 +20,7 @@ MEASURED = (
     "sixteen",
     "batches",
     "growth",
+    "memory",
     "scores",
     "limits",
 )
