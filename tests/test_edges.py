@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from toys import small_unet
-from toys_scores import small_model
+from toys_scores import Pooled, small_model
 
-import lensdiff as ld
 from lensdiff import __main__ as command
 from lensdiff.data import folders
+from lensdiff.data.images import simulated
 from lensdiff.diffusion.process import Denoiser
 from lensdiff.errors import DataError, MetricError, ParameterError, SamplingError, StorageError
 from lensdiff.lensing import measure
@@ -27,7 +27,7 @@ from lensdiff.notebook import files, helpers, plan, runner
 from lensdiff.scores.memorisation import nearest
 from lensdiff.scores.statistics import Statistics
 from lensdiff.storage import checkpoints
-from lensdiff.studies import gallery_page, table
+from lensdiff.studies import gallery_page, physics, recipes, samplers, table, train
 
 # ---- the denoiser --------------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ def test_a_list_is_a_pair_and_a_seed_is_not_negative() -> None:
     assert diverse(16, shear=[0, 0.1]).shear == (0, 0.1)
     assert hash(diverse(16, shear=[0, 0.1])) == hash(diverse(16, shear=(0, 0.1)))
     with pytest.raises(ParameterError, match="seed must not be negative, got 2 and -1"):
-        ld.data.images.simulated(diverse(16), 2, seed=-1)
+        simulated(diverse(16), 2, seed=-1)
 
 
 def test_nothing_to_measure_or_to_compare_is_a_sentence() -> None:
@@ -117,7 +117,7 @@ def test_nothing_to_measure_or_to_compare_is_a_sentence() -> None:
     with pytest.raises(MetricError, match=r"\(0, 1, 32, 32\)"):
         measure.measure(none, 0.1)
     for images, training in ((none, some), (some, none), (some * math.nan, some)):
-        with pytest.raises(MetricError, match="of finite pixels"):
+        with pytest.raises(MetricError, match="Give images of finite pixels"):
             nearest(images, training)
     empty = Statistics(3)
     empty.join(Statistics(3))
@@ -224,3 +224,52 @@ def test_a_table_keeps_the_machine_that_computed_it(
 )
 def test_the_gallery_says_where_a_model_learnt(machine: str, words: str) -> None:
     assert gallery_page._where(machine) == words
+
+
+# ---- what is refused before hours are spent, or what is shipped is replaced ----------------------
+
+
+def test_a_shipped_models_light_is_not_replaced_by_a_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = np.random.default_rng(0).random((4, 1, 16, 16), np.float32)
+    model = SimpleNamespace(folder=tmp_path, telescope="any", spec={"sha256": "a"}, draw=None)
+    monkeypatch.setattr(physics, "lens_model", lambda *_: model)
+    monkeypatch.setattr(physics, "lenses", lambda *_: SimpleNamespace(pixels=few))
+    monkeypatch.setattr(physics.light, "stored", lambda _model, n: few[:n])
+    monkeypatch.setattr(physics, "is_shipped", lambda folder: folder == tmp_path)
+    args = SimpleNamespace(models=["a"], n=9, light=9, out=tmp_path / "out")
+    with pytest.raises(ParameterError, match=r"a: 4 of 9 .*measure a copy of its folder"):
+        physics.run(args)
+
+
+def test_a_backbones_weights_beside_a_start_are_refused(tmp_path: Path) -> None:
+    words = ["train", "lensnet", str(tmp_path / "m"), "--start", "lensnet", "--weights", "a.pth"]
+    with pytest.raises(ParameterError, match=r"--start lensnet has weights .* Leave --weights out"):
+        train.run(command.parser_for(words).parse_args(words))
+
+
+def test_pictures_without_an_error_bar_are_refused_before_a_training(tmp_path: Path) -> None:
+    words = ["study", "recipes", "ddpm", "--own", "4", "--out", str(tmp_path)]
+    args = command.parser_for(words).parse_args(words)
+    with pytest.raises(ParameterError, match="--own 4: an error bar needs 8"):
+        recipes.run(args)
+
+
+def test_the_time_of_a_thousand_steps_is_taken_when_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+
+    def timings(_model: object, thousand: bool) -> list[dict]:
+        taken.append(thousand)
+        return [{"calls": calls} for calls in ((1_000, 35) if thousand else (35,))]
+
+    monkeypatch.setattr(samplers, "timings", timings)
+    monkeypatch.setattr(samplers, "extractor", lambda *_: Pooled(2))
+    monkeypatch.setattr(samplers, "lenses", lambda *_: simulated(diverse(16), 40, 0))
+    monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
+    folder = small_model(tmp_path / "m").folder
+    for thousand in (False, False, True, True, False):
+        samplers.sweep(str(folder), 16, (3,), 0, False, thousand)
+    assert taken == [False, True]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
 import venv
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "lensdiff", source / "lensdiff")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
+    # with the setuptools that torch brought, where it is new enough, and not the newest of today
+    fits = importlib.util.find_spec("setuptools") and int(version("setuptools").split(".")[0]) >= 77
+    alone = ["--no-build-isolation"] if fits else []
     build = [
         sys.executable,
         "-m",
@@ -52,7 +57,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "wheel",
         "-q",
         "--no-deps",
-        "--no-build-isolation",
+        *alone,
         "-w",
         str(folder),
         str(source),

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import MetricError
+from ..errors import CheckpointError, MetricError
 from ..networks import classifier
 from ..networks.backbones import lite0
 from ..storage import checkpoints, fingerprint_of, sha256_of_file
@@ -138,4 +138,7 @@ def extractor(
         raise MetricError(f"{name!r} has no block to choose: leave `block` out.")
     if name == "inception":
         return Inception(path).to(device)
-    return LensNet(path or checkpoints.find("lensnet")).to(device)
+    shipped = path or checkpoints.ensure("lensnet")
+    if shipped is None:
+        raise CheckpointError("The classifier lensnet is not there. Take another copy of lensdiff.")
+    return LensNet(shipped).to(device)

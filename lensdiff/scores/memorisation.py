@@ -26,7 +26,7 @@ def nearest(
     `images` are (n, C, H, W), `training` (m, C, H, W). The distance is the root-mean-square
     difference of pixels, in their units, and the smallest over the 1, 2 or 8 `symmetries` of the
     population: `symmetry(image, element)` is what lies so near. Training images are read `batch` at
-    a time. Raises MetricError where the shapes differ, for no images, and for values not finite.
+    a time. Raises MetricError where the shapes differ, for none, and for images not finite.
     """
     x = torch.tensor(np.ascontiguousarray(images, np.float32))
     oblong = x.shape[-1] != x.shape[-2] and symmetries == 8
@@ -37,7 +37,7 @@ def nearest(
             "size, and 1, 2 or, of square ones, 8."
         )
     if not len(x) or not len(training) or not x.isfinite().all():
-        raise MetricError("Give images to compare, and to compare with, of finite pixels.")
+        raise MetricError("Give images of finite pixels, and some to compare them with.")
     turned = (symmetry(x, torch.full((len(x),), k)) for k in ELEMENTS[symmetries])
     turns = torch.stack([one.flatten(1) for one in turned])  # (symmetries, n, pixels)
     best = torch.full((len(x),), torch.inf)

@@ -24,7 +24,7 @@ from ..scores.distances import compared
 from ..scores.features import extractor
 from ..scores.jackknife import excess_errors
 from ..scores.statistics import Statistics, as_stored, reference, statistics
-from ..storage import root, studies_folder
+from ..storage import fingerprint_of, root, studies_folder
 from ..training.fit import fit
 from ..training.recipe import Recipe
 from ..training.recipes import LENS150_LONG
@@ -69,11 +69,22 @@ def guesses(model: Model, shipped: Model, clean: np.ndarray) -> dict:
     return {"guess": apart.mean(0).tolist(), "guess_error": error.tolist()}
 
 
+def trained(plan: Recipe, shipped: Model, work: Path) -> Model:
+    """The model of a stage, from its folder where it lies there already, made of the same."""
+    folder = work / plan.name
+    if folder.exists():
+        model = models.load(folder)
+        begun = [stage["sha256"] for stage in model.spec["stages"]][-1:]
+        own = model.spec["recipe"]["train"]
+        same = fingerprint_of(own) == fingerprint_of(plan.as_dict()["train"])
+        if same and begun == [shipped.spec["sha256"]]:
+            return model
+    return fit(plan, plan.images("train"), folder, work / f"{plan.name}-state", start=shipped)
+
+
 def compute(name: str, shipped: Model, test: ImageSet, args: argparse.Namespace) -> dict:
     """Train a stage where that is still to do, and measure it."""
-    plan = recipe(name, args.steps)
-    folders = args.work / plan.name, args.work / f"{plan.name}-state"
-    model = fit(plan, plan.images("train"), *folders, start=shipped)
+    model = trained(recipe(name, args.steps), shipped, args.work)
     row = {key: model.spec[key] for key in ("recipe", "images_seen", "seconds", "sha256")}
     clean = lenses("test", test.pixels.shape[-1], noiseless=True).pixels[: min(GUESSED, args.n)]
     row |= guesses(model, shipped, clean)
@@ -110,8 +121,8 @@ def run(args: argparse.Namespace) -> None:
         raise ParameterError(f"There is no stage {unknown[0]!r}; there are {', '.join(STAGES)}.")
     trial = args.n != ENOUGH or args.steps != STEPS
     check_trial(trial, args.out, "--steps and -n")
-    if args.n < LEAST:
-        raise ParameterError(f"-n must be {LEAST} or more, not {args.n}.")
+    if not LEAST <= args.n <= ENOUGH:
+        raise ParameterError(f"-n must be {LEAST} to {ENOUGH:,}, not {args.n}.")
     shipped = models.load(START)
     test = lenses("test", shipped.shape[-1])
     check_numbers(test, args.n)

@@ -72,7 +72,15 @@ def test_both_stages_go_on_alike_but_for_the_loss(
         assert row["floor"] == pytest.approx(found["shipped"]["floor"])
         assert row["census"]["n"] == N
         assert row["bands"]["levels"][-1]["sigma"] is None
-    monkeypatch.setattr(growth_on, "compute", None)  # a second training would fail
+    monkeypatch.setattr(growth_on, "fit", None)  # a second training would fail
+    (tmp_path / growth_on.FILE).unlink()
+    again = command(tmp_path)
+    for row, other in zip(found["rows"], again["rows"], strict=True):
+        assert other["sha256"] == row["sha256"] and other["distance"] == pytest.approx(
+            row["distance"]
+        )
+    monkeypatch.setattr(growth_on, "compute", None)  # nor is anything measured twice
+    found = again
     assert command(tmp_path) == found
 
 
@@ -106,7 +114,8 @@ def test_a_guess_is_held_against_the_shipped_models(start: Model) -> None:
     [
         (["off"], "There is no stage 'off'; there are on-balanced, on."),
         ([], "make a trial"),
-        (["-n", "16", "--out", "runs"], "-n must be 20 or more, not 16."),
+        (["-n", "16", "--out", "runs"], "-n must be 20 to 2,048, not 16."),
+        (["-n", "2049", "--out", "runs"], "-n must be 20 to 2,048, not 2049."),
     ],
 )
 def test_what_can_not_be_is_a_sentence(words: list[str], sentence: str) -> None:

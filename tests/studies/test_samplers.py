@@ -9,6 +9,7 @@ from toys_scores import Pooled, small_model
 
 from lensdiff.errors import ParameterError
 from lensdiff.model import Sampling, load
+from lensdiff.runtime import machine
 from lensdiff.scores.distances import frechet
 from lensdiff.scores.statistics import reference, statistics
 from lensdiff.storage import shipped
@@ -127,6 +128,7 @@ def test_a_timing_counts_images_and_calls(tmp_path):
     model = small_model(tmp_path / "m")
     found = samplers.timed(model, Sampling(steps=2), "two steps", samples=3)
     assert found.pop("seconds") > 0
+    assert found.pop("machine") == machine()
     assert found == {"what": "two steps", "samples": 3, "calls": 2}
 
 

@@ -234,6 +234,8 @@ def test_a_conditional_model_refuses_options_of_cards(tmp_path, option):
         ({"classes": 3}, ("--extractor", "inception"), "--extractor does not apply"),
         ({"conditions": 7}, ("--judge", "judge64"), "--judge does not apply to a model of lens p"),
         ({"conditions": 7}, ("--each", "9"), "--each does not apply"),
+        ({"classes": 3}, ("--precision", "fp32"), "--precision does not apply to a model of cl"),
+        ({}, ("--inception-weights", "a.pth"), "--inception-weights is of --extractor inception"),
         ({}, ("--scales", "2"), "--scales does not apply to an unconditional model"),
     ],
 )
