@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from playwright.sync_api import ConsoleMessage, Page
 
+PATIENCE_MS = 120_000  # for an element, on a loaded machine: a network that draws takes its time
+
 
 class Watched:
     """What went wrong on a page: errors in its console, requests that failed."""

@@ -19,7 +19,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from playwright.sync_api import Error, Page
-from toys_browser import Watched
+from toys_browser import PATIENCE_MS, Watched
 
 from lensdiff.storage import root
 
@@ -173,6 +173,7 @@ def test_the_first_page_runs_whole(chromium, lab: str, theme: str) -> None:
     if "Dark" in theme:
         pytest.skip("once is enough")
     context = chromium.new_context(viewport={"width": 1300, "height": 1000})
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     watched = Watched(page)
     opened(page, lab, WHOLE)
@@ -221,6 +222,7 @@ def test_every_slider_makes_another_picture(chromium, lab: str, theme: str) -> N
 def try_page(chromium, lab: str, theme: str, path: Path) -> None:
     """Run a page in a context of its own (JupyterLab opens again what was open), and move it."""
     context = chromium.new_context(viewport={"width": 1300, "height": 1000})
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     watched = Watched(page)
     opened(page, lab, path.name)

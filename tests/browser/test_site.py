@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 import torch
-from toys_browser import Watched
+from toys_browser import PATIENCE_MS, Watched
 
 import lensdiff as ld
 from lensdiff.diffusion.sampling import noise
@@ -51,6 +51,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def offline(chromium) -> Iterator[object]:
     context = chromium.new_context(offline=True)
+    context.set_default_timeout(PATIENCE_MS)
     yield context
     context.close()
 
@@ -137,6 +138,7 @@ def test_the_search_finds_a_word(site: Path, offline) -> None:
 
 def test_dark_is_dark(site: Path, chromium) -> None:
     context = chromium.new_context(offline=True, color_scheme="dark")
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.goto((site / "notebooks" / "01_forward_process.html").as_uri())
     colour = page.evaluate("getComputedStyle(document.body).backgroundColor")

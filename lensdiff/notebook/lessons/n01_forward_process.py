@@ -87,7 +87,7 @@ def jumped(answer: object) -> np.ndarray:
 
 def traced(answer: object) -> np.ndarray:
     """Where three rays come from, each with an Einstein radius of its own."""
-    rays = np.array([[2.0, 0.0], [0.0, -0.5], [0.6, 0.8]])
+    rays = np.array([[2.0, 0.0], [0.0, -0.5], [-0.6, 0.8]])
     return np.array([answer(*pair) for pair in zip(rays, (1.5, 1.0, 0.7), strict=True)])
 
 
@@ -108,7 +108,7 @@ EXERCISES = {
         tolerance=0.08,
     ),
     2: Exercise(
-        answer=0.132,
+        answer=0.13218,
         explanation="The last entry of `process.alpha_bar('linear', 200, rescale=False)`.",
         mistakes=(
             (0.3633, "that is the square root, the factor of the signal; its variance is asked."),

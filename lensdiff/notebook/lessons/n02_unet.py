@@ -93,16 +93,21 @@ def norm_centred(x: torch.Tensor) -> torch.Tensor:
     return x - x.mean((1, 2, 3), keepdim=True)
 
 
-def folded(answer: object) -> torch.Tensor:
-    """What a fold makes of two images of 8 x 6 pixels."""
-    return answer(torch.arange(96.0).reshape(2, 1, 8, 6))
+def folded(answer: object) -> list[torch.Tensor]:
+    """What a fold makes of two images of 8 x 6 pixels, and of three of 4 x 10."""
+    shapes = ((2, 1, 8, 6), (3, 1, 4, 10))
+    return [answer(torch.arange(float(n * h * w)).reshape(n, c, h, w)) for n, c, h, w in shapes]
 
 
-def normed(answer: object) -> torch.Tensor:
-    """What a norm makes of four images whose means and variances differ."""
-    x = torch.randn(4, 6, 5, 5, generator=torch.Generator().manual_seed(0))
-    scale = torch.arange(1.0, 5)[:, None, None, None]
-    return answer(scale * x + torch.arange(6.0)[:, None, None])
+def normed(answer: object) -> list[torch.Tensor]:
+    """What a norm makes of four images, and of three, whose means and variances differ."""
+    drawn = torch.Generator().manual_seed(0)
+    made = []
+    for shape in ((4, 6, 5, 5), (3, 2, 4, 7)):
+        x = torch.randn(shape, generator=drawn)
+        scale = torch.arange(1.0, shape[0] + 1)[:, None, None, None]
+        made.append(answer(scale * x + torch.arange(float(shape[1]))[:, None, None]))
+    return made
 
 
 EXERCISES = {

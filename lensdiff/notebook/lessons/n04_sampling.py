@@ -93,10 +93,16 @@ def midpoint_wrong_level(denoise: object, x: torch.Tensor, sigmas: torch.Tensor)
     return x
 
 
-def sampled(answer: object) -> torch.Tensor:
-    """What a sampler makes of three starts of normal data, in six steps."""
+def wide(x: torch.Tensor, sigma: float, label: object = None) -> torch.Tensor:
+    """The exact guess for normal data of mean 1 and standard deviation 2."""
+    return (4 * x + sigma**2) / (4 + sigma**2)
+
+
+def sampled(answer: object) -> list[torch.Tensor]:
+    """What a sampler makes of three starts: two kinds of data, two kinds of levels."""
     x = torch.tensor([10.0, -3.0, 20.0], dtype=torch.float64)[:, None, None, None]
-    return answer(toy, x, sampling.log_levels(6, 20.0, 0.2))
+    narrow = answer(toy, x.clone(), sampling.log_levels(6, 20.0, 0.2))
+    return [narrow, answer(wide, x.clone(), sampling.flow_levels(8, 9.0))]
 
 
 # ---- 04.4, a step --------------------------------------------------------------------------------
@@ -136,10 +142,11 @@ def line_other_step(x, guess, before, sigma: float, target: float, h_before: flo
     return line_step(x, guess, before, sigma, target, math.log(sigma / target))
 
 
-def stepped(answer: object) -> torch.Tensor:
-    """What a step makes of three states."""
+def stepped(answer: object) -> list[torch.Tensor]:
+    """What two steps, a short and a long one, make of three states."""
     x = torch.tensor([3.0, -1.0, 0.5], dtype=torch.float64)
-    return answer(x, 0.6 * x + 0.1, 0.4 * x - 0.2, 2.0, 1.3, 0.7)
+    steps = ((2.0, 1.3, 0.7), (0.9, 0.3, 1.6))
+    return [answer(x.clone(), 0.6 * x + 0.1, 0.4 * x - 0.2, *step) for step in steps]
 
 
 EXERCISES = {

@@ -95,16 +95,21 @@ def excess_of_roots(generated: np.ndarray, other: np.ndarray, reference: np.ndar
     return frechet_1d(generated, reference) ** 0.5 - frechet_1d(other, reference) ** 0.5
 
 
-def places(answer: object) -> list[float]:
-    """Where an answer takes some points."""
+def places(answer: object) -> np.ndarray:
+    """Where an answer takes some points, for two pairs of Gaussians."""
     x = np.array([-1.0, 0.0, 1.0, 2.5])
-    return list(np.asarray(answer(x, 1.0, 0.5, -2.0, 1.5), float))
+    pairs = ((1.0, 0.5, -2.0, 1.5), (-1.5, 2.0, 0.7, 0.6))
+    return np.array([answer(x.copy(), *pair) for pair in pairs], float)
 
 
-def excesses(answer: object) -> float:
-    """The excess of some made numbers."""
+def excesses(answer: object) -> list[float]:
+    """The excess of some made numbers, above the floor and below it."""
     rng = np.random.default_rng(2)
-    return answer(rng.normal(1, 2, 400), rng.normal(0.3, 1, 400), rng.normal(0, 1, 400))
+    made = []
+    for drawn, other in (((1, 2, 60), (0.3, 1.6, 90)), ((0.1, 1.1, 50), (1, 2, 40))):
+        reference = rng.normal(0, 1, 120)
+        made.append(float(answer(rng.normal(*drawn), rng.normal(*other), reference)))
+    return made
 
 
 EXERCISES = {

@@ -116,12 +116,14 @@ def made_of_guesses(answer: object) -> np.ndarray:
     rng = np.random.default_rng(1)
     null = rng.normal(size=5)
     given = rng.normal(size=5)
-    return np.stack([np.asarray(answer(null, given, w), float) for w in (0.0, 1.0, 3.5)])
+    scales = (0.0, 1.0, 3.5)
+    return np.stack([np.asarray(answer(null.copy(), given.copy(), w), float) for w in scales])
 
 
 def made_of_values(answer: object) -> np.ndarray:
-    """What a mirror makes of seven values."""
-    return np.asarray(answer(np.random.default_rng(2).normal(size=7)), float)
+    """What a mirror makes of seven values, and of the same with other signs."""
+    values = np.random.default_rng(2).normal(size=7)
+    return np.array([answer(values.copy()), answer(-values)], float)
 
 
 def rings(answer: object) -> np.ndarray:

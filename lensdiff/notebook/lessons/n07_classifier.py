@@ -58,12 +58,14 @@ def area_sum(scores: np.ndarray, member: np.ndarray) -> float:
     return float((scores[member][:, None] > scores[~member][None]).sum())
 
 
-def ranked(answer: object) -> float:
-    """The area of 80 scores, of which two fifths belong to the class."""
+def ranked(answer: object) -> list[float]:
+    """Areas of 80 scores and of 50, of which two fifths belong to the class; the latter bad."""
     rng = np.random.default_rng(3)
-    member = rng.random(80) < 0.4
-    scores = rng.random(80) + 0.3 * member
-    return answer(scores, member)
+    found = []
+    for n, better in ((80, 0.3), (50, -0.4)):
+        member = rng.random(n) < 0.4
+        found.append(float(answer(rng.random(n) + better * member, member)))
+    return found
 
 
 # ---- 07.4, signal-to-noise -----------------------------------------------------------------------
@@ -104,10 +106,11 @@ def snr_one_sigma(difference: np.ndarray, sigma: np.ndarray) -> float:
     return float(np.sqrt((difference**2 / sigma).sum()))
 
 
-def seen(answer: object) -> float:
-    """The ratio of a difference of 5 x 5 pixels."""
+def seen(answer: object) -> list[float]:
+    """The ratios of a difference of 5 x 5 pixels and of one of 3 x 8."""
     rng = np.random.default_rng(4)
-    return answer(rng.standard_normal((5, 5)), 0.5 + rng.random((5, 5)))
+    shapes = ((5, 5), (3, 8))
+    return [float(answer(rng.standard_normal(s), 0.5 + rng.random(s))) for s in shapes]
 
 
 EXERCISES = {

@@ -66,8 +66,12 @@ def paired_by_n(one: list[float], other: list[float]) -> tuple[float, float]:
 
 
 def compared(answer: object) -> list[float]:
-    """What is made of two lists of scores."""
-    return [float(part) for part in answer([9.0, 14.0, 8.0, 12.0], [10.0, 17.0, 12.0, 12.5])]
+    """What is made of two pairs of lists of scores."""
+    pairs = (
+        ([9.0, 14.0, 8.0, 12.0], [10.0, 17.0, 12.0, 12.5]),
+        ([11.0, 8.5, 13.0], [10.0, 9.0, 9.5]),
+    )
+    return [float(part) for one, other in pairs for part in answer(one, other)]
 
 
 EXERCISES = {
