@@ -1,0 +1,124 @@
+"""At which noise level sampling should begin: pure noise of too low a level lacks the mean image.
+
+A sampler begins with noise alone, which is what data noised to the first level look like only where
+that level hides them all, the mean of all images too. That has the norm |mean| over all pixels, so
+that noise of sigma shifts by |mean| / sigma standard deviations where the data are (`shift`). The
+first levels are compared on seeds and test images that no card uses; the best gets a card.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import model as models
+from ..data.images import ImageSet, lenses
+from ..errors import ParameterError
+from ..model import Model, Sampling
+from ..runtime import best_device
+from ..scores.card import ENOUGH, FIRST_SEED, check_numbers, features_key, stored_features
+from ..scores.features import extractor
+from ..scores.statistics import Statistics, as_stored, reference, statistics
+from ..storage import studies_folder
+from . import census, growth_on
+from .samplers import lens_model, with_groups
+from .table import Table, check_trial
+
+EXAMPLE = "python -m lensdiff study first_level lens150-long"
+FILE = "first-level.json"
+TIMES = (1, 2, 4, 8)  # the model's own first level
+LOOKED = 512  # images of each level: the test images behind those of cards, and seeds of their own
+SEED = 2_000_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The study's own options."""
+    parser.add_argument("models", nargs="+", help="shipped models, or folders")
+    parser.add_argument("--times", type=float, nargs="+", default=TIMES, help="the own first level")
+    parser.add_argument("-n", type=int, default=ENOUGH, help="images of the card")
+    parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
+
+
+def shift(model: Model, images: ImageSet, n: int = 1_000) -> float:
+    """|mean| of the first `n` images, in the network's units, over the model's first level."""
+    mean = model.stretch(torch.from_numpy(np.array(images.pixels[:n]))).mean(0)
+    return float(mean.square().sum().sqrt()) / model.sampling.high
+
+
+def look(model: Model, sampling: Sampling, net: nn.Module, real: Statistics) -> dict:
+    """How far the images of a sampling are from `real`."""
+    images = as_stored(model.draw(real.n, SEED, sampling=sampling))
+    found = statistics(net, torch.from_numpy(images).split(64), real.n, str(sampling))
+    return with_groups(found, real)
+
+
+def card(model: Model, sampling: Sampling, net: nn.Module, test: ImageSet, n: int) -> dict:
+    """What a card has, and what `study census` measures, of as many images as that has."""
+    images = as_stored(model.draw(n, FIRST_SEED, sampling=sampling))
+    drawn = statistics(net, torch.from_numpy(images).split(64), n, str(sampling))
+    first, second = growth_on.halves(n)
+    row = growth_on.scored(drawn, *(reference(net, test, rows) for rows in (first, second)))
+    real = as_stored(np.asarray(test.pixels[first.start : first.stop]))
+    return row | {"census": census.row(net, images, real, real[: census.HELD_OUT])}
+
+
+def shipped(model: Model, net: nn.Module, test: ImageSet, n: int) -> dict:
+    """The same of the model's own sampling, from the features that its card left."""
+    kept = stored_features(model.folder, features_key(model, net, model.sampling))
+    sides = (reference(net, test, rows) for rows in growth_on.halves(n))
+    return growth_on.scored(Statistics.of(kept.rows[:n]), *sides)
+
+
+def chosen(rows: list[dict]) -> dict:
+    """Of the rows of one model's levels the nearest to the test images that no card uses."""
+    return min(rows, key=lambda row: row["distance"])
+
+
+def run(args: argparse.Namespace) -> None:
+    """Look at each first level that is not stored, then make the card of the best and of the own.
+
+    Raises ParameterError for a trial in the place of the results, and for levels of a schedule.
+    """
+    check_trial(args.n != ENOUGH, args.out, "-n")
+    if not growth_on.LEAST <= args.n <= ENOUGH:
+        raise ParameterError(f"-n must be {growth_on.LEAST} to {ENOUGH:,}, not {args.n}.")
+    net = extractor("efficientnet", best_device())
+    table = Table(args.out / FILE, {"n": args.n, "extractor_sha256": net.sha256})
+    for name in args.models:
+        model = lens_model(name)
+        if model.sampling.levels != "log":
+            raise ParameterError(f"{name} has levels of another kind. Take one of log levels.")
+        test = lenses("test", model.shape[-1])
+        check_numbers(test, args.n, model.shape)
+        _measure(name, model, net, test, args, table)
+
+
+def _measure(
+    name: str, model: Model, net: nn.Module, test: ImageSet, args: argparse.Namespace, table: Table
+) -> None:
+    real = reference(net, test, range(2 * args.n, min(2 * args.n + LOOKED, len(test))))
+    own = model.sampling
+    key = {"name": name, "model_sha256": model.spec["sha256"]}
+    looks = []
+    for times in args.times:
+        sampling = replace(own, high=times * own.high)
+        given = {**key, "role": "look", "high": sampling.high}
+        looks.append(table.row(given, lambda s=sampling: look(model, s, net, real), _words))
+    clean = lenses("test", model.shape[-1], noiseless=model.telescope is not None)
+    table.row({**key, "role": "mean"}, lambda: {"shift": shift(model, clean)})
+    best = replace(own, high=chosen(looks)["high"])
+    for sampling in dict.fromkeys((own, best)):
+        given = {**key, "role": "card", "high": sampling.high}
+        if sampling == own and (models.find(name) / "features.npz").exists():
+            table.row(given, lambda: shipped(model, net, test, args.n), _words)
+        else:
+            table.row(given, lambda s=sampling: card(model, s, net, test, args.n), _words)
+
+
+def _words(row: dict) -> str:
+    return f"distance {row['distance']:.2f}"
