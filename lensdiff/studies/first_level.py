@@ -1,9 +1,10 @@
 """At which noise level sampling should begin: pure noise of too low a level lacks the mean image.
 
-A sampler begins with noise alone, which is what data noised to the first level look like only where
-that level hides them all, the mean of all images too. That has the norm |mean| over all pixels, so
-that noise of sigma shifts by |mean| / sigma standard deviations where the data are (`shift`). The
-first levels are compared on seeds and test images that no card uses; the best gets a card.
+A sampler begins with noise alone, which is what noised images look like only where the first level
+hides them all, and their mean, too. Begun at sigma, the path of normal data whose mean lies |mean|
+from the origin ends |mean| / sqrt(std^2 + sigma^2) of their standard deviations short of it, as the
+exact solution x - mean ~ sqrt(std^2 + sigma^2) says; `shift` is that for large sigma. The first
+levels are compared on seeds and test images that no card uses; the best gets a card.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ..scores.features import extractor
 from ..scores.statistics import Statistics, as_stored, reference, statistics
 from ..storage import studies_folder
 from . import census, growth_on
-from .samplers import lens_model, with_groups
+from .samplers import difference, lens_model, with_groups
 from .table import Table, check_trial
 
 EXAMPLE = "python -m lensdiff study first_level lens150-long"
@@ -34,6 +35,7 @@ FILE = "first-level.json"
 TIMES = (1, 2, 4, 8)  # the model's own first level
 LOOKED = 512  # images of each level: the test images behind those of cards, and seeds of their own
 SEED = 2_000_000
+ROLES = {"look": "others, 512", "card": "of the card, 2,048"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +79,22 @@ def shipped(model: Model, net: nn.Module, test: ImageSet, n: int) -> dict:
 def chosen(rows: list[dict]) -> dict:
     """Of the rows of one model's levels the nearest to the test images that no card uses."""
     return min(rows, key=lambda row: row["distance"])
+
+
+def lines(rows: list[dict]) -> list[tuple[str, ...]]:
+    """Of stored rows: model, images, first level, |mean| over it, distance, and less the own's."""
+    found = []
+    shifts = {row["name"]: row["shift"] for row in rows if row["role"] == "mean"}
+    for name, at_own in shifts.items():
+        for role, words in ROLES.items():
+            of_role = [row for row in rows if (row["name"], row["role"]) == (name, role)]
+            own = of_role[0]  # the model's own level comes first
+            for row in of_role:
+                apart = "{:+.2f} ± {:.2f}".format(*difference(row, own)) if row is not own else ""
+                mean = f"{at_own * own['high'] / row['high']:.2f}"
+                cells = (f"{row['high']:g}", mean, f"{row['distance']:.2f}", apart)
+                found.append((name, words, *cells))
+    return found
 
 
 def run(args: argparse.Namespace) -> None:
