@@ -30,7 +30,7 @@ from . import census, growth_on
 from .samplers import difference, lens_model, with_groups
 from .table import Table, check_trial
 
-EXAMPLE = "python -m lensdiff study first_level lens150-long"
+EXAMPLE = "python -m lensdiff study first_level lens150-long lens64-long"
 FILE = "first-level.json"
 TIMES = (1, 2, 4, 8)  # the model's own first level
 LOOKED = 512  # images of each level: the test images behind those of cards, and seeds of their own
@@ -81,6 +81,17 @@ def chosen(rows: list[dict]) -> dict:
     return min(rows, key=lambda row: row["distance"])
 
 
+def label(row: dict) -> str:
+    """What a card of 150 pixels is called beside those of models; nothing for other rows."""
+    reaches = "3 to 6" in row.get("census", {}).get("power_ratio", {})
+    return f"{_short(row)}, begun at σ = {row['high']:g}" if reaches else ""
+
+
+def _short(row: dict) -> str:
+    """The name of a row's model; that of a stage of `study growth_on` as it is called there."""
+    return row["name"].replace("runs/growth/growth-", f"{growth_on.START}, ")
+
+
 def lines(rows: list[dict]) -> list[tuple[str, ...]]:
     """Of stored rows: model, images, first level, |mean| over it, distance, and less the own's."""
     found = []
@@ -88,12 +99,12 @@ def lines(rows: list[dict]) -> list[tuple[str, ...]]:
     for name, at_own in shifts.items():
         for role, words in ROLES.items():
             of_role = [row for row in rows if (row["name"], row["role"]) == (name, role)]
-            own = of_role[0]  # the model's own level comes first
             for row in of_role:
+                own = of_role[0]  # the model's own level comes first
                 apart = "{:+.2f} ± {:.2f}".format(*difference(row, own)) if row is not own else ""
                 mean = f"{at_own * own['high'] / row['high']:.2f}"
                 cells = (f"{row['high']:g}", mean, f"{row['distance']:.2f}", apart)
-                found.append((name, words, *cells))
+                found.append((_short(row), words, *cells))
     return found
 
 
@@ -122,11 +133,11 @@ def _measure(
     real = reference(net, test, range(2 * args.n, min(2 * args.n + LOOKED, len(test))))
     own = model.sampling
     key = {"name": name, "model_sha256": model.spec["sha256"]}
-    looks = []
-    for times in args.times:
+    for times in dict.fromkeys((1, *args.times)):  # its own first
         sampling = replace(own, high=times * own.high)
         given = {**key, "role": "look", "high": sampling.high}
-        looks.append(table.row(given, lambda s=sampling: look(model, s, net, real), _words))
+        table.row(given, lambda s=sampling: look(model, s, net, real), _words)
+    looks = [row for row in table.rows if (row["name"], row["role"]) == (name, "look")]
     clean = lenses("test", model.shape[-1], noiseless=model.telescope is not None)
     table.row({**key, "role": "mean"}, lambda: {"shift": shift(model, clean)})
     best = replace(own, high=chosen(looks)["high"])

@@ -20,7 +20,7 @@ from ..lensing.population import KINDS
 from ..scores.card import Card
 from ..scores.spread import share_error
 from ..storage import checkpoints, read_json, root, shipped, studies_folder, write_json, write_text
-from . import benchmark, census, conditional, paired, peer_quality
+from . import benchmark, census, conditional, first_level, paired, peer_quality
 from .conditional_report import correlation
 from .gallery_page import guided, json_of, page, percent, table, training
 from .peers import BUILDERS
@@ -42,9 +42,21 @@ def _drawing_row(model: str, what: str, more: str = "") -> list[str]:
     error = "" if card.excess_error is None else f" ± {card.excess_error:.2f}"
     excess = f"FD-EfficientNet {card.distance:.2f}, {card.excess:.2f}{error} above the floor"
     kid = f"KID x 1000 {card.kid:.1f} ± {card.kid_std:.1f}"
+    more += _begun_higher(model)
     result = f"{excess}, {kid}, {card.n_generated:,} images, {card.calls} calls{more}"
     floor = f"floor {card.floor:.2f}, KID x 1000 {card.kid_floor:.2f}"
     return [model, what, training(model), result, floor]
+
+
+def _begun_higher(model: str) -> str:
+    """What a card has whose sampling begins at the level that `study first_level` found."""
+    rows = read_json(studies_folder() / first_level.FILE, f"Make it: {first_level.EXAMPLE}")["rows"]
+    own, *others = [row for row in rows if (row["name"], row["role"]) == (model, "card")] or [None]
+    if not others:
+        return ""
+    excess = f"{others[0]['distance'] - own['floor']:.2f} ± {others[0]['excess_error']:.2f}"
+    high = f"{others[0]['high']:g}"
+    return f"; begun at σ = {high}, not {own['high']:g}, {excess} (`draw {model} --high {high}`)"
 
 
 def _classes_row() -> list[str]:

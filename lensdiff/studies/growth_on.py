@@ -2,7 +2,8 @@
 
 Both stages go on from the shipped weights, alike in all but the loss. Each is scored as a card has
 it, measured as `study census` does, and asked by `study where` at which noise level its error is
-born; and its guesses of test lenses stand beside those of the shipped model. One seed each.
+born; and its guesses of test lenses stand beside those of the shipped model. One seed each; stored
+is the balanced one.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from . import census, choices, growth, where
 from .samplers import with_groups
 from .table import Table, check_trial
 
-EXAMPLE = "python -m lensdiff study growth_on"
+EXAMPLE = "python -m lensdiff study growth_on on-balanced"
 FILE = "growth-on.json"
 START = "lens150-long"
 STAGES = {"on-balanced": True, "on": False}  # is the loss balanced?

@@ -1,0 +1,64 @@
+"""What is stored of first levels and of a further stage says what the pages say of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from lensdiff import model as models
+from lensdiff.scores.card import ENOUGH, FIRST_SEED
+from lensdiff.storage import read_json, shipped, studies_folder
+from lensdiff.studies import first_level, growth_on
+from lensdiff.studies.samplers import difference
+
+ROWS = read_json(studies_folder() / first_level.FILE, "")["rows"]
+FURTHER = read_json(studies_folder() / growth_on.FILE, "")
+
+
+def of(name: str, role: str) -> list[dict]:
+    return [row for row in ROWS if (row["name"], row["role"]) == (name, role)]
+
+
+def test_the_best_level_was_chosen_on_images_that_no_card_uses() -> None:
+    assert first_level.SEED >= FIRST_SEED + ENOUGH
+    for path in sorted(shipped("").glob("*/card.json")):
+        card = read_json(path, "")
+        assert card["seed"] == FIRST_SEED and card["n_reference"] == card["n_floor"] == ENOUGH
+    for name in dict.fromkeys(row["name"] for row in ROWS):
+        looks = of(name, "look")
+        own, *others = of(name, "card")
+        assert own["high"] == looks[0]["high"] and len(others) < 2
+        for best in others:
+            assert best["high"] == first_level.chosen(looks)["high"]
+
+
+def test_rows_are_of_the_shipped_weights() -> None:
+    for row in ROWS:
+        if not row["name"].startswith("runs"):
+            spec = models.load(row["name"]).spec
+            assert row["model_sha256"] == spec["sha256"]
+    assert FURTHER["start_sha256"] == models.load(growth_on.START).spec["sha256"]
+
+
+def test_a_higher_level_comes_nearer_in_flux_and_the_power_of_large_shapes() -> None:
+    """Of lens150-long, whose mean image its own first level does not hide."""
+    own, best = of("lens150-long", "card")
+    assert best["high"] >= 4 * own["high"]
+    apart, error = difference(best, own)
+    assert -0.4 < apart < 0 and 1.5 < -apart / error < 2.5
+    assert best["distance"] < 2 * best["floor"] < own["distance"]
+    flux = best["census"]["scalars"]["flux_arcsec2"]
+    assert flux["w1"] < 1.5 * flux["w1_band"] and flux["generated_mean"] < flux["real_mean"]
+    power, of_power = best["census"]["power_ratio"]["0 to 3"]
+    assert abs(power - 1) < 0.05 and of_power < 0.05
+    (mean,) = of("lens150-long", "mean")
+    assert 0.1 < mean["shift"] < 0.3
+
+
+def test_the_balanced_stage_guesses_better_at_low_noise_alone() -> None:
+    (row,) = FURTHER["rows"]
+    assert row["name"] == "on-balanced" and row["images_seen"] == 144_000
+    apart, error = difference(row, FURTHER["shipped"])
+    assert apart < -2 * error
+    assert row["guess"] == sorted(row["guess"])
+    assert row["guess"][0] < -0.15 and abs(row["guess"][-1]) < 0.01
+    assert row["census"]["two_sample"][0] == pytest.approx(0.66, abs=0.02)
