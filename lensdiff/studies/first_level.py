@@ -25,7 +25,7 @@ from ..runtime import best_device
 from ..scores.card import ENOUGH, FIRST_SEED, check_numbers, features_key, stored_features
 from ..scores.features import extractor
 from ..scores.statistics import Statistics, as_stored, reference, statistics
-from ..storage import studies_folder
+from ..storage import read_json, studies_folder
 from . import census, growth_on
 from .samplers import difference, lens_model, with_groups
 from .table import Table, check_trial
@@ -35,6 +35,7 @@ FILE = "first-level.json"
 TIMES = (1, 2, 4, 8)  # the model's own first level
 LOOKED = 512  # images of each level: the test images behind those of cards, and seeds of their own
 SEED = 2_000_000
+HEADS = ("model", "lenses", "begun at σ", "mean image / σ", "distance", "less begun at its own")
 ROLES = {"look": "others, 512", "card": "of the card, 2,048"}
 
 
@@ -106,6 +107,11 @@ def lines(rows: list[dict]) -> list[tuple[str, ...]]:
                 cells = (f"{row['high']:g}", mean, f"{row['distance']:.2f}", apart)
                 found.append((_short(row), words, *cells))
     return found
+
+
+def stored() -> list[tuple[str, ...]]:
+    """The `lines` of the stored table. Raises DataError where it is missing or damaged."""
+    return lines(read_json(studies_folder() / FILE, f"Make it: {EXAMPLE}")["rows"])
 
 
 def run(args: argparse.Namespace) -> None:
