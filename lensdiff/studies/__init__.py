@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "benchmark",
         "benchmark_memory",
         "benchmark_parts",
+        "cards",
         "census",
         "choice_training",
         "choices",

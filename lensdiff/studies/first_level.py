@@ -22,11 +22,11 @@ from ..data.images import ImageSet, lenses
 from ..errors import ParameterError
 from ..model import Model, Sampling
 from ..runtime import best_device
-from ..scores.card import ENOUGH, FIRST_SEED, check_numbers, features_key, stored_features
+from ..scores.card import ENOUGH, check_numbers
 from ..scores.features import extractor
 from ..scores.statistics import Statistics, as_stored, reference, statistics
 from ..storage import read_json, studies_folder
-from . import census, growth_on
+from . import cards, growth_on
 from .samplers import difference, lens_model, with_groups
 from .table import Table, check_trial
 
@@ -58,23 +58,6 @@ def look(model: Model, sampling: Sampling, net: nn.Module, real: Statistics) -> 
     images = as_stored(model.draw(real.n, SEED, sampling=sampling))
     found = statistics(net, torch.from_numpy(images).split(64), real.n, str(sampling))
     return with_groups(found, real)
-
-
-def card(model: Model, sampling: Sampling, net: nn.Module, test: ImageSet, n: int) -> dict:
-    """What a card has, and what `study census` measures, of as many images as that has."""
-    images = as_stored(model.draw(n, FIRST_SEED, sampling=sampling))
-    drawn = statistics(net, torch.from_numpy(images).split(64), n, str(sampling))
-    first, second = growth_on.halves(n)
-    row = growth_on.scored(drawn, *(reference(net, test, rows) for rows in (first, second)))
-    real = as_stored(np.asarray(test.pixels[first.start : first.stop]))
-    return row | {"census": census.row(net, images, real, real[: census.HELD_OUT])}
-
-
-def shipped(model: Model, net: nn.Module, test: ImageSet, n: int) -> dict:
-    """The same of the model's own sampling, from the features that its card left."""
-    kept = stored_features(model.folder, features_key(model, net, model.sampling))
-    sides = (reference(net, test, rows) for rows in growth_on.halves(n))
-    return growth_on.scored(Statistics.of(kept.rows[:n]), *sides)
 
 
 def chosen(rows: list[dict]) -> dict:
@@ -120,8 +103,7 @@ def run(args: argparse.Namespace) -> None:
     Raises ParameterError for a trial in the place of the results, and for levels of a schedule.
     """
     check_trial(args.n != ENOUGH, args.out, "-n")
-    if not growth_on.LEAST <= args.n <= ENOUGH:
-        raise ParameterError(f"-n must be {growth_on.LEAST} to {ENOUGH:,}, not {args.n}.")
+    cards.check(args.n)
     net = extractor("efficientnet", best_device())
     table = Table(args.out / FILE, {"n": args.n, "extractor_sha256": net.sha256})
     for name in args.models:
@@ -150,9 +132,9 @@ def _measure(
     for sampling in dict.fromkeys((own, best)):
         given = {**key, "role": "card", "high": sampling.high}
         if sampling == own and (models.find(name) / "features.npz").exists():
-            table.row(given, lambda: shipped(model, net, test, args.n), _words)
+            table.row(given, lambda: cards.of_features(model, net, test, args.n), _words)
         else:
-            table.row(given, lambda s=sampling: card(model, s, net, test, args.n), _words)
+            table.row(given, lambda s=sampling: cards.card(model, s, net, test, args.n), _words)
 
 
 def _words(row: dict) -> str:

@@ -13,24 +13,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from .. import model as models
 from ..data.images import ImageSet, lenses
 from ..errors import ParameterError
 from ..model import Model
 from ..runtime import best_device
-from ..scores.card import ENOUGH, FIRST_SEED, check_numbers, features_key, stored_features
-from ..scores.distances import compared
+from ..scores.card import ENOUGH, check_numbers
 from ..scores.features import extractor
-from ..scores.jackknife import excess_errors
-from ..scores.statistics import Statistics, as_stored, reference, statistics
 from ..storage import fingerprint_of, root, studies_folder
 from ..training.fit import fit
 from ..training.recipe import Recipe
 from ..training.recipes import LENS150_LONG
-from . import census, choices, growth, where
-from .samplers import with_groups
+from . import cards, choices, growth, where
 from .table import Table, check_trial
 
 EXAMPLE = "python -m lensdiff study growth_on on-balanced"
@@ -39,7 +34,6 @@ START = "lens150-long"
 STAGES = {"on-balanced": True, "on": False}  # is the loss balanced?
 STEPS = 4_500
 GUESSED = 512  # test lenses
-LEAST = 20  # images that a two-sample test needs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,26 +84,8 @@ def compute(name: str, shipped: Model, test: ImageSet, args: argparse.Namespace)
     clean = lenses("test", test.pixels.shape[-1], noiseless=True).pixels[: min(GUESSED, args.n)]
     row |= guesses(model, shipped, clean)
     net = extractor("efficientnet", best_device())
-    images = as_stored(model.draw(args.n, FIRST_SEED))
-    drawn = statistics(net, torch.from_numpy(images).split(where.BATCH), args.n, name)
-    row |= scored(drawn, *(reference(net, test, rows) for rows in halves(args.n)))
-    parts = [as_stored(np.asarray(test.pixels[rows.start : rows.stop])) for rows in halves(args.n)]
-    row |= {"census": census.row(net, images, parts[0], parts[0][: census.HELD_OUT])}
+    row |= cards.card(model, model.sampling, net, test, args.n)
     return row | {"bands": growth.bands(model.folder, min(where.MOST, args.n))}
-
-
-def halves(n: int) -> tuple[range, range]:
-    """The test images of reference and floor."""
-    return range(n), range(n, 2 * n)
-
-
-def scored(drawn: Statistics, first: Statistics, second: Statistics) -> dict:
-    """Distance and floor, errors of distance and excess, and the distance without each group."""
-    errors = excess_errors(drawn, first, second)
-    floor = compared(second, first)
-    found = {"floor": floor["distance"], "kid_floor": floor["kid"]}
-    found |= {"distance_error": errors.distance, "excess_error": errors.excess}
-    return {**with_groups(drawn, first), **found}
 
 
 def run(args: argparse.Namespace) -> None:
@@ -122,8 +98,7 @@ def run(args: argparse.Namespace) -> None:
         raise ParameterError(f"There is no stage {unknown[0]!r}; there are {', '.join(STAGES)}.")
     trial = args.n != ENOUGH or args.steps != STEPS
     check_trial(trial, args.out, "--steps and -n")
-    if not LEAST <= args.n <= ENOUGH:
-        raise ParameterError(f"-n must be {LEAST} to {ENOUGH:,}, not {args.n}.")
+    cards.check(args.n)
     shipped = models.load(START)
     test = lenses("test", shipped.shape[-1])
     check_numbers(test, args.n)
@@ -131,9 +106,7 @@ def run(args: argparse.Namespace) -> None:
     about = {"n": args.n, "steps": args.steps, "start_sha256": shipped.spec["sha256"]}
     table = Table(args.out / FILE, about | {"extractor_sha256": net.sha256})
     if "shipped" not in table.more:
-        kept = stored_features(shipped.folder, features_key(shipped, net, shipped.sampling))
-        sides = (reference(net, test, rows) for rows in halves(args.n))
-        table.write(shipped=scored(Statistics.of(kept.rows[: args.n]), *sides))
+        table.write(shipped=cards.of_features(shipped, net, test, args.n))
     for name in args.names or STAGES:
         table.row({"name": name}, lambda name=name: compute(name, shipped, test, args), _words)
 

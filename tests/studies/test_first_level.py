@@ -19,7 +19,7 @@ from lensdiff.model import Model, Sampling
 from lensdiff.scores.card import FIRST_SEED
 from lensdiff.scores.statistics import as_stored, reference, statistics
 from lensdiff.storage import read_json
-from lensdiff.studies import census, first_level, growth_on
+from lensdiff.studies import cards, census, first_level
 from lensdiff.studies.samplers import with_groups
 from lensdiff.training.fit import fit
 
@@ -69,14 +69,14 @@ def test_levels_are_compared_on_other_images_and_the_best_gets_a_card(
     own, best = (row for row in rows if row["role"] == "card")
     assert own["high"] == 5 and best["high"] == 20
     again = as_stored(model.draw(N, FIRST_SEED))
-    scored = growth_on.scored(
+    scored = cards.scored(
         statistics(net, np.split(again, 2), N, "drawn"),
-        *(reference(net, test, part) for part in growth_on.halves(N)),
+        *(reference(net, test, part) for part in cards.halves(N)),
     )
     assert own["distance"] == pytest.approx(scored["distance"], rel=1e-6)
     assert own["census"]["n"] == best["census"]["n"] == N
     monkeypatch.setattr(first_level, "look", None)
-    monkeypatch.setattr(first_level, "card", None)  # nothing is drawn twice
+    monkeypatch.setattr(cards, "card", None)  # nothing is drawn twice
     assert command(tmp_path, str(model.folder)) == rows
     table = first_level.lines(rows)
     assert [line[2] for line in table[:3]] == ["5", "20", "80"] and table[0][-1] == ""

@@ -16,9 +16,9 @@ from lensdiff.data.images import lenses
 from lensdiff.errors import ParameterError
 from lensdiff.model import Model, Sampling
 from lensdiff.scores.card import FIRST_SEED, features_key, keep_features
-from lensdiff.scores.statistics import as_stored, statistics
+from lensdiff.scores.statistics import as_stored, reference, statistics
 from lensdiff.storage import read_json
-from lensdiff.studies import census, choices, growth_on, where
+from lensdiff.studies import cards, census, choices, growth_on, where
 from lensdiff.training.fit import fit
 
 PLAN = replace(OURS, sampling=Sampling(steps=4, high=80.0, low=0.1))
@@ -90,10 +90,8 @@ def test_the_shipped_model_is_scored_on_what_its_card_drew(start: Model, tmp_pat
     net = Pooled(2)
     again = statistics(net, [start.draw(N, FIRST_SEED)], N, "drawn").rows
     assert np.allclose(again, statistics(net, np.split(images, 2), N, "drawn").rows)
-    first, second = (
-        growth_on.reference(net, lenses("test", SIDE, 40), rows) for rows in growth_on.halves(N)
-    )
-    scored = growth_on.scored(statistics(net, np.split(images, 2), N, "drawn"), first, second)
+    first, second = (reference(net, lenses("test", SIDE, 40), rows) for rows in cards.halves(N))
+    scored = cards.scored(statistics(net, np.split(images, 2), N, "drawn"), first, second)
     assert found["shipped"]["distance"] == pytest.approx(scored["distance"], rel=1e-2)
     assert [row["name"] for row in found["rows"]] == ["on"]
 
