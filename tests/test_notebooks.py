@@ -109,6 +109,14 @@ def test_cells_are_short(path: Path) -> None:
 
 
 @every
+def test_paragraphs_are_short(path: Path) -> None:
+    """No wall of text: a paragraph, or an item of a list, has at most 160 words."""
+    texts = [cell.source for cell in files.read(path).cells if cell.cell_type == "markdown"]
+    parts = [part for text in texts for part in re.split(r"\n\n+|\n(?=- |\d+\. |\|)", text)]
+    assert not [part[:60] for part in parts if len(part.split()) > 160]
+
+
+@every
 def test_it_opens_in_colab_at_its_own_version(path: Path) -> None:
     """The badge and the first cell name this file, and what pyproject.toml says."""
     version = f"v{PROJECT['version']}"

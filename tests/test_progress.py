@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +12,7 @@ from lensdiff import runtime
 from lensdiff.data.images import simulated
 from lensdiff.lensing.survey import diverse
 from lensdiff.runtime import progress
+from lensdiff.training.state import Curve
 
 SURVEY = diverse(16)
 
@@ -40,6 +42,28 @@ def test_progress_is_shown_to_a_user(
     assert "counting" in capfd.readouterr().err
     simulated(SURVEY, 3, 3, cache=tmp_path)
     assert "diverse-16: 3 images" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("first", [1, 251])
+def test_a_resumed_training_is_shown_from_where_it_goes_on(
+    first: int, monkeypatch: pytest.MonkeyPatch, loud: None
+) -> None:
+    bars = []
+    shown = runtime.tqdm
+
+    def kept(*given: object, **named: object) -> runtime.tqdm:
+        bars.append(shown(*given, **named))
+        return bars[-1]
+
+    monkeypatch.setattr(runtime, "tqdm", kept)
+    steps = [SimpleNamespace(number=n, loss=1.0, held_out=None) for n in range(first, 401)]
+    numbers = []
+    for step in Curve(None).watch(steps, 400, "training"):
+        numbers.append(step.number)
+        assert bars[0].n == step.number
+        assert bars[0].last_print_n >= first - 1  # what its speed is measured from
+    assert numbers == list(range(first, 401))
+    assert (bars[0].initial, bars[0].total) == (first - 1, 400)
 
 
 def test_progress_is_silent_under_papermill(

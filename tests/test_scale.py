@@ -73,7 +73,7 @@ def test_all_run_small_and_in_their_order(tmp_path: Path, monkeypatch: pytest.Mo
     """Those of torchrun in two processes; of each array of jobs the third."""
     monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("LENSDIFF_PRECISION", "fp32")
-    for number, line in enumerate(OURS):
+    for number, line in enumerate(line for line in OURS if "--nnodes" not in line):
         words = small(line, tmp_path)
         if not line.startswith("torchrun"):
             with monkeypatch.context() as patch:

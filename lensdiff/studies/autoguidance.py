@@ -17,6 +17,8 @@ from .. import model as models
 from ..data.images import lenses
 from ..diffusion.sampling import autoguided
 from ..errors import ParameterError
+from ..lensing import measure
+from ..lensing.survey import diverse
 from ..model import Model
 from ..runtime import best_device
 from ..scores.card import FIRST_SEED, check_numbers
@@ -25,6 +27,7 @@ from ..scores.features import extractor
 from ..scores.statistics import Statistics, as_stored, reference, statistics
 from ..storage import studies_folder
 from .ablations import keep_pictures
+from .census import counted
 from .samplers import check_of_lenses, with_groups
 from .table import Table
 
@@ -40,13 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weak", help="the same of a smaller or less trained model")
     parser.add_argument("-n", type=int, default=512, help="images a row")
     parser.add_argument("--scales", type=float, nargs="+", default=SCALES, help="1: not guided")
+    parser.add_argument("--name", default="", help="of the pair, added to the table's name")
     parser.add_argument("--out", type=Path, default=studies_folder(), help="where results go")
 
 
-def file_of(model: Model) -> str:
-    """The table's file: `FILE` for 150 pixels; for others their number stands in its name."""
+def file_of(model: Model, name: str = "") -> str:
+    """The table's file: `FILE`, with the pixels in its name unless they are 150, and `name`."""
     side = model.shape[-1]
-    return FILE if side == 150 else FILE.replace(".", f"-{side}.")
+    words = ["" if side == 150 else f"-{side}", f"-{name}" if name else ""]
+    return FILE.replace(".", f"{''.join(words)}.")
 
 
 class Guided(nn.Module):
@@ -90,21 +95,23 @@ def ways(model: Model, scales: list[float]) -> list[tuple[float, int]]:
 
 
 def look(
-    model: Model, weak: Model, way: tuple[float, int], net: nn.Module, real: Statistics, out: Path
+    model: Model, weak: Model, way: tuple[float, int], net: nn.Module, real: Statistics, kept: Path
 ) -> dict:
-    """Distance, KID, precision and recall of `real.n` images; the first are kept as a picture."""
+    """Distance, KID, precision, recall and counts of `real.n` images; `kept` gets the first."""
     scale, steps = way
     denoiser = Guided(model.denoiser, weak.denoiser, scale)
     sampling = replace(model.sampling, steps=steps)
     images = as_stored(
         replace(model, denoiser=denoiser).draw(real.n, FIRST_SEED, sampling=sampling)
     )
-    folder = out / Path(file_of(model)).stem
-    keep_pictures(folder / f"{scale:g}-{steps}.png", images[:SHOWN], SHOWN)
+    keep_pictures(kept / f"{scale:g}-{steps}.png", images[:SHOWN], SHOWN)
     found = statistics(net, torch.from_numpy(images).split(64), real.n, f"scale {scale:g}")
     precision, recall = precision_recall(real.rows, found.rows)
     calls = sampling.calls * (1 if scale == 1 else 2)
-    return {"calls": calls, **with_groups(found, real), "precision": precision, "recall": recall}
+    arcsec = diverse(images.shape[-1]).pixel_arcsec
+    counts = counted(images, measure.measure(images, arcsec), arcsec)
+    scored = {**with_groups(found, real), "precision": precision, "recall": recall}
+    return {"calls": calls, **scored, "counts": counts}
 
 
 def run(args: argparse.Namespace) -> None:
@@ -113,7 +120,8 @@ def run(args: argparse.Namespace) -> None:
     net = extractor("efficientnet", best_device())
     about = {"model_sha256": model.spec["sha256"], "weak_sha256": weak.spec["sha256"]}
     about |= {"n": args.n, "extractor_sha256": net.sha256}
-    table = Table(args.out / file_of(model), about)
+    place = args.out / file_of(model, args.name)
+    table = Table(place, about)
     test = lenses("test", model.shape[-1])
     check_numbers(test, args.n, model.shape)
     real = reference(net, test, range(args.n))
@@ -122,6 +130,6 @@ def run(args: argparse.Namespace) -> None:
     for way in ways(model, args.scales):
         table.row(
             {"scale": way[0], "steps": way[1]},
-            lambda way=way: look(model, weak, way, net, real, args.out),
+            lambda way=way: look(model, weak, way, net, real, place.with_suffix("")),
             lambda row: f"distance {row['distance']:.2f}, recall {row['recall']:.2f}",
         )

@@ -79,7 +79,7 @@ PARTS = {
 }
 START = "start"  # the last of all, since it needs a network
 QUALITY = "quality"  # it also needs a folder for its states
-QUALITY_MINUTES = 40  # of a peer; the long way is half an hour of drawing, the other of training
+QUALITY_MINUTES = 50  # of a peer; the long way goes on from its state, and only draws: 5 to 20
 # The same work in seconds, for a look at what a part measures.
 SMALL: dict[str, Callable[[int], dict]] = {
     "training": lambda rounds: parts.training(16, rounds, memory=False),
@@ -157,7 +157,8 @@ def run(args: argparse.Namespace) -> None:
     }
     missing = [key for key in work if table.find(**key_of(*key)) is None]
     minutes = sum(minutes_of(part) for part, _ in missing)
-    print(f"About {in_words(minutes)} on two CPU cores with bfloat16, twice that without.")
+    if missing:
+        print(f"About {in_words(minutes)} on two CPU cores with bfloat16, twice that without.")
     if len(missing) < len(work):
         stored = f"{len(work) - len(missing)} of {len(work)} rows are stored, and stay as they are"
         print(f"{stored}; with --out FOLDER they are measured anew, and kept there.")
@@ -186,7 +187,7 @@ def rows_of(part: str, args: argparse.Namespace) -> dict[str, Callable[[], dict]
         rows = PARTS[part].rows
         return {name: functools.partial(compute, args.rounds) for name, compute in rows.items()}
     given = {"out": args.out, "work": work_of(args), "updates": args.updates, "n": args.n}
-    # all of them in equal time first: the long way is half an hour of drawing
+    # all of them in equal time first: the long way goes on from their states
     every = itertools.product(peer_quality.WAYS, peer_quality.BUILDERS)
     return {
         f"{name}, {how}": functools.partial(peer_quality.quality, name, how, **given)

@@ -9,6 +9,7 @@ parameters: what was requested against what a fit to the image finds. An hour on
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,35 @@ def _more(judge: str, best: dict, rows: list[dict]) -> dict:
             if (row["guidance"], row["most"]) == (best[judge]["guidance"], floor["most"]):
                 found = {"more": row, "more_floor": floor}
     return found
+
+
+def second_looks(models: Mapping[str, dict]) -> tuple[list[list[str]], list[str]]:
+    """Rows and heads of the second looks of some models of classes, as `stored` gives them.
+
+    In each, the share recognised of generated lenses and of as many simulated ones with its 95 %
+    interval, and the mean excess of the classes, ± as if all its distances were independent.
+    """
+    rows = []
+    for name, found in models.items():
+        looks = [(net, row, found["best_floor"]) for net, row in found["best"].items()]
+        if found["more"]:
+            looks.append((found["judge_extractor"], found["more"], found["more_floor"]))
+        for chose, row, floor in looks:
+            shares = [(one["accuracy"], *one["interval"]) for one in (row, floor)]
+            cells = ["{:.1%} ({:.0%} to {:.0%})".format(*share) for share in shares]
+            cells += [_mean_excess(row, floor, net) for net in found["best"]]
+            rows.append([name, f"{row['guidance']:g}, by {chose}", f"{row['n']:,}", *cells])
+    heads = ["model", "w, chosen", "lenses", "recognised", "simulated"]
+    return rows, [*heads, *(f"excess of {net}" for net in found["best"])]
+
+
+def _mean_excess(row: dict, floor: dict, net: str) -> str:
+    """The excess of a distance over its floor, mean over the classes, with ± where it is stored."""
+    far, near = (np.array(list(one["distance"][net].values())) for one in (row, floor))
+    if not all("distance_error" in one for one in (row, floor)):
+        return f"{(far - near).mean():.2f}"
+    errors = [list(one["distance_error"][net].values()) for one in (row, floor)]
+    return f"{(far - near).mean():.2f} ± {np.linalg.norm(errors) / len(far):.2f}"
 
 
 def _rows_for(role: str, rows: list[dict]) -> list[dict]:

@@ -6,17 +6,20 @@ A table is (rows, names of the columns), as `notebook.table` takes it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..errors import DataError
 from ..lensing import parameters
 from ..lensing.fit import Fit
 from ..notebook import plots
 from ..scores.classification import interval
 from ..scores.conditional import CONVERGED
+from ..storage import read_json
 from .ablation_compare import Difference
 
 Table = tuple[list[list[str]], list[str]]
@@ -66,6 +69,31 @@ def confusions(reports: Mapping[str, dict], classes: Sequence[str]) -> Figure:
         ax.set(xlabel="class recognised", title=f"{words} (n = {report['n']:,})")
     axes[0, 0].set_ylabel("true or requested class")
     return figure
+
+
+def by_level(folder: Path, classes: Sequence[str]) -> Table:
+    """The share recognised of lenses of each class, restored from noise levels of `study where`.
+
+    `folder` is that of the model, with where-CLASS.json. Brackets have the 95 % interval (Wilson
+    1927). Raises DataError where a file is missing or damaged, without a judge, or of other levels.
+    """
+    rows = []
+    heads = []
+    for name in classes:
+        path = folder / f"where-{name}.json"
+        cure = f"Make it: python -m lensdiff study where {folder} --label {name} --judge judge64"
+        found = read_json(path, cure)
+        starts = [f"from σ = {row['sigma']:g}" for row in found["rows"][:-1]]
+        if "recognised" not in found["floor"] or (heads and heads[3:-1] != starts):
+            wrong = "it has no judge, or other levels. Remove it, make all with the same --sigmas"
+            raise DataError(f"{path}: {wrong}. {cure}")
+        heads = ["class, w = 1", "lenses", "simulated", *starts, "noise alone"]
+        shares_of = [found["floor"]["recognised"], *(row["recognised"] for row in found["rows"])]
+        ends = [interval(round(share * found["n"]), found["n"]) for share in shares_of]
+        both = zip(shares_of, ends, strict=True)
+        cells = [f"{share:.0%} ({low:.0%} to {high:.0%})" for share, (low, high) in both]
+        rows.append([name, f"{found['n']}", *cells])
+    return rows, heads
 
 
 def scanned(stored: dict) -> Table:

@@ -36,6 +36,10 @@ TIMES = (1, 2, 4, 8)  # the model's own first level
 LOOKED = 512  # images of each level: the test images behind those of cards, and seeds of their own
 SEED = 2_000_000
 HEADS = ("model", "lenses", "begun at σ", "mean image / σ", "distance", "less begun at its own")
+STAGE_HEADS = ("weights", "begun at σ", "distance", "less lens150-long begun there")
+STAGE_HEADS += ("less lens150-long as shipped", "less `on` begun there", "accuracy of a classifier")
+STAGES = {f"runs/growth/growth-{name}": name for name in growth_on.STAGES}  # by their folders
+CONTROL = "runs/growth/growth-on"
 ROLES = {"look": "others, 512", "card": "of the card, 2,048"}
 
 
@@ -66,14 +70,19 @@ def chosen(rows: list[dict]) -> dict:
 
 
 def label(row: dict) -> str:
-    """What a card of 150 pixels is called beside those of models; nothing for other rows."""
+    """What a card of 150 pixels is called beside those of models; nothing for rows of other kinds.
+
+    Nor has the control of `study growth_on` a name there: `stages` has it.
+    """
     reaches = "3 to 6" in row.get("census", {}).get("power_ratio", {})
+    reaches &= row["name"] != CONTROL
     return f"{_short(row)}, begun at σ = {row['high']:g}" if reaches else ""
 
 
 def _short(row: dict) -> str:
     """The name of a row's model; that of a stage of `study growth_on` as it is called there."""
-    return row["name"].replace("runs/growth/growth-", f"{growth_on.START}, ")
+    name = row["name"]
+    return f"{growth_on.START}, {STAGES[name]}" if name in STAGES else name
 
 
 def lines(rows: list[dict]) -> list[tuple[str, ...]]:
@@ -95,6 +104,32 @@ def lines(rows: list[dict]) -> list[tuple[str, ...]]:
 def stored() -> list[tuple[str, ...]]:
     """The `lines` of the stored table. Raises DataError where it is missing or damaged."""
     return lines(read_json(studies_folder() / FILE, f"Make it: {EXAMPLE}")["rows"])
+
+
+def stages(rows: list[dict], census: dict[str, dict]) -> list[tuple[str, ...]]:
+    """Cards of lens150-long and of the stages that went on from it, in pairs of equal images.
+
+    A row has its first level, its distance, what it has less than the shipped weights begun at that
+    level, than these begun at their own, and than the stage `on` begun at that level; and the
+    accuracy of a classifier between it and test lenses (½ by chance), which shipped weights have in
+    their row of `census`.
+    """
+    names = {growth_on.START: growth_on.START, **STAGES}
+    found = {(row["name"], row["high"]): row for row in rows if row["role"] == "card"}
+    lines = []
+    for (name, high), row in found.items():
+        if name not in names:
+            continue
+        own = min(level for one, level in found if one == growth_on.START)
+        keys = [(growth_on.START, high), (growth_on.START, own)]
+        keys.append((CONTROL if name != growth_on.START else "", high))
+        others = [found.get(key) for key in keys]
+        pairs = [difference(row, one) if one not in (None, row) else None for one in others]
+        apart = ["{:+.2f} ± {:.2f}".format(*pair) if pair else "" for pair in pairs]
+        measured = row.get("census") or census.get(name)
+        told = "{:.1%} ± {:.1%}".format(*measured["two_sample"]) if measured else ""
+        lines.append((names[name], f"{high:g}", f"{row['distance']:.2f}", *apart, told))
+    return lines
 
 
 def run(args: argparse.Namespace) -> None:

@@ -56,7 +56,8 @@ def _begun_higher(model: str) -> str:
         return ""
     excess = f"{others[0]['distance'] - own['floor']:.2f} ± {others[0]['excess_error']:.2f}"
     high = f"{others[0]['high']:g}"
-    return f"; begun at σ = {high}, not {own['high']:g}, {excess} (`draw {model} --high {high}`)"
+    command = f"python -m lensdiff draw {model} --high {high}"
+    return f"; begun at σ = {high}, not {own['high']:g}, {excess} (`{command}`)"
 
 
 def _classes_row() -> list[str]:

@@ -16,18 +16,18 @@ INTRODUCTION = """# The shipped models
 
 Commands are for an activated environment: `source .venv/bin/activate`, or `conda activate
 lensdiff`. Images and minutes include the stages that a model began from (`lens150` those of
-`lens64`), and of a model of latents its autoencoder's minutes. They are by the clock, pauses in
-them; [docs/scale.md](../../docs/scale.md) has some of the stages by calculation.
+`lens64`), and of a model of latents its autoencoder's minutes. Minutes are by the clock and include
+pauses; [docs/scale.md](../../docs/scale.md) has some of the stages by calculation.
 
 Made from the JSON files beside the weights (of `latent-digits` also `data/studies/latents.json`) by
 `python -m lensdiff study gallery`; a test holds this page against them. Each folder has
 `weights.safetensors` (fp16, the average of the weights; of classifiers the last ones) and
 `spec.json` (network, recipe, data, curve, SHA-256), and describes itself: `ld.load("lens150")`
-reads it. How a model came to be stands on the page beside its weights.
+reads it. The page beside its weights says how a model was made.
 
 FD-EfficientNet is the Fréchet distance in the features of EfficientNet-Lite0. It is not FID, and
-can't be compared with one. The floor is what as many other simulated images get, and the
-excess over it is what compares with other numbers of images; the reference is held out of training.
+can't be compared with one. The floor is the distance of as many other simulated images; where
+numbers of images differ, compare the excess over it. The reference is held out of training.
 ± of a distance is a standard error, that of KID the spread over random subsets.
 """
 
@@ -35,8 +35,8 @@ REPRODUCE = """## The same again
 
 A run can be killed at any moment and called again; on the CPUs of one machine it ends with the same
 weights, bit for bit. `--start` goes on from other weights as a new stage, which the new model
-records. On a GPU the same recipes scale by `--batch`, `--width`, `--steps` and `--lr`. In all
-eight and a half hours on two cores, without `lens150-long`, which was trained on a GPU;
+records. On a GPU the same recipes scale by `--batch`, `--width`, `--steps` and `--lr`. All of it
+takes eight and a half hours on two cores, without `lens150-long`, which was trained on a GPU:
 [its page](lens150-long/README.md) says how the run differed from this command, which takes nearly
 six hours more on two cores ([by calculation](../../docs/scale.md)):
 
@@ -205,7 +205,7 @@ def _parameters(model: str, words: str) -> str:
     explained = (
         f"Parameters of {found['n']} test lenses, requested against those that a fit to the image "
         "finds, from the image alone: correlation, scatter (1.4826 times the median absolute "
-        f"deviation), rms. No lens fits {unfitted} of them, which are left out."
+        f"deviation), rms. Left out of the columns, since no lens fits them: {unfitted}."
     )
     head = ["", *(name for name, _ in columns)]
     return f"{_head(model, words)}\n{explained}\n\n{table(head, rows)}\n"

@@ -2,8 +2,7 @@
 
 Both stages go on from the shipped weights, alike in all but the loss. Each is scored as a card has
 it, measured as `study census` does, and asked by `study where` at which noise level its error is
-born; and its guesses of test lenses stand beside those of the shipped model. One seed each; stored
-is the balanced one.
+born; and its guesses of test lenses stand beside those of the shipped model. One seed each.
 """
 
 from __future__ import annotations
@@ -21,19 +20,21 @@ from ..model import Model
 from ..runtime import best_device
 from ..scores.card import ENOUGH, check_numbers
 from ..scores.features import extractor
-from ..storage import fingerprint_of, root, studies_folder
+from ..storage import fingerprint_of, read_json, root, studies_folder
 from ..training.fit import fit
 from ..training.recipe import Recipe
 from ..training.recipes import LENS150_LONG
 from . import cards, choices, growth, where
+from .samplers import difference
 from .table import Table, check_trial
 
-EXAMPLE = "python -m lensdiff study growth_on on-balanced"
+EXAMPLE = "python -m lensdiff study growth_on"
 FILE = "growth-on.json"
 START = "lens150-long"
 STAGES = {"on-balanced": True, "on": False}  # is the loss balanced?
 STEPS = 4_500
 GUESSED = 512  # test lenses
+HEADS = ("", *(f"σ = {sigma:g}" for sigma in choices.LEVELS), "noise alone")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +87,36 @@ def compute(name: str, shipped: Model, test: ImageSet, args: argparse.Namespace)
     net = extractor("efficientnet", best_device())
     row |= cards.card(model, model.sampling, net, test, args.n)
     return row | {"bands": growth.bands(model.folder, min(where.MOST, args.n))}
+
+
+def by_level(rows: list[dict], shipped: list[dict]) -> list[tuple[str, ...]]:
+    """Of stored stages: what a guess is worth, then lenses restored from each noise level.
+
+    Guesses stand against those of the shipped model, distances less those of its rows of `study
+    where`, and those of the first stage less the second's, in pairs of equal images.
+    """
+    found = []
+    for row in rows:
+        each = zip(row["guess"], row["guess_error"], strict=True)
+        cells = [f"{np.expm1(x):+.1%} ± {np.exp(x) * error:.1%}" for x, error in each]
+        found.append((f"squared error of a guess, {row['name']} against {START}", *cells, ""))
+    levels = {row["name"]: row["bands"]["levels"] for row in rows}
+    pairs = [(name, START) for name in levels]
+    pairs += [tuple(levels)] if len(levels) == 2 else []
+    levels[START] = shipped
+    for one, other in pairs:
+        both = [{row["sigma"]: row for row in levels[name]} for name in (one, other)]
+        apart = {s: "{:+.2f} ± {:.2f}".format(*difference(both[0][s], both[1][s])) for s in both[0]}
+        cells = [apart.get(sigma, "") for sigma in (*choices.LEVELS, None)]
+        found.append((f"distance of lenses restored from there, {one} less {other}", *cells))
+    return found
+
+
+def stored() -> list[tuple[str, ...]]:
+    """`by_level` of what is stored. Raises DataError where that is missing or damaged."""
+    rows = read_json(studies_folder() / FILE, f"Make it: {EXAMPLE}")["rows"]
+    cure = f"Make it: python -m lensdiff study where {START}"
+    return by_level(rows, read_json(models.find(START) / where.FILE, cure)["rows"])
 
 
 def run(args: argparse.Namespace) -> None:

@@ -22,14 +22,16 @@ class Contender:
     """A network in training: its number of weights, and an iterator of its updates.
 
     `saved` are the parts of its state, each with `state_dict` and `load_state_dict`; `draw(n,
-    calls, averaged)` gives images (n, 1, side, side) in [0, 1] by its library's sampler, with the
-    averaged weights or the last ones.
+    calls, averaged, sampler)` gives images (n, 1, side, side) in [0, 1] by one of its library's
+    `samplers`, with the averaged weights or the last ones. These are names, each with the network
+    calls of a step; the first is the one to take where none is named.
     """
 
     parameters: int
     updates: Iterator[object]
     saved: dict = field(default_factory=dict)
-    draw: Callable[[int, int, bool], Tensor] | None = None
+    draw: Callable[..., Tensor] | None = None
+    samplers: dict[str, int] = field(default_factory=dict)
 
 
 def library(name: str) -> object:

@@ -83,7 +83,7 @@ def denoising_diffusion_pytorch(
     optimizer = torch.optim.Adam(process.parameters(), 8e-5, betas=(0.9, 0.99))
 
     @torch.no_grad()
-    def draw(n: int, calls: int, averaged: bool = True) -> Tensor:
+    def draw(n: int, calls: int, averaged: bool = True, sampler: str = "DDIM") -> Tensor:
         model = average.ema_model if averaged else process
         model.sampling_timesteps = calls
         with lower(fast):
@@ -92,7 +92,14 @@ def denoising_diffusion_pytorch(
     given = side if pixels is None else pixels
     made = updates(process, process, given, optimizer, average.update, fast, fold)
     saved = {"net": process, "average": average, "optimizer": optimizer}
-    return Contender(count(net), made, saved, draw)
+    return Contender(count(net), made, saved, draw, {"DDIM": 1})
+
+
+SOLVERS = {  # of diffusers; DDIM steps by 1,000 over the calls, whatever its times are
+    "DPM-Solver++": ("DPMSolverMultistepScheduler", "linspace"),
+    "UniPC": ("UniPCMultistepScheduler", "linspace"),
+    "DDIM": ("DDIMScheduler", "trailing"),
+}
 
 
 @torch.no_grad()
@@ -104,10 +111,12 @@ def _draw_by_solver(
     n: int,
     calls: int,
     averaged: bool = True,
+    sampler: str = "DPM-Solver++",
 ) -> Tensor:
-    """Images by diffusers' DPM-Solver++, its times spaced as that solver has them."""
-    kind = library("diffusers").DPMSolverMultistepScheduler
-    solver = kind.from_config(schedule.config, timestep_spacing="linspace")
+    """Images by one of diffusers' solvers, its times spaced as each steps from one to the next."""
+    name, spacing = SOLVERS[sampler]
+    kind = getattr(library("diffusers"), name)
+    solver = kind.from_config(schedule.config, timestep_spacing=spacing)
     solver.set_timesteps(calls)
     average.store(net.parameters())
     if averaged:
@@ -153,9 +162,13 @@ def diffusers(
     draw = functools.partial(_draw_by_solver, net, average, schedule, fast)
     given = side if pixels is None else pixels
     made = updates(net, loss, given, optimizer, lambda: average.step(net.parameters()), fast, fold)
-    return Contender(
-        count(net), made, {"net": net, "average": average, "optimizer": optimizer}, draw
-    )
+    saved = {"net": net, "average": average, "optimizer": optimizer}
+    return Contender(count(net), made, saved, draw, dict.fromkeys(SOLVERS, 1))
+
+
+# Of azula, and the calls of a step: DDIM, Heun's, and multi-step ones with a guess of the image, of
+# the noise, of both, and of the velocity
+AZULA_SAMPLERS = {"DDIM": 1, "Heun": 2, "xEAB": 1, "zEAB": 1, "REAB": 1, "vAB": 1}
 
 
 class _Azula(nn.Module):
@@ -190,12 +203,13 @@ def azula(side: int, fast: bool = False, pixels: Tensor | None = None, fold: int
         return denoiser.loss(2 * x - 1, torch.rand(len(x), device=x.device))
 
     @torch.no_grad()
-    def draw(n: int, calls: int, averaged: bool = True) -> Tensor:
-        model = average.module if averaged else denoiser
-        sampler = library("azula.sample").DDIMSampler(model, steps=calls, silent=True)
-        x = sampler.init((n, 1, side, side), device=best_device())
+    def draw(n: int, calls: int, averaged: bool = True, sampler: str = "DDIM") -> Tensor:
+        kind = getattr(library("azula.sample"), f"{sampler}Sampler")
+        steps = max(1, calls // AZULA_SAMPLERS[sampler])
+        solver = kind(average.module if averaged else denoiser, steps=steps, silent=True)
+        x = solver.init((n, 1, side, side), device=best_device())
         with lower(fast):
-            x = sampler(x)
+            x = solver(x)
         return ((x.float() + 1) / 2).clamp(0, 1).cpu()
 
     given = side if pixels is None else pixels
@@ -206,7 +220,7 @@ def azula(side: int, fast: bool = False, pixels: Tensor | None = None, fold: int
 
     made = updates(denoiser, loss, given, optimizer, keep, fast, fold)
     saved = {"net": denoiser, "average": average, "optimizer": optimizer}
-    return Contender(count(denoiser), made, saved, draw)
+    return Contender(count(denoiser), made, saved, draw, AZULA_SAMPLERS)
 
 
 BUILDERS = {

@@ -5,14 +5,15 @@ own sampler takes them from there to images, which its telescope, if any, observ
 at a low level the model can't lose at a higher one, so that the rise from one level to the next is
 what the levels between cost. The last row begins with noise alone. Rows share lenses and reference,
 so that a rise has an error of its own (`samplers.difference`). A model of classes can be asked
-class by class: lenses of one class alone, restored as such.
+class by class: lenses of one class alone, restored as such; and how many of them a classifier, the
+judge, still recognises.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from ..diffusion.process import SCHEDULES
 from ..diffusion.sampling import SAMPLERS, noise
 from ..errors import ParameterError
 from ..model import Model, Sampling
+from ..networks import classifier
 from ..runtime import best_device, machine
 from ..scores.card import FIRST_SEED, check_numbers
 from ..scores.distances import kid
@@ -41,6 +43,8 @@ FILE = "where.json"
 SIGMAS = (0.5, 2.0, 5.0, 12.0, 40.0)
 MOST = 512  # images a level, where there are as many
 BATCH = 64
+WORDS = "{distance:.2f}".format_map  # of a row
+Recognised = Callable[[Tensor], dict]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=int, help="images a level (512, or half of what there is)")
     parser.add_argument("--sigmas", type=float, nargs="+", default=SIGMAS, help="noise levels")
     parser.add_argument("--label", help="lenses of this class alone, restored as such")
+    parser.add_argument("--judge", help="a classifier that says how many show the --label: judge64")
     parser.add_argument("--data", type=Path, help="your files: those that the model did not learn")
 
 
@@ -101,10 +106,30 @@ def _batches(
         yield restored(model, rows, sampling, seeds, label)
 
 
-def _scored(net: nn.Module, first: Statistics, images: Iterator[Tensor], steps: int) -> dict:
+def _scored(
+    net: nn.Module, first: Statistics, images: Iterable[Tensor], steps: int, recognised: Recognised
+) -> dict:
     """What a row has of numbers, against the reference `first`."""
+    images = list(images)
     found = statistics(net, images, first.n, f"{steps} steps")
-    return {"steps": steps, **with_groups(found, first), "computed_on": machine()}
+    row = {"steps": steps, **with_groups(found, first), "computed_on": machine()}
+    return row | recognised(torch.cat(images))
+
+
+def _recognising(model: Model, label: str | None, judge: str | None) -> Recognised:
+    """What says in which share of images a judge finds the label; nothing without a judge."""
+    if judge is None:
+        return lambda _images: {}
+    if label is None:
+        raise ParameterError("--judge says how many images show a class: give its --label, too.")
+    classes = tuple(model.spec["classes"])
+    net = classifier.load(models.find(judge), classes)
+
+    def recognised(images: Tensor | np.ndarray) -> dict:
+        answers = classifier.predict(net, images).argmax(1)
+        return {"recognised": float(np.mean(answers == classes.index(label)))}
+
+    return recognised
 
 
 def _checked(name: str, label: str | None, data: Path | None) -> Model:
@@ -143,35 +168,40 @@ def _sets(model: Model, label: str | None, data: Path | None) -> tuple[ImageSet,
     return test.subset(rows, f"{label} alone"), clean.subset(rows, f"{label} alone")
 
 
+def _fingerprint(judge: str | None) -> str | None:
+    return None if judge is None else classifier.read(models.find(judge))[1]["sha256"]
+
+
 def measure(
     name: str,
     n: int | None,
     sigmas: tuple[float, ...],
     label: str | None = None,
     data: Path | None = None,
+    judge: str | None = None,
 ) -> Table:
     """A row a level, and one of noise alone (sigma None), in where.json beside the weights.
 
-    With a `label`, of that class alone, in where-LABEL.json. Raises ParameterError for what is no
-    diffusion model of pixels, images of another kind or size than it learnt, a class that it does
-    not know, or more images than there are.
+    With a `label`, of that class alone, in where-LABEL.json; with a `judge` also in which share of
+    the images it finds that class (`recognised`). Raises ParameterError for what can't be asked.
     """
     model = _checked(name, label, data)
+    recognised = _recognising(model, label, judge)
     chosen = {sigma: from_level(model.sampling, sigma) for sigma in sorted(sigmas)}
     test, clean = _sets(model, label, data)
     n = min(MOST, len(test) // 2) if n is None else n
     check_numbers(test, n, model.shape)
     net = extractor("efficientnet", best_device())
-    first = reference(net, test, range(n))
-    second = reference(net, test, range(n, 2 * n))
+    first, second = (reference(net, test, range(k, k + n)) for k in (0, n))
     about = {"model_sha256": model.spec["sha256"], "n": n, "extractor": net.name}
     about["data"] = None if data is None else test.fingerprint  # tables of test lenses have none
-    file = FILE if label is None else f"where-{label}.json"
-    table = Table(model.folder / file, about)
+    about["judge"] = _fingerprint(judge)
+    table = Table(model.folder / (f"where-{label}.json" if label else FILE), about)
     table.more |= {"floor": with_groups(second, first), "kid_floor": kid(second, first)[0]}
+    table.more["floor"] |= recognised(torch.from_numpy(np.array(test.pixels[n : 2 * n])))
 
-    def keep(key: dict, images: Iterator[Tensor], steps: int) -> None:
-        table.row(key, lambda: _scored(net, first, images, steps), "{distance:.2f}".format_map)
+    def keep(key: dict, images: Iterable[Tensor], steps: int) -> None:
+        table.row(key, lambda: _scored(net, first, images, steps, recognised), WORDS)
 
     for sigma, sampling in chosen.items():
         images = _batches(model, clean, n, sampling, label)
@@ -186,4 +216,4 @@ def measure(
 
 def run(args: argparse.Namespace) -> None:
     """Measure what is missing, and keep the table after each level."""
-    measure(args.model, args.n, tuple(args.sigmas), args.label, args.data)
+    measure(args.model, args.n, tuple(args.sigmas), args.label, args.data, args.judge)

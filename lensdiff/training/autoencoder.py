@@ -17,7 +17,7 @@ from ..errors import TrainingError
 from ..networks import latent
 from ..networks.autoencoder import VQVAE, Autoencoder, code_use
 from ..networks.latent import Latent
-from ..runtime import best_precision, once, processor, progress
+from ..runtime import best_precision, once, processor
 from .checks import check_budget, check_finite, check_rows, check_settings
 from .loop import Run, Settings, Step, Task, at_once
 from .state import Curve, run_identity, turned, unshaped
@@ -238,8 +238,7 @@ def fit_autoencoder(
     net.precision = best_precision()
     curve = Curve(state)
     steps = train_autoencoder(net, images, config, rows, state)
-    for step in progress(steps, config.steps, "training the autoencoder"):
-        curve.add(step)
+    for step in curve.watch(steps, config.steps, "training the autoencoder"):
         if each is not None:
             each(step)
     scores = _measured(step.ema, images, config, rows)

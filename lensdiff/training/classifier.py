@@ -16,7 +16,7 @@ from ..data.labels import check_classes
 from ..errors import CheckpointError, ParameterError
 from ..networks import classifier
 from ..networks.classifier import LensClassifier, half, predict
-from ..runtime import once, processes, processor, progress
+from ..runtime import once, processes, processor
 from .checks import check_finite, check_rows, check_settings
 from .loop import Run, Settings, Step, Task, learning_rate
 from .processes import leave_out_unused, share_norms
@@ -223,8 +223,7 @@ def fit_classifier(
     curve = Curve(state)
     begun = stages[-1]["sha256"] if stages else ""
     steps = train_classifier(model, images, config, rows, state, unbalanced, begun)
-    for step in progress(steps, config.frozen_steps + config.steps, "training the classifier"):
-        curve.add(step)
+    for step in curve.watch(steps, config.frozen_steps + config.steps, "training the classifier"):
         if each is not None:
             each(step)
     about = {

@@ -23,7 +23,7 @@ from ..networks import latent
 from ..networks.classifier import LensClassifier
 from ..networks.latent import Latent
 from ..networks.unet import UNet
-from ..runtime import once, processor, progress
+from ..runtime import once, processor
 from .autoencoder import fit_autoencoder
 from .checks import check_apart, check_places
 from .classifier import fit_classifier
@@ -277,8 +277,7 @@ def _fit_denoiser(
     # without a start the stretch is that of the images, which a state knows already
     begun = {} if start is None else {"stretch": stretch, "start": start.spec["sha256"]}
     steps = train(denoiser, images, recipe.train, rows=rows, state=state, **begun)
-    for step in progress(steps, recipe.train.steps, f"training {recipe.name}"):
-        curve.add(step)
+    for step in curve.watch(steps, recipe.train.steps, f"training {recipe.name}"):
         if each is not None:
             each(step)
     more["recipe"] = recipe.as_dict()

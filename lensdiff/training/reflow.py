@@ -154,8 +154,7 @@ def reflow(
     images = ImageSet(f"pairs of {model.folder.name}", model.stretch.inverse(x0), identity)
     run = _run(model, config, images, x0, eps, float(sampling.sigmas()[0]))
     curve = Curve(state)
-    for step in progress(run.steps(state), config.steps, f"reflow of {model.folder.name}"):
-        curve.add(step)
+    *_, step = curve.watch(run.steps(state), config.steps, f"reflow of {model.folder.name}")
     about = {key: model.spec[key] for key in ("telescope", "classes") if key in model.spec}
     later = ("learns", "balance")  # fields that are left out where they have their defaults
     settings = {name: x for name, x in asdict(config).items() if name not in later or x}

@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import nn
 
 from ..data.images import ImageSet
 from ..errors import CheckpointError
-from ..runtime import is_main
+from ..runtime import is_main, progress
 from ..storage import FORMAT, read_folder, read_json, write_folder, write_json
 
 SAVE_AFTER_S = 180.0  # of training since the last state; what a killed run loses at most
@@ -145,6 +146,16 @@ class Curve:
             self.rows = read_json(self.path, cure, CheckpointError)
         self.begun = False
         self.losses: list[float] = []
+
+    def watch(self, steps: Iterable, total: int | None, what: str) -> Iterator:
+        """Take in and yield each `loop.Step`, with a progress bar that a resumed run continues."""
+        with progress(total=total, what=what) as bar:
+            for step in steps:
+                self.add(step)
+                if not bar.n:  # so that a resume is not taken for speed
+                    bar.n = bar.initial = bar.last_print_n = step.number - 1
+                bar.update(step.number - bar.n)
+                yield step
 
     def add(self, step: object) -> None:
         """Take in a `loop.Step`; rows beyond the first one are of a run that did not resume."""

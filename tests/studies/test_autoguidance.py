@@ -36,7 +36,8 @@ def command(out, *words: str) -> dict:
     parser = argparse.ArgumentParser()
     autoguidance.add_arguments(parser)
     autoguidance.run(parser.parse_args([*words, "-n", "16", "--out", str(out)]))
-    return read_json(out / f"autoguidance-{SIDE}.json", "")
+    named = words[words.index("--name") + 1 :][:1] if "--name" in words else ()
+    return read_json(out / f"{'-'.join(['autoguidance', str(SIDE), *named])}.json", "")
 
 
 def test_each_scale_is_scored_at_its_own_and_at_equal_calls(two, tmp_path, monkeypatch):
@@ -46,9 +47,20 @@ def test_each_scale_is_scored_at_its_own_and_at_equal_calls(two, tmp_path, monke
     assert rows == [(1, 4, 4), (2, 4, 8), (2, 2, 4)]
     assert found["rows"][0]["distance"] != found["rows"][1]["distance"]
     assert all(0 <= row["recall"] <= 1 for row in found["rows"])
+    assert all(0 <= row["counts"]["two_or_ring"] <= 16 for row in found["rows"])
     assert (tmp_path / f"autoguidance-{SIDE}" / "2-2.png").exists()
     monkeypatch.setattr(autoguidance, "look", None)  # to draw again would fail
     assert command(tmp_path, *names, "--scales", "1", "2") == found
+
+
+def test_another_pair_has_a_table_of_its_own(two, tmp_path):
+    names = [str(model.folder) for model in two.values()]
+    first = command(tmp_path, *names, "--scales", "1")
+    second = command(tmp_path, names[0], names[0], "--scales", "2", "--name", "self")
+    assert first["weak_sha256"] != second["weak_sha256"] == second["model_sha256"]
+    alone = first["rows"][0]["distance"]
+    assert second["rows"][0]["distance"] == pytest.approx(alone, abs=1e-3)  # away from itself
+    assert (tmp_path / f"autoguidance-{SIDE}-self" / "2-2.png").exists()
 
 
 def test_scale_one_is_the_model_and_scale_zero_the_weak_one(two):

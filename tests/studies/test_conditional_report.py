@@ -1,16 +1,20 @@
 """Tables and figures of conditional models: their numbers, and what the figures show."""
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from lensdiff.errors import DataError
 from lensdiff.lensing import parameters
 from lensdiff.lensing.fit import Fit
 from lensdiff.lensing.population import KINDS
 from lensdiff.scores.classification import interval
-from lensdiff.storage import read_json, shipped, studies_folder
+from lensdiff.storage import read_json, shipped, studies_folder, write_json
 from lensdiff.studies import conditional
 from lensdiff.studies import conditional_report as report
+from lensdiff.training import recipes
 
 CONFUSION = [[30, 5, 15], [10, 40, 0], [25, 0, 25]]
 REPORT = {"confusion": CONFUSION, "accuracy": 95 / 150, "n": 150}
@@ -108,6 +112,88 @@ def test_the_fits_are_shown_against_what_was_requested():
     assert rows[0][2] == "{scatter:.3f}, {rms:.3f}".format(
         **stored["real"]["einstein_radius_arcsec"]
     )
+
+
+def test_a_class_is_lost_from_the_level_on_where_fewer_are_recognised(tmp_path: Path) -> None:
+    rows = [{"sigma": 0.5, "recognised": 0.5}, {"sigma": None, "recognised": 0.25}]
+    for name in ("no_sub", "cdm"):
+        found = {"n": 100, "floor": {"recognised": 0.75}, "rows": rows}
+        write_json(tmp_path / f"where-{name}.json", found)
+    table, head = report.by_level(tmp_path, ("no_sub", "cdm"))
+    assert head == ["class, w = 1", "lenses", "simulated", "from σ = 0.5", "noise alone"]
+    assert table[1] == ["cdm", "100", "75% (66% to 82%)", "50% (40% to 60%)", "25% (18% to 34%)"]
+    other = found | {"rows": [{**rows[0], "sigma": 1.0}, rows[1]]}
+    for wrong in (other, found | {"floor": {}}):
+        write_json(tmp_path / "where-cdm.json", wrong)
+        with pytest.raises(DataError, match=r"where-cdm.json: it has no judge, or other levels"):
+            report.by_level(tmp_path, ("no_sub", "cdm"))
+    (tmp_path / "where-cdm.json").unlink()
+    with pytest.raises(DataError, match=r"study where .* --label cdm --judge judge64"):
+        report.by_level(tmp_path, ("no_sub", "cdm"))
+
+
+def ends(fit: dict) -> tuple[float, float]:
+    """The interval of a correlation, as the table has it."""
+    low, high = report.correlation(fit).split("(")[1].strip(")").split(" to ")
+    return float(low), float(high)
+
+
+def test_numbers_are_obeyed_better_by_what_goes_on_from_lens64_long() -> None:
+    shipped_rows = conditional.stored(shipped("parameters64"))
+    further = read_json(studies_folder() / "numbers-long.json", "")
+    assert further["n"] == shipped_rows["n"] and further["asked"] == shipped_rows["asked"]
+    recipe = recipes.every()[further["trained"]["recipe"]]
+    seen = further["trained"]["images"]
+    assert seen == recipe.train.steps * recipe.train.batch and recipe.train.balance
+    assert 14 < further["images_seen"] / seen < 16
+    for name in ("lens_e1", "lens_e2", "shear_1", "shear_2"):
+        for row, other in zip(further["scales"], shipped_rows["scales"], strict=True):
+            assert row["guidance"] == other["guidance"]
+            assert row["fits"][name]["correlation"] > other["fits"][name]["correlation"]
+            assert row["fits"][name]["unfitted"] < other["fits"][name]["unfitted"]
+        best = ends(further["scales"][-1]["fits"][name])
+        real = ends(further["real"][name])
+        assert real[0] < best[1] and best[0] < real[1]  # not told apart
+
+
+def test_classes_lie_nearer_from_lens64_long_and_are_recognised_as_often() -> None:
+    own = conditional.stored(shipped("classes64"))
+    further = read_json(studies_folder() / "classes-long.json", "")
+    same = ("judge_sha256", "sampling", "reference", "each")
+    assert [further[key] for key in same] == [own[key] for key in same]
+    recipe = recipes.every()[further["trained"]["recipe"]]
+    assert further["trained"]["images"] == recipe.train.steps * recipe.train.batch
+    rows, heads = conditional.second_looks({"own": own, "further": further})
+    assert [row[:3] for row in rows if row[2] == "1,440"] == [
+        ["own", "2.5, by FD-judge64", "1,440"],
+        ["further", "2.5, by FD-judge64", "1,440"],
+    ]
+    far = {row[0]: [cell.split(" ± ") for cell in row[5:]] for row in rows if row[2] == "1,440"}
+    errors = []
+    for (mean, error), (other, of_other) in zip(far["own"], far["further"], strict=True):
+        gap = float(mean) - float(other)
+        errors.append(gap / np.hypot(float(error), float(of_other)))
+    assert errors[0] > 5 and 1.5 < errors[1] < 2  # by EfficientNet decided, by the judge not quite
+    for mine, theirs in zip(*(report.shares(one["more"]) for one in (own, further)), strict=True):
+        assert mine[1] < theirs[2] and theirs[1] < mine[2]  # of no class told apart
+    chosen = further["best"]["FD-EfficientNet"]["interval"]
+    assert chosen[1] < further["best_floor"]["interval"][0] - 0.03
+    assert " ± " not in rows[0][5] and heads[:2] == ["model", "w, chosen"]
+
+
+def test_the_stored_levels_of_the_classes_are_of_the_shipped_weights() -> None:
+    spec = read_json(shipped("classes64") / "spec.json", "")
+    judge = read_json(shipped("judge64") / "spec.json", "")
+    ends = {}
+    for name in spec["classes"]:
+        found = read_json(shipped("classes64") / f"where-{name}.json", "")
+        assert (found["model_sha256"], found["judge"]) == (spec["sha256"], judge["sha256"])
+        shares = {row["sigma"]: row["recognised"] for row in found["rows"]}
+        ends[name] = [found["floor"]["recognised"], *(shares[s] for s in (0.1, 1.0, 5.0, None))]
+    error = 2 * (0.5 / 512) ** 0.5  # two of a difference of shares, at most
+    assert ends["no_sub"][1] - ends["no_sub"][2] < error < ends["no_sub"][2] - ends["no_sub"][3]
+    assert ends["cdm"][0] - ends["cdm"][1] > 0.06 > ends["cdm"][1] - ends["cdm"][3]
+    assert ends["axion"][0] - ends["axion"][4] > 2 * error
 
 
 def test_the_trained_classifiers_are_means_with_errors_and_the_gain_is_paired():

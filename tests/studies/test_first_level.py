@@ -20,7 +20,7 @@ from lensdiff.scores.card import FIRST_SEED
 from lensdiff.scores.statistics import as_stored, reference, statistics
 from lensdiff.storage import read_json
 from lensdiff.studies import cards, census, first_level
-from lensdiff.studies.samplers import with_groups
+from lensdiff.studies.samplers import difference, with_groups
 from lensdiff.training.fit import fit
 
 N = 20
@@ -104,6 +104,32 @@ def test_noise_of_too_low_a_level_lacks_the_mean_of_the_images() -> None:
         levels = sampling.log_levels(400, high, 1e-3)
         *_, last = sampling.heun(exact, begin, levels)
         assert float(last) == pytest.approx(mean * (1 - std / (std**2 + high**2) ** 0.5), rel=1e-3)
+
+
+def test_a_stage_is_held_against_what_it_went_on_from() -> None:
+    def card(name: str, high: float, distance: float, **more: object) -> dict:
+        row = {"name": name, "role": "card", "high": high, "distance": distance}
+        groups = [distance + 0.01 * k * high / 640 for k in range(20)]
+        return row | {"distances_without": groups} | more
+
+    own = {"census": {"two_sample": [0.6, 0.01]}}
+    control = first_level.CONTROL
+    rows = [card("lens150-long", 160.0, 2.5), card("lens150-long", 640.0, 2.25, **own)]
+    rows += [card("lens64-long", 64.0, 2.0)]
+    rows += [card(control, 640.0, 2.0, **own), card(f"{control}-balanced", 640.0, 1.5, **own)]
+    found = first_level.stages(rows, {"lens150-long": {"two_sample": [0.7, 0.01]}})
+    assert {len(line) for line in found} == {len(first_level.STAGE_HEADS)}
+    assert [line[0] for line in found] == ["lens150-long", "lens150-long", "on", "on-balanced"]
+    assert found[0][3:] == ("", "", "", "70.0% ± 1.0%")
+    apart = f"-0.25 ± {difference(rows[1], rows[0])[1]:.2f}"
+    assert found[1][3:6] == ("", apart, "") and not apart.endswith("0.00")
+    apart = apart.replace("-0.25", "-1.00")
+    assert found[3][3:] == ("-0.75 ± 0.00", apart, "-0.50 ± 0.00", "60.0% ± 1.0%")
+    assert first_level.stages(rows[:1], {})[0][-1] == ""  # no census, no accuracy
+    measured = card(control, 640.0, 2.0, census={"power_ratio": {"3 to 6": (1, 0.1)}})
+    assert first_level.label(measured) == ""
+    measured["name"] = "lens150-long"
+    assert first_level.label(measured) == "lens150-long, begun at σ = 640"
 
 
 @pytest.mark.parametrize(

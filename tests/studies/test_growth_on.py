@@ -107,6 +107,30 @@ def test_a_guess_is_held_against_the_shipped_models(start: Model) -> None:
     assert len(found["guess"]) == 6 and np.ptp(found["guess"]) > 0
 
 
+def test_stages_are_held_against_the_shipped_model_and_each_other() -> None:
+    def level(sigma: float | None, distance: float) -> dict:
+        groups = [distance + 0.01 * k for k in range(20)]
+        return {"sigma": sigma, "distance": distance, "distances_without": groups}
+
+    def stage(name: str, *distances: float) -> dict:
+        levels = [level(s, d) for s, d in zip((0.5, None), distances, strict=True)]
+        guess = {"guess": [np.log(0.9)] * 6, "guess_error": [0.01] * 6}
+        return {"name": name, **guess, "bands": {"levels": levels}}
+
+    shipped = [level(0.5, 3.0), level(None, 5.0)]
+    rows = [stage("on-balanced", 2.0, 4.5), stage("on", 3.0, 5.5)]
+    lines = growth_on.by_level(rows, shipped)
+    assert {len(line) for line in lines} == {len(growth_on.HEADS)}
+    assert lines[0][1:] == ("-10.0% ± 0.9%",) * 6 + ("",)
+    apart = {line[0].split(", ")[1]: (line[2], line[-1]) for line in lines[2:]}
+    assert apart == {
+        "on-balanced less lens150-long": ("-1.00 ± 0.00", "-0.50 ± 0.00"),
+        "on less lens150-long": ("+0.00 ± 0.00", "+0.50 ± 0.00"),
+        "on-balanced less on": ("-1.00 ± 0.00", "-1.00 ± 0.00"),
+    }
+    assert growth_on.by_level(rows[:1], shipped) == [lines[0], lines[2]]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

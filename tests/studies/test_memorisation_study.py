@@ -102,32 +102,46 @@ def test_the_stored_pairs_copy_few_lenses_and_agree_on_many():
     assert alike[0] < 0.2 < 0.7 < alike[1] < alike[2]
 
 
-def test_the_model_that_was_trained_longer_begins_to_copy():
+def test_models_that_were_trained_longer_copy_and_the_distance_does_not_see_it():
     """Two hundred lenses, of which hardly any was copied before: one in so many is chance."""
     stored = read_json(studies_folder() / memorisation.FILE, "")
-    size, updates = memorisation.LONGER
-    (row,) = [row for row in stored["rows"] if row.get("role") == "longer"]
-    assert (row["images"], row["recipe"]["train"]["steps"]) == (size, updates)
-    assert row["learnt"] == round(0.9 * size)
-    assert row["copies"] == sum(x < row["limit"] for x in row["nearest"])
+    size = memorisation.LONG_SIZE
     halves = [one for one in stored["rows"] if one["images"] == size and "half" in one]
-    assert row["copies"] > 20 * max(one["copies"] for one in halves)
-    assert np.median(row["nearest"]) < min(np.median(one["nearest"]) for one in halves)
-    curve = [point["held_out"] for point in row["curve"]]
-    assert curve[-1] > min(curve)  # it has overfitted
+    before = max(halves, key=lambda one: one["copies"])
+    for role, updates in memorisation.LONGER.items():
+        (row,) = [row for row in stored["rows"] if row.get("role") == role]
+        assert (row["images"], row["recipe"]["train"]["steps"]) == (size, updates)
+        assert row["learnt"] == round(0.9 * size)
+        assert row["copies"] == sum(x < row["limit"] for x in row["nearest"])
+        assert row["copies"] > 5 * before["copies"]
+        assert np.median(row["nearest"]) < np.median(before["nearest"])
+        assert row["card"]["distance"] < min(one["card"]["distance"] for one in halves)
+        curve = [point["held_out"] for point in row["curve"]]
+        assert curve[-1] > min(curve)  # it has overfitted
+        before = row
+    assert 0.7 < row["copies"] / stored["n"] < 0.8
+    copied = {i for i, far in zip(row["index"], row["nearest"], strict=True) if far < row["limit"]}
+    assert len(copied) > 0.8 * row["learnt"]
+    cards = [one["card"]["distance"] for one in stored["rows"] if "card" in one]
+    assert row["card"]["distance"] == min(cards)
     lines = memorisation.in_words(stored)
-    assert [line[0] for line in lines] == ["18", "180", "180", "4,500"]
-    assert lines[2][2] == str(row["copies"]) and lines[2][-2:] == ["", ""]
+    assert [line[0] for line in lines] == ["18", "180", "180", "180", "4,500"]
+    assert lines[3][1] == lines[0][1]  # as many epochs as the smallest
+    assert lines[3][2] == str(row["copies"]) and lines[3][-2:] == ["", ""]
     assert " and " in lines[1][2] and " ± " in lines[1][-1]
 
 
-def test_one_model_is_trained_longer_and_held_against_its_half(tmp_path, monkeypatch):
+def test_two_models_are_trained_longer_and_held_against_their_half(tmp_path, monkeypatch):
     """The study's own settings, made small."""
-    for name, value in (("SCORED", 16), ("UPDATES", 2), ("LONGER", (20, 4))):
+    for name, value in (("SCORED", 16), ("UPDATES", 2), ("LONG_SIZE", 20)):
         monkeypatch.setattr(memorisation, name, value)
+    updates = {"longer": 4, "longest": 6}
+    monkeypatch.setattr(memorisation, "LONGER", updates)
     found = command(tmp_path)
-    *_, both, longer = found["rows"]
+    *_, both, longer, longest = found["rows"]
     assert both["role"] == "agreement"
-    assert longer["role"] == "longer" and "half" not in longer
-    assert longer["recipe"]["train"]["steps"] == 4
-    assert longer["index"] and set(longer["index"]) <= set(range(20))  # the first half's
+    for row, role in ((longer, "longer"), (longest, "longest")):
+        assert row["role"] == role and "half" not in row
+        assert row["recipe"]["train"]["steps"] == updates[role]
+        assert row["index"] and set(row["index"]) <= set(range(20))  # the first half's
+    assert longer["sha256"] != longest["sha256"]

@@ -54,9 +54,25 @@ def test_a_higher_level_comes_nearer_in_flux_and_the_power_of_large_shapes() -> 
     assert 0.1 < mean["shift"] < 0.3
 
 
+def test_the_balanced_stage_comes_nearer_and_its_control_does_not() -> None:
+    row, control = FURTHER["rows"]
+    assert [one["name"] for one in (row, control)] == list(growth_on.STAGES)
+    assert row["images_seen"] == control["images_seen"] == 144_000
+    apart, error = difference(row, control)
+    assert apart < -4 * error
+    apart, error = difference(control, FURTHER["shipped"])
+    assert apart > 2 * error
+    for name in growth_on.STAGES:
+        own, *_ = of(f"runs/growth/growth-{name}", "card")
+        (stage,) = [one for one in FURTHER["rows"] if one["name"] == name]
+        assert own["model_sha256"] == stage["sha256"]
+        assert own["distance"] == pytest.approx(stage["distance"], abs=0.02)
+
+
 def test_the_balanced_stage_guesses_better_at_low_noise_alone() -> None:
-    (row,) = FURTHER["rows"]
-    assert row["name"] == "on-balanced" and row["images_seen"] == 144_000
+    row, control = FURTHER["rows"]
+    assert row["recipe"]["train"]["balance"] and not control["recipe"]["train"].get("balance")
+    assert min(control["guess"]) > 0
     apart, error = difference(row, FURTHER["shipped"])
     assert apart < -2 * error
     assert row["guess"] == sorted(row["guess"])

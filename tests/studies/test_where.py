@@ -14,9 +14,12 @@ from toys_scores import Pooled, small_model
 from lensdiff.data.images import Stretch, simulated
 from lensdiff.diffusion.process import Denoiser
 from lensdiff.errors import MetricError, ParameterError
+from lensdiff.lensing.population import KINDS
 from lensdiff.lensing.survey import diverse
 from lensdiff.lensing.telescope import Telescope
 from lensdiff.model import Model, Sampling
+from lensdiff.networks import classifier
+from lensdiff.storage import shipped
 from lensdiff.studies import where
 
 SAMPLING = Sampling(steps=20, high=160.0, low=0.06)
@@ -155,6 +158,43 @@ def test_a_class_is_asked_alone(clean, tmp_path, monkeypatch):
         where.measure(str(model.folder), 8, (0.5,), "ring")
     with pytest.raises(MetricError, match=r"cdm alone has \d+ images; 20 for the reference"):
         where.measure(str(model.folder), 20, (0.5,), "cdm")
+
+
+class Brighter(torch.nn.Module):
+    """A classifier that finds cdm in images whose mean is above a limit, and no_sub in others."""
+
+    classes = KINDS
+    head = None
+
+    def __init__(self, limit: float):
+        super().__init__()
+        self.limit = limit
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        above = (x.mean((1, 2, 3)) > self.limit).float()
+        return torch.stack([1 - above, above, torch.zeros_like(above)], 1)
+
+
+def test_a_judge_says_how_many_still_show_the_class(clean, tmp_path, monkeypatch):
+    monkeypatch.setattr(where, "extractor", lambda *_: Pooled(2))
+    monkeypatch.setattr(where, "lenses", lambda *_, noiseless=False: clean)
+    monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
+    model = small_model(tmp_path / "m", classes=3)
+    lenses = clean.pixels[clean.labels == clean.classes.index("cdm")][8:16]
+    drawn = model.draw(8, label="cdm", seed=where.FIRST_SEED)
+    judge = Brighter(float(np.median(lenses.mean((1, 2, 3)))))
+    monkeypatch.setattr(where.classifier, "load", lambda *_: judge)
+    asked = ["--sigmas", "0.5", "-n", "8", "--label", "cdm", "--judge", "judge64"]
+    where.run(arguments(model.folder, *asked))
+    found = json.loads((model.folder / "where-cdm.json").read_text())
+    assert found["floor"]["recognised"] == 0.5
+    share = (drawn.mean((1, 2, 3)) > judge.limit).float().mean()
+    assert found["rows"][-1]["recognised"] == share
+    assert len({row["recognised"] for row in (found["floor"], *found["rows"])}) > 1
+    assert found["judge"] == classifier.read(shipped("judge64"))[1]["sha256"]
+    with pytest.raises(ParameterError, match="give its --label, too"):
+        where.measure(str(model.folder), 8, (0.5,), judge="judge64")
 
 
 def test_what_draws_no_images_is_refused():
