@@ -184,6 +184,11 @@ def quiet() -> bool:
         return False
 
 
-def progress(items: Iterable | None = None, total: int | None = None, what: str = "") -> tqdm:
-    """A progress bar over `items`, or one to be updated by hand; silent where nobody watches."""
-    return tqdm(items, total=total, desc=what, disable=quiet(), leave=False)
+def progress(
+    items: Iterable | None = None, total: int | None = None, what: str = "", done: int = 0
+) -> tqdm:
+    """A progress bar over `items`, or one to be updated by hand; silent where nobody watches.
+
+    `done` of the total were done before, and do not count for its speed.
+    """
+    return tqdm(items, total=total, desc=what, disable=quiet(), leave=False, initial=done)

@@ -78,8 +78,7 @@ def train(made: peers.Contender, updates: int | None, place: Path) -> dict:
         done = TIMED + 1
         found["updates"] = updates or found["updates"]
     saved = time.monotonic()
-    with progress(total=found["updates"], what=place.stem) as bar:
-        bar.n = bar.initial = bar.last_print_n = done
+    with progress(total=found["updates"], what=place.stem, done=done) as bar:
         while done < found["updates"]:
             next(made.updates)
             done += 1

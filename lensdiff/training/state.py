@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import itertools
 import json
 import re
 import shutil
@@ -149,12 +150,12 @@ class Curve:
 
     def watch(self, steps: Iterable, total: int | None, what: str) -> Iterator:
         """Take in and yield each `loop.Step`, with a progress bar that a resumed run continues."""
-        with progress(total=total, what=what) as bar:
-            for step in steps:
+        steps = iter(steps)
+        first = next(steps)
+        with progress(total=total, what=what, done=first.number - 1) as bar:
+            for step in itertools.chain([first], steps):
                 self.add(step)
-                if not bar.n:  # so that a resume is not taken for speed
-                    bar.n = bar.initial = bar.last_print_n = step.number - 1
-                bar.update(step.number - bar.n)
+                bar.update(1)
                 yield step
 
     def add(self, step: object) -> None:
