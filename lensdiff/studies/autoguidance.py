@@ -17,24 +17,29 @@ from .. import model as models
 from ..data.images import lenses
 from ..diffusion.sampling import autoguided
 from ..errors import ParameterError
-from ..lensing import measure
-from ..lensing.survey import diverse
 from ..model import Model
 from ..runtime import best_device
 from ..scores.card import FIRST_SEED, check_numbers
 from ..scores.distances import frechet, precision_recall
 from ..scores.features import extractor
 from ..scores.statistics import Statistics, as_stored, reference, statistics
-from ..storage import studies_folder
+from ..storage import read_json, studies_folder
 from .ablations import keep_pictures
-from .census import counted
-from .samplers import check_of_lenses, with_groups
+from .census import counts, shares
+from .samplers import check_of_lenses, difference, error, with_groups
 from .table import Table
 
 EXAMPLE = "python -m lensdiff study autoguidance lens150-long lens150 --scales 1 1.5"
 FILE = "autoguidance.json"
 SCALES = (1.0, 1.3, 1.6, 2.0)
 SHOWN = 6
+TRIALS = {  # the stored tables, by whom they lead away from whom
+    "lens150-long, from lens150": FILE,
+    "lens64-long, from a tiny network": "autoguidance-64.json",
+    "lens64-long, from fewer updates": "autoguidance-64-early.json",
+}
+HEADS = ("led away", "w", "calls", "excess (± of the distance alone)", "less that of w = 1")
+HEADS += ("precision", "recall", "two images or more, or a ring", "three images")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,10 +113,31 @@ def look(
     found = statistics(net, torch.from_numpy(images).split(64), real.n, f"scale {scale:g}")
     precision, recall = precision_recall(real.rows, found.rows)
     calls = sampling.calls * (1 if scale == 1 else 2)
-    arcsec = diverse(images.shape[-1]).pixel_arcsec
-    counts = counted(images, measure.measure(images, arcsec), arcsec)
     scored = {**with_groups(found, real), "precision": precision, "recall": recall}
-    return {"calls": calls, **scored, "counts": counts}
+    return {"calls": calls, **scored, "counts": counts(images)}
+
+
+def lines(who: str, trial: dict) -> list[tuple[str, ...]]:
+    """Of a stored table: scale, calls, distance less its floor, that less the model's own, shares.
+
+    The counts of images are empty where none are stored.
+    """
+    found = []
+    alone = trial["rows"][0]
+    for row in sorted(trial["rows"], key=lambda row: (row["scale"], -row["steps"])):
+        apart = "{:+.2f} ± {:.2f}".format(*difference(row, alone)) if row is not alone else ""
+        excess = f"{row['distance'] - trial['floor']:.2f} ± {error(row):.2f}"
+        counted = shares(row["counts"], trial["n"])[:2] if "counts" in row else ("", "")
+        cells = (f"{row['precision']:.2f}", f"{row['recall']:.2f}", *counted)
+        found.append((who, f"{row['scale']:g}", str(row["calls"]), excess, apart, *cells))
+    return found
+
+
+def stored() -> list[tuple[str, ...]]:
+    """The `lines` of all stored tables. Raises DataError where one is missing or damaged."""
+    cure = f"Make it: {EXAMPLE}"
+    tables = {who: read_json(studies_folder() / file, cure) for who, file in TRIALS.items()}
+    return [line for who, trial in tables.items() for line in lines(who, trial)]
 
 
 def run(args: argparse.Namespace) -> None:

@@ -53,3 +53,13 @@ def of_features(model: Model, net: nn.Module, test: ImageSet, n: int) -> dict:
     """`scored` of a model's own sampling, from the features that its card left."""
     kept = stored_features(model.folder, features_key(model, net, model.sampling))
     return scored(Statistics.of(kept.rows[:n]), *(reference(net, test, rows) for rows in halves(n)))
+
+
+def of_own(model: Model, net: nn.Module, test: ImageSet, n: int) -> dict:
+    """`scored` of a model's own sampling, by the features of its card, else a `card` of its own.
+
+    Only the latter has a `census`. Raises MetricError for features of another key.
+    """
+    if (model.folder / "features.npz").exists():
+        return of_features(model, net, test, n)
+    return card(model, model.sampling, net, test, n)

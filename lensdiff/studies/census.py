@@ -35,6 +35,12 @@ OTHER = "other test lenses"
 ALL = "all lenses"  # every training lens and the test lenses that no other row has
 POWER = {"0 to 3": (0, 3), "3 to 6": (3, 6), "above 7": (7, np.inf)}  # cycles per arcsec
 REPEATS = 100  # of a bootstrap
+SHOWN = {
+    "two_or_ring": "two images or more, or a ring",
+    "three_images": "three images",
+    "broken_ridge": "the ridge jumps",
+    "any_but_three_images": "any defect but three images",
+}
 HELD_OUT = 256  # test lenses: what is nearer to a training lens than all of them is called a copy
 
 
@@ -81,6 +87,18 @@ def counted(images: np.ndarray, found: dict, scale: float) -> dict[str, int]:
     return {name: int(flags.sum()) for name, flags in made.items()}
 
 
+def counts(images: np.ndarray) -> dict[str, int]:
+    """`counted` of images (n, 1, H, W) in [0, 1], 7.5 arcsec a side. MetricError as `measure`."""
+    arcsec = diverse(images.shape[-1]).pixel_arcsec
+    return counted(images, measure.measure(images, arcsec), arcsec)
+
+
+def shares(found: dict[str, int], n: int) -> list[str]:
+    """Of `counts` of `n` images the shares that are `SHOWN`, each with its binomial error."""
+    each = [found[key] / n for key in SHOWN]
+    return [f"{p:.1%} ± {(p * (1 - p) / n) ** 0.5:.1%}" for p in each]
+
+
 def numbers(images: np.ndarray, real: np.ndarray, scale: float) -> dict:
     """What is measured of images (n, 1, H, W) beside test lenses (m, 1, H, W), in [0, 1]."""
     sides = {"drawn": images, "test": real}
@@ -91,7 +109,7 @@ def numbers(images: np.ndarray, real: np.ndarray, scale: float) -> dict:
         if min(np.isfinite(x).sum() for x in (mine, theirs)) >= 8:
             beside = measure.compare(theirs, mine) | {"w1_error": w1_error(theirs, mine)}
             scalars[name] = {key: float(value) for key, value in beside.items()}
-    counts = {side: counted(x, found[side], scale) for side, x in sides.items()}
+    of_sides = {side: counted(x, found[side], scale) for side, x in sides.items()}
     frequency, power = measure.power_spectrum(images, scale)
     _, theirs = measure.power_spectrum(real, scale)
     ratios = {}
@@ -100,7 +118,7 @@ def numbers(images: np.ndarray, real: np.ndarray, scale: float) -> dict:
             continue  # of larger pixels, which do not reach it
         here = (frequency > low) & (frequency <= high)
         ratios[name] = ratio(power[:, here].mean(1), theirs[:, here].mean(1))
-    return {"n": len(images), "scalars": scalars, "counts": counts, "power_ratio": ratios}
+    return {"n": len(images), "scalars": scalars, "counts": of_sides, "power_ratio": ratios}
 
 
 def thumbnails(images: np.ndarray) -> np.ndarray:

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import model as models
 from ..data.images import ImageSet, lenses
 from ..errors import ParameterError
 from ..model import Model, Sampling
@@ -166,8 +165,8 @@ def _measure(
     best = replace(own, high=chosen(looks)["high"])
     for sampling in dict.fromkeys((own, best)):
         given = {**key, "role": "card", "high": sampling.high}
-        if sampling == own and (models.find(name) / "features.npz").exists():
-            table.row(given, lambda: cards.of_features(model, net, test, args.n), _words)
+        if sampling == own:
+            table.row(given, lambda: cards.of_own(model, net, test, args.n), _words)
         else:
             table.row(given, lambda s=sampling: cards.card(model, s, net, test, args.n), _words)
 

@@ -3,10 +3,11 @@
 Test lenses, noiseless where the model learnt such, get noise of each level sigma, and the model's
 own sampler takes them from there to images, which its telescope, if any, observes. What they lack
 at a low level the model can't lose at a higher one, so that the rise from one level to the next is
-what the levels between cost. The last row begins with noise alone. Rows share lenses and reference,
-so that a rise has an error of its own (`samplers.difference`). A model of classes can be asked
-class by class: lenses of one class alone, restored as such; and how many of them a classifier, the
-judge, still recognises.
+what the levels between cost. The last row begins with noise alone. Of simulated lenses each row
+counts images and defects, too (those of older tables do not). Rows share lenses and reference, so
+that a rise has an error of its own (`samplers.difference`). A model of classes can be asked class
+by class: lenses of one class alone, restored as such; and how many of them a classifier, the judge,
+still recognises.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ from .. import model as models
 from ..data.images import ImageSet, lenses
 from ..diffusion.process import SCHEDULES
 from ..diffusion.sampling import SAMPLERS, noise
-from ..errors import ParameterError
+from ..errors import DataError, MetricError, ParameterError
 from ..model import Model, Sampling
 from ..networks import classifier
 from ..runtime import best_device, machine
 from ..scores.card import FIRST_SEED, check_numbers
 from ..scores.distances import kid
 from ..scores.features import extractor
-from ..scores.statistics import Statistics, reference, statistics
+from ..scores.statistics import Statistics, as_stored, reference, statistics
 from ..storage import is_shipped
+from .census import SHOWN, counts, shares
 from .samplers import check_of_lenses, with_groups
 from .scoring import real_images
 from .table import Table
@@ -44,7 +46,7 @@ SIGMAS = (0.5, 2.0, 5.0, 12.0, 40.0)
 MOST = 512  # images a level, where there are as many
 BATCH = 64
 WORDS = "{distance:.2f}".format_map  # of a row
-Recognised = Callable[[Tensor], dict]
+Asked = Callable[[Tensor], dict]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,27 +109,40 @@ def _batches(
 
 
 def _scored(
-    net: nn.Module, first: Statistics, images: Iterable[Tensor], steps: int, recognised: Recognised
+    net: nn.Module, first: Statistics, images: Iterable[Tensor], steps: int, asked: Asked
 ) -> dict:
     """What a row has of numbers, against the reference `first`."""
     images = list(images)
     found = statistics(net, images, first.n, f"{steps} steps")
     row = {"steps": steps, **with_groups(found, first), "computed_on": machine()}
-    return row | recognised(torch.cat(images))
+    return row | asked(torch.cat(images))
 
 
-def _recognising(model: Model, label: str | None, judge: str | None) -> Recognised:
-    """What says in which share of images a judge finds the label; nothing without a judge."""
+def _counted(images: Tensor) -> dict:
+    """The `census` of bright images and defects; nothing of images that can't be measured."""
+    try:
+        return {"counts": counts(as_stored(images))}
+    except MetricError:  # constant, or of a few pixels
+        return {}
+
+
+def _asking(model: Model, label: str | None, judge: str | None, data: Path | None) -> Asked:
+    """What counts images of simulated lenses, and says in how many a judge finds the label."""
+
+    def count(images: Tensor) -> dict:
+        return _counted(images) if data is None else {}
+
     if judge is None:
-        return lambda _images: {}
+        return count
     if label is None:
         raise ParameterError("--judge says how many images show a class: give its --label, too.")
     classes = tuple(model.spec["classes"])
     net = classifier.load(models.find(judge), classes)
 
-    def recognised(images: Tensor | np.ndarray) -> dict:
+    def recognised(images: Tensor) -> dict:
         answers = classifier.predict(net, images).argmax(1)
-        return {"recognised": float(np.mean(answers == classes.index(label)))}
+        share = float(np.mean(answers == classes.index(label)))
+        return {"recognised": share, **count(images)}
 
     return recognised
 
@@ -186,7 +201,7 @@ def measure(
     the images it finds that class (`recognised`). Raises ParameterError for what can't be asked.
     """
     model = _checked(name, label, data)
-    recognised = _recognising(model, label, judge)
+    asked = _asking(model, label, judge, data)
     chosen = {sigma: from_level(model.sampling, sigma) for sigma in sorted(sigmas)}
     test, clean = _sets(model, label, data)
     n = min(MOST, len(test) // 2) if n is None else n
@@ -198,10 +213,10 @@ def measure(
     about["judge"] = _fingerprint(judge)
     table = Table(model.folder / (f"where-{label}.json" if label else FILE), about)
     table.more |= {"floor": with_groups(second, first), "kid_floor": kid(second, first)[0]}
-    table.more["floor"] |= recognised(torch.from_numpy(np.array(test.pixels[n : 2 * n])))
+    table.more["floor"] |= asked(torch.from_numpy(np.array(test.pixels[n : 2 * n])))
 
     def keep(key: dict, images: Iterable[Tensor], steps: int) -> None:
-        table.row(key, lambda: _scored(net, first, images, steps, recognised), WORDS)
+        table.row(key, lambda: _scored(net, first, images, steps, asked), WORDS)
 
     for sigma, sampling in chosen.items():
         images = _batches(model, clean, n, sampling, label)
@@ -212,6 +227,32 @@ def measure(
     floor = table.more["floor"]["distance"]
     print(f"The floor is {floor:.2f}. What a row has above the one before arises between the two.")
     return table
+
+
+def counts_by_level(
+    tables: dict[str, tuple[dict, list[dict], int]],
+) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+    """Rows and heads: what share of lenses shows each of `census.SHOWN`, restored from each level.
+
+    Of each name the floor, the rows of levels and the images a level; columns are the levels that
+    all have. The second column has the test lenses that the restored ones were; in the last a model
+    draws from noise alone. Raises DataError for rows without counts, as older tables have them.
+    """
+    shared = set.intersection(*({row["sigma"] for row in rows} for _, rows, _ in tables.values()))
+    levels = sorted(shared - {None}) + [None] * (None in shared)
+    lines = []
+    for name, (floor, rows, n) in tables.items():
+        at = {row["sigma"]: row for row in rows}
+        chosen = [floor, *(at[sigma] for sigma in levels)]
+        if not all("counts" in row for row in chosen):
+            raise DataError(
+                f"The levels of {name} have no counts. Delete that table; make it anew."
+            )
+        each = [shares(row["counts"], n) for row in chosen]
+        for words, cells in zip(SHOWN.values(), zip(*each, strict=True), strict=True):
+            lines.append((f"{name}: {words}", *cells))
+    heads = ["noise alone" if sigma is None else f"σ = {sigma:g}" for sigma in levels]
+    return lines, ("", "test lenses", *heads)
 
 
 def run(args: argparse.Namespace) -> None:

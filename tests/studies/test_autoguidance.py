@@ -12,7 +12,7 @@ from lensdiff.errors import ParameterError
 from lensdiff.lensing.survey import diverse
 from lensdiff.model import Sampling
 from lensdiff.storage import read_json
-from lensdiff.studies import autoguidance
+from lensdiff.studies import autoguidance, census
 from lensdiff.training.fit import fit
 
 SIDE = 16
@@ -49,6 +49,18 @@ def test_each_scale_is_scored_at_its_own_and_at_equal_calls(two, tmp_path, monke
     assert all(0 <= row["recall"] <= 1 for row in found["rows"])
     assert all(0 <= row["counts"]["two_or_ring"] <= 16 for row in found["rows"])
     assert (tmp_path / f"autoguidance-{SIDE}" / "2-2.png").exists()
+    lines = autoguidance.lines("ours", found)
+    assert [line[:3] for line in lines] == [
+        ("ours", "1", "4"),
+        ("ours", "2", "8"),
+        ("ours", "2", "4"),
+    ]
+    assert {len(line) for line in lines} == {len(autoguidance.HEADS)}
+    apart = found["rows"][1]["distance"] - found["rows"][0]["distance"]
+    assert lines[0][4] == "" and lines[1][4].startswith(f"{apart:+.2f} ± ")
+    assert lines[1][-2:] == tuple(census.shares(found["rows"][1]["counts"], 16)[:2])
+    old = {key: value for key, value in found["rows"][0].items() if key != "counts"}
+    assert autoguidance.lines("ours", found | {"rows": [old]})[0][-2:] == ("", "")
     monkeypatch.setattr(autoguidance, "look", None)  # to draw again would fail
     assert command(tmp_path, *names, "--scales", "1", "2") == found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from toys_scores import Pooled
 
 from lensdiff import model as models
 from lensdiff.data.images import lenses
-from lensdiff.errors import ParameterError
+from lensdiff.errors import DataError, MetricError, ParameterError
 from lensdiff.model import Model, Sampling
 from lensdiff.scores.card import FIRST_SEED, features_key, keep_features
 from lensdiff.scores.statistics import as_stored, reference, statistics
@@ -38,10 +39,14 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Model:
         monkeypatch.setattr(study, "lenses", few)
         monkeypatch.setattr(study, "extractor", lambda *_: net)
     monkeypatch.setattr(census, "lenses", few)
-    monkeypatch.setattr(growth_on, "LENS150_LONG", PLAN)
     monkeypatch.setenv("LENSDIFF_CACHE", str(tmp_path / "cache"))
     model = fit(PLAN.scaled(steps=2), PLAN.images("train"), tmp_path / "start")
+    other = shutil.copytree(model.folder, tmp_path / "other")  # whose features are not kept
+    narrow = replace(PLAN, train=replace(PLAN.train, learns=("stem",)))
+    known = {str(model.folder): growth_on.Start(PLAN, 5)}
+    known[str(other)] = growth_on.Start(narrow, 3, "-64")
     monkeypatch.setattr(growth_on, "START", str(model.folder))
+    monkeypatch.setattr(growth_on, "STARTS", known)
     found = statistics(net, [model.draw(N, FIRST_SEED)], N, "drawn")
     keep_features(model.folder, found, features_key(model, net, model.sampling))
     return model
@@ -51,8 +56,9 @@ def command(out: Path, *words: str) -> dict:
     parser = argparse.ArgumentParser()
     growth_on.add_arguments(parser)
     given = ["-n", str(N), "--steps", "3", "--out", str(out), "--work", str(out / "w")]
-    growth_on.run(parser.parse_args([*words, *given]))
-    return read_json(out / growth_on.FILE, "")
+    args = parser.parse_args([*words, *given])
+    growth_on.run(args)
+    return read_json(out / growth_on.file_of(args.start), "")
 
 
 def test_both_stages_go_on_alike_but_for_the_loss(
@@ -94,6 +100,66 @@ def test_the_shipped_model_is_scored_on_what_its_card_drew(start: Model, tmp_pat
     scored = cards.scored(statistics(net, np.split(images, 2), N, "drawn"), first, second)
     assert found["shipped"]["distance"] == pytest.approx(scored["distance"], rel=1e-2)
     assert [row["name"] for row in found["rows"]] == ["on"]
+
+
+def test_another_start_has_a_table_of_its_own_and_all_its_weights_learn(
+    start: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    found = command(tmp_path, "on-balanced", "--start", str(other))
+    assert (tmp_path / "growth-on-64.json").exists()
+    assert not (tmp_path / growth_on.FILE).exists()
+    (row,) = found["rows"]
+    assert row["recipe"]["name"] == "growth-on-balanced-64"
+    assert found["start_sha256"] == models.load(other).spec["sha256"]
+    before, after = (
+        models.load(one).denoiser.state_dict()
+        for one in (other, tmp_path / "w" / "growth-on-balanced-64")
+    )
+    assert all((before[name] != after[name]).any() for name in before if name.endswith("weight"))
+    drawn = found["shipped"]
+    assert drawn["census"]["n"] == N
+    images = as_stored(start.draw(N, FIRST_SEED))
+    net = Pooled(2)
+    first, second = (reference(net, lenses("test", SIDE, 40), rows) for rows in cards.halves(N))
+    scored = cards.scored(statistics(net, np.split(images, 2), N, "drawn"), first, second)
+    assert drawn["distance"] == pytest.approx(scored["distance"], rel=1e-2)
+    monkeypatch.setattr(growth_on, "studies_folder", lambda: tmp_path)
+    lines, heads = growth_on.measured(str(other))
+    assert heads == ("", str(other), "on-balanced", "test lenses")
+    assert {len(line) for line in lines} == {len(heads)}
+    table = {line[0]: line[1:] for line in lines}
+    apart = f"{row['distance'] - drawn['distance']:+.2f}"
+    own, stage, _ = table[f"the same, less that of {other}"]
+    assert (own, stage.split(" ± ")[0]) == ("", apart)
+    shares = census.shares(row["census"]["counts"]["drawn"], N)
+    assert [table[words][1] for words in census.SHOWN.values()] == shares
+    where.measure(str(other), N, where.SIGMAS)
+    lines, heads = growth_on.counts(str(other))
+    assert {len(line) for line in lines} == {len(heads)} and len(lines) == 2 * len(census.SHOWN)
+    known = census.shares(row["bands"]["floor"]["counts"], N)
+    assert [line[1] for line in lines] == known * 2
+    last = census.shares(row["bands"]["levels"][-1]["counts"], N)
+    assert [line[-1] for line in lines[len(known) :]] == last
+
+
+def test_what_was_not_measured_is_a_sentence(
+    start: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command(tmp_path, "on")
+    monkeypatch.setattr(growth_on, "studies_folder", lambda: tmp_path)
+    with pytest.raises(DataError, match="without a census"):
+        growth_on.measured(growth_on.START)
+    with pytest.raises(DataError, match="Make it: python -m lensdiff study where"):
+        growth_on.counts(growth_on.START)
+
+
+def test_as_many_steps_as_it_has_anyway_are_no_trial(start: Model, tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    growth_on.add_arguments(parser)
+    given = ["--start", str(tmp_path / "other"), "--steps", "3"]
+    with pytest.raises(MetricError, match="has 40 images"):
+        growth_on.run(parser.parse_args(given))
 
 
 def test_a_guess_is_held_against_the_shipped_models(start: Model) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lensdiff import model as models
 from lensdiff.storage import read_json, shipped, studies_folder
-from lensdiff.studies import choice_training, choices
+from lensdiff.studies import autoguidance, choice_training, choices, where
 from lensdiff.studies.samplers import difference
 
 STORED = read_json(studies_folder() / choices.FILE, "")
@@ -66,6 +67,20 @@ def test_errors_grow_with_the_noise_and_the_gap_has_a_value_a_level() -> None:
     for name, seconds in TIMES["seconds"].items():
         assert not choices.CHOICES[name].goes_on
         assert 0.5 < np.median(seconds) / control < 3
+
+
+def test_an_early_version_of_itself_leads_nowhere() -> None:
+    stored = read_json(studies_folder() / "autoguidance-64-early.json", "")
+    assert stored["model_sha256"] == models.load("lens64-long").spec["sha256"]
+    alone, *rows = stored["rows"]
+    assert (alone["scale"], alone["calls"]) == (1.0, 20)
+    for file in autoguidance.TRIALS.values():
+        assert read_json(studies_folder() / file, "")["n"] == where.MOST
+    for row in rows:
+        gap, error = difference(row, alone)
+        assert abs(gap) < min(0.1, 2 * error) if row["calls"] == 40 else gap > error
+        for key in ("two_or_ring", "three_images"):
+            assert abs(row["counts"][key] - alone["counts"][key]) <= 10
 
 
 def test_a_little_guidance_from_a_tiny_network_is_the_most_that_may_help() -> None:

@@ -78,3 +78,39 @@ def test_the_balanced_stage_guesses_better_at_low_noise_alone() -> None:
     assert row["guess"] == sorted(row["guess"])
     assert row["guess"][0] < -0.15 and abs(row["guess"][-1]) < 0.01
     assert row["census"]["two_sample"][0] == pytest.approx(0.66, abs=0.02)
+
+
+def test_a_balanced_stage_of_64_pixels_comes_nearer_and_counts_no_better() -> None:
+    table = read_json(studies_folder() / growth_on.file_of("lens64-long"), "")
+    assert table["start_sha256"] == models.load("lens64-long").spec["sha256"]
+    (row,) = table["rows"]
+    assert row["recipe"]["train"]["balance"] and not row["recipe"]["train"].get("learns")
+    assert row["images_seen"] == 320_000
+    apart, error = difference(row, table["shipped"])
+    assert apart < -3 * error
+    assert row["guess"] == sorted(row["guess"]) and row["guess"][0] < -0.2
+    (own, _), (told, of_told) = (one["census"]["two_sample"] for one in (table["shipped"], row))
+    assert told < own - 2 * of_told and told < 0.6 - 2 * of_told
+    drawn = [one["census"]["counts"]["drawn"] for one in (table["shipped"], row)]
+    for key in ("two_or_ring", "three_images"):
+        assert abs(drawn[1][key] - drawn[0][key]) < 30  # of 2,048: less than an error
+    assert drawn[1]["broken_ridge"] < drawn[0]["broken_ridge"] - 30
+
+
+def test_counts_go_wrong_between_the_middle_levels() -> None:
+    """Three images at low noise, single ones and jumping ridges from higher on, in both models."""
+    table = read_json(studies_folder() / growth_on.file_of("lens64-long"), "")
+    own = read_json(shipped("lens64-long") / "where.json", "")
+    of_row = table["rows"][0]["bands"]
+    for floor, rows in ((own["floor"], own["rows"]), (of_row["floor"], of_row["levels"])):
+        at = {one["sigma"]: one["counts"] for one in rows}
+        rise = {
+            s: found["three_images"] - floor["counts"]["three_images"] for s, found in at.items()
+        }
+        assert rise[2.0] > 20 and rise[5.0] > rise[None] / 2
+        lost = {s: floor["counts"]["two_or_ring"] - found["two_or_ring"] for s, found in at.items()}
+        assert max(lost[0.5], lost[2.0]) <= 0 < 8 < lost[5.0] < lost[None]
+        jumps = {
+            s: found["broken_ridge"] - floor["counts"]["broken_ridge"] for s, found in at.items()
+        }
+        assert jumps[5.0] < 10 < jumps[12.0]

@@ -13,14 +13,15 @@ from toys_scores import Pooled, small_model
 
 from lensdiff.data.images import Stretch, simulated
 from lensdiff.diffusion.process import Denoiser
-from lensdiff.errors import MetricError, ParameterError
+from lensdiff.errors import DataError, MetricError, ParameterError
 from lensdiff.lensing.population import KINDS
 from lensdiff.lensing.survey import diverse
 from lensdiff.lensing.telescope import Telescope
 from lensdiff.model import Model, Sampling
 from lensdiff.networks import classifier
+from lensdiff.scores.statistics import as_stored
 from lensdiff.storage import shipped
-from lensdiff.studies import where
+from lensdiff.studies import census, where
 
 SAMPLING = Sampling(steps=20, high=160.0, low=0.06)
 
@@ -106,12 +107,40 @@ def test_each_level_is_measured_once(clean, tmp_path, monkeypatch):
     monkeypatch.setattr(where.models, "load", lambda _: model)
     where.run(arguments(plain.folder, "--sigmas", "5", "0.5"))
     path = plain.folder / "where.json"
-    rows = json.loads(path.read_text())["rows"]
+    found = json.loads(path.read_text())
+    rows = found["rows"]
     assert [row["sigma"] for row in rows] == [0.5, 5.0, None]
+    assert found["floor"]["counts"] == census.counts(as_stored(clean.pixels[16:32].copy()))
+    assert rows[-1]["counts"] == census.counts(as_stored(model.draw(16, where.FIRST_SEED)))
+    assert rows[0]["counts"] != rows[-1]["counts"]
     assert rows[0]["distance"] < rows[1]["distance"]  # untrained: more noise, more lost
     monkeypatch.setattr(Denoiser, "forward", None)  # a second computation would fail
     where.run(arguments(plain.folder, "--sigmas", "0.5", "5"))
     assert json.loads(path.read_text())["rows"] == rows
+
+
+def test_counts_stand_beside_those_of_the_lenses_that_were_restored():
+    def counts(jump: int) -> dict:
+        return {"counts": dict.fromkeys(census.SHOWN, 0) | {"broken_ridge": jump}}
+
+    rows = [{"sigma": 0.5, **counts(10)}, {"sigma": None, **counts(20)}]
+    lines, heads = where.counts_by_level({"a": (counts(5), rows, 100)})
+    assert heads == ("", "test lenses", "σ = 0.5", "noise alone")
+    assert [line[0] for line in lines] == [f"a: {words}" for words in census.SHOWN.values()]
+    assert lines[2] == ("a: the ridge jumps", "5.0% ± 2.2%", "10.0% ± 3.0%", "20.0% ± 4.0%")
+    assert lines[0][1:] == ("0.0% ± 0.0%",) * 3
+    turned = [{"sigma": 9.0, **counts(1)}, *rows[::-1]]
+    tables = {"a": (counts(5), rows, 100), "b": (counts(5), turned, 100)}
+    both, again = where.counts_by_level(tables)
+    assert again == heads and both[: len(lines)] == lines
+    assert [line[1:] for line in both[len(lines) :]] == [line[1:] for line in lines]
+    with pytest.raises(DataError, match="levels of a have no counts"):
+        where.counts_by_level({"a": ({}, rows, 100)})
+
+
+def test_images_that_can_not_be_measured_are_not_counted():
+    assert where._counted(torch.zeros(2, 1, 16, 16)) == {}
+    assert where._counted(torch.rand(2, 1, 8, 8)) == {}
 
 
 def test_a_model_of_lenses_as_observed_starts_from_such(clean, tmp_path, monkeypatch):
@@ -225,6 +254,7 @@ def test_your_files_are_asked_with_those_that_it_did_not_learn(clean, tmp_path, 
     where.run(arguments(plain.folder, "--sigmas", "1", "--data", str(tmp_path / "files")))
     found = json.loads((plain.folder / where.FILE).read_text())
     assert [row["sigma"] for row in found["rows"]] == [1.0, None] and found["data"]
+    assert not any("counts" in row for row in (found["floor"], *found["rows"]))
     monkeypatch.setattr(where, "lenses", lambda *_, noiseless=False: clean)
     simulated_spec = {**plain.spec, "data": {"name": "diverse-16", "fingerprint": "1" * 12}}
     other = Model(plain.denoiser, plain.stretch, simulated_spec, plain.folder)
