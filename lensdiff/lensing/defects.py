@@ -88,6 +88,12 @@ def rate(broken: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
     return float(np.mean(broken)), float(ends.low), float(ends.high)
 
 
+def interval(broken: np.ndarray) -> str:
+    """`rate` of (n,) in words: the share of True, and in brackets its 95 % interval."""
+    share, low, high = rate(broken)
+    return f"{share:.1%} [{low:.1%}, {high:.1%}]"
+
+
 def outer_light(images: np.ndarray, pixel_arcsec: float, beyond_arcsec: float = 2.5) -> np.ndarray:
     """Mean light (n,), in peaks, of images (n, 1, H, W) beyond a radius.
 

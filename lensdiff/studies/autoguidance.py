@@ -25,6 +25,7 @@ from ..scores.features import extractor
 from ..scores.statistics import Statistics, as_stored, reference, statistics
 from ..storage import read_json, studies_folder
 from .ablations import keep_pictures
+from .census import SHOWN as SHARES
 from .census import counts, shares
 from .samplers import check_of_lenses, difference, error, with_groups
 from .table import Table
@@ -39,7 +40,8 @@ TRIALS = {  # the stored tables, by whom they lead away from whom
     "lens64-long, from fewer updates": "autoguidance-64-early.json",
 }
 HEADS = ("led away", "w", "calls", "excess (± of the distance alone)", "less that of w = 1")
-HEADS += ("precision", "recall", "two images or more, or a ring", "three images")
+COUNTED = ("two_or_ring", "three_images")  # what is shown of `census.SHOWN`
+HEADS += ("precision", "recall", *(SHARES[key] for key in COUNTED))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +129,7 @@ def lines(who: str, trial: dict) -> list[tuple[str, ...]]:
     for row in sorted(trial["rows"], key=lambda row: (row["scale"], -row["steps"])):
         apart = "{:+.2f} ± {:.2f}".format(*difference(row, alone)) if row is not alone else ""
         excess = f"{row['distance'] - trial['floor']:.2f} ± {error(row):.2f}"
-        counted = shares(row["counts"], trial["n"])[:2] if "counts" in row else ("", "")
+        counted = shares(row["counts"], trial["n"], COUNTED) if "counts" in row else ("", "")
         cells = (f"{row['precision']:.2f}", f"{row['recall']:.2f}", *counted)
         found.append((who, f"{row['scale']:g}", str(row["calls"]), excess, apart, *cells))
     return found
@@ -135,7 +137,7 @@ def lines(who: str, trial: dict) -> list[tuple[str, ...]]:
 
 def stored() -> list[tuple[str, ...]]:
     """The `lines` of all stored tables. Raises DataError where one is missing or damaged."""
-    cure = f"Make it: {EXAMPLE}"
+    cure = "data/README.md has the command that makes it."
     tables = {who: read_json(studies_folder() / file, cure) for who, file in TRIALS.items()}
     return [line for who, trial in tables.items() for line in lines(who, trial)]
 

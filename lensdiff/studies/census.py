@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -93,9 +94,9 @@ def counts(images: np.ndarray) -> dict[str, int]:
     return counted(images, measure.measure(images, arcsec), arcsec)
 
 
-def shares(found: dict[str, int], n: int) -> list[str]:
-    """Of `counts` of `n` images the shares that are `SHOWN`, each with its binomial error."""
-    each = [found[key] / n for key in SHOWN]
+def shares(found: dict[str, int], n: int, keys: Iterable[str] = tuple(SHOWN)) -> list[str]:
+    """Of `counts` of `n` images the shares of `keys`, each with its binomial error."""
+    each = [found[key] / n for key in keys]
     return [f"{p:.1%} ± {(p * (1 - p) / n) ** 0.5:.1%}" for p in each]
 
 

@@ -59,6 +59,7 @@ def test_simulated_lenses_seldom_break_a_rule():
 
 def test_a_rate_has_clopper_and_pearsons_interval():
     share, low, high = defects.rate(np.arange(100) < 12)
+    assert defects.interval(np.arange(100) < 12) == f"12.0% [{low:.1%}, {high:.1%}]"
     assert (share, round(low, 4), round(high, 4)) == (0.12, 0.0636, 0.2002)
     assert defects.rate(np.zeros(64, bool))[2] == pytest.approx(0.056, abs=1e-3)
 

@@ -59,6 +59,7 @@ def test_each_scale_is_scored_at_its_own_and_at_equal_calls(two, tmp_path, monke
     apart = found["rows"][1]["distance"] - found["rows"][0]["distance"]
     assert lines[0][4] == "" and lines[1][4].startswith(f"{apart:+.2f} ± ")
     assert lines[1][-2:] == tuple(census.shares(found["rows"][1]["counts"], 16)[:2])
+    assert autoguidance.HEADS[-2:] == tuple(census.SHOWN.values())[:2]
     old = {key: value for key, value in found["rows"][0].items() if key != "counts"}
     assert autoguidance.lines("ours", found | {"rows": [old]})[0][-2:] == ("", "")
     monkeypatch.setattr(autoguidance, "look", None)  # to draw again would fail
